@@ -1,0 +1,153 @@
+//! Frames: a varint length and so many bytes of protobuf, `prost`'s length-delimited form.
+//!
+//! Why a decoder of our own around it: a length must be checked against the limit of its stream before a byte is
+//! reserved, and frames must come out of one received chunk without copying their bodies.
+//!
+//! Invariants: a length prefix has at most [`PREFIX_BYTES_MAX`] bytes and is written in the shortest form; a decoder that
+//! returned an error is finished with, because the border of the next frame is lost.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::Message;
+
+/// Longest length prefix in bytes. Three carry 21 bits, more than any frame may have.
+pub const PREFIX_BYTES_MAX: usize = 3;
+
+/// Why bytes are no frame. The peer is to blame and the stream cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The length prefix is above the limit of the stream.
+    #[error("frame of {len} bytes is longer than the {max} allowed here")]
+    TooLarge {
+        /// The length that was announced; for a prefix too long to read, the limit of prefixes.
+        len: usize,
+        /// The limit of the stream.
+        max: usize,
+    },
+    /// The length prefix is not in its shortest form.
+    #[error("frame length is not in its shortest form")]
+    OverlongPrefix,
+    /// The bytes of the frame are not the message they should be.
+    #[error("frame is not valid protobuf: {0}")]
+    Malformed(#[from] prost::DecodeError),
+}
+
+/// Takes the next whole frame off the front of `buffer`, or returns `None` if it is not all there yet.
+///
+/// # Errors
+/// [`FrameError::TooLarge`] as soon as the prefix is there, before the frame is; [`FrameError::OverlongPrefix`].
+pub fn take(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameError> {
+    let Some((len, prefix)) = read_prefix(buffer, max)? else {
+        return Ok(None);
+    };
+    if buffer.len() < prefix + len {
+        // The limit was checked, so a peer can make us hold at most one frame.
+        buffer.reserve(prefix + len - buffer.len());
+        return Ok(None);
+    }
+    buffer.advance(prefix);
+    Ok(Some(buffer.split_to(len).freeze()))
+}
+
+/// Takes the next whole frame off the front of `buffer` and decodes it.
+///
+/// # Errors
+/// As [`take`], and [`FrameError::Malformed`].
+pub fn decode<M: Message + Default>(buffer: &mut BytesMut, max: usize) -> Result<Option<M>, FrameError> {
+    match take(buffer, max)? {
+        Some(frame) => Ok(Some(M::decode(frame)?)),
+        None => Ok(None),
+    }
+}
+
+/// Appends a message as one frame.
+pub fn encode<M: Message>(message: &M, buffer: &mut BytesMut) {
+    let len = message.encoded_len();
+    buffer.reserve(prefix_len(len) + len);
+    put_prefix(len, buffer);
+    // Cannot fail: `BytesMut` grows.
+    message.encode_raw(buffer);
+}
+
+/// Returns a message as one frame of its own.
+pub fn to_bytes<M: Message>(message: &M) -> Bytes {
+    let mut buffer = BytesMut::with_capacity(message.encoded_len() + 10);
+    encode(message, &mut buffer);
+    buffer.freeze()
+}
+
+/// Appends a length prefix.
+pub fn put_prefix(len: usize, buffer: &mut BytesMut) {
+    let mut rest = len;
+    while rest >= 0x80 {
+        buffer.put_u8((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    buffer.put_u8(rest as u8);
+}
+
+fn prefix_len(len: usize) -> usize {
+    (usize::BITS - (len | 1).leading_zeros()).div_ceil(7) as usize
+}
+
+fn read_prefix(buffer: &[u8], max: usize) -> Result<Option<(usize, usize)>, FrameError> {
+    let mut len = 0;
+    for index in 0..PREFIX_BYTES_MAX {
+        let Some(byte) = buffer.get(index) else {
+            return Ok(None);
+        };
+        len |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            if *byte == 0 && index > 0 {
+                return Err(FrameError::OverlongPrefix);
+            }
+            if len > max {
+                return Err(FrameError::TooLarge { len, max });
+            }
+            return Ok(Some((len, index + 1)));
+        }
+    }
+    Err(FrameError::TooLarge { len: 1 << (7 * PREFIX_BYTES_MAX), max })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_above_the_limit_is_refused_by_its_prefix_alone() {
+        let mut buffer = BytesMut::new();
+        put_prefix(101, &mut buffer);
+        assert_eq!(take(&mut buffer, 100), Err(FrameError::TooLarge { len: 101, max: 100 }));
+    }
+
+    #[test]
+    fn a_prefix_that_never_ends_is_refused_at_its_third_byte() {
+        let mut buffer = BytesMut::from(&[0xff, 0xff][..]);
+        assert_eq!(take(&mut buffer, 1 << 30), Ok(None));
+        buffer.put_u8(0xff);
+        assert!(matches!(take(&mut buffer, 1 << 30), Err(FrameError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn a_length_has_one_form_only() {
+        let mut buffer = BytesMut::from(&[0x81, 0x00, 7][..]);
+        assert_eq!(take(&mut buffer, 100), Err(FrameError::OverlongPrefix));
+    }
+
+    #[test]
+    fn an_empty_frame_is_a_frame() {
+        let mut buffer = BytesMut::from(&[0][..]);
+        assert_eq!(take(&mut buffer, 100), Ok(Some(Bytes::new())));
+        assert_eq!(take(&mut buffer, 100), Ok(None));
+    }
+
+    #[test]
+    fn prefix_lengths_agree_with_what_is_written() {
+        for len in [0, 1, 127, 128, 16_383, 16_384, 65_536, 2_097_151] {
+            let mut buffer = BytesMut::new();
+            put_prefix(len, &mut buffer);
+            assert_eq!(buffer.len(), prefix_len(len), "{len}");
+            assert_eq!(read_prefix(&buffer, usize::MAX), Ok(Some((len, buffer.len()))));
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Every number that both sides of the wire must agree on.
+//!
+//! They stand in one place because a client sizes its own queues by them: a limit that only the server knew would be
+//! found out by being refused. Raising one is compatible; lowering one is a new protocol version.
+
+use std::time::Duration;
+
+/// Longest frame in bytes, without its length prefix.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest frame of a stream whose kind is not known yet and of the hello, in bytes.
+pub const OPEN_BYTES_MAX: usize = 8 * 1024;
+
+/// How long one frame may take from its first byte to its last.
+pub const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest message body in bytes.
+pub const BODY_BYTES_MAX: usize = 60 * 1024;
+
+/// Shortest and longest handle, in characters.
+pub const HANDLE_CHARS: std::ops::RangeInclusive<usize> = 3..=32;
+
+/// Shortest and longest password, in bytes.
+pub const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 8..=1024;
+
+/// Longest name of a device, of a client program or an invite, in bytes. Longer ones are cut, never refused,
+/// except invites, which are refused.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Length of a session token in bytes.
+pub const TOKEN_BYTES: usize = 32;
+
+/// Most devices of one account.
+pub const DEVICES_MAX: usize = 32;
+
+/// Most sends of one device without an answer. A duplicate inside this window gets its `Accepted` again.
+pub const SENDS_UNANSWERED_MAX: usize = 256;
+
+/// Most events written to a feed and not yet acknowledged.
+pub const FEED_WINDOW_EVENTS: usize = 256;
+
+/// Most bytes of events written to a feed and not yet acknowledged; one event more than that is always allowed.
+pub const FEED_WINDOW_BYTES: usize = 512 * 1024;
+
+/// Most request streams of one connection at once.
+pub const REQUESTS_MAX: usize = 8;
+
+/// Most origins in one attach or acknowledgement.
+pub const CURSORS_MAX: usize = 64;
+
+/// Oldest time inside a message id that is accepted.
+pub const ID_AGE_MAX: Duration = Duration::from_secs(60 * 24 * 3600);
+
+/// Furthest time ahead inside a message id that is accepted.
+pub const ID_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// How far a `seen` stamp may be ahead of the server's clock and still be merged.
+pub const SEEN_AHEAD_MAX: Duration = Duration::from_secs(11);
+
+/// How long a connection may stay without a session before it is closed.
+pub const AUTHENTICATE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// QUIC idle timeout of both sides: without a packet for so long the connection is gone.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// How often a client sends a keep-alive.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(20);

@@ -1,0 +1,205 @@
+//! What goes into the core and what comes out: commands, entries to make durable, effects to release after that.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
+use quail_protocol::v1;
+
+use crate::ports::directory::AccountFacts;
+use crate::ports::outbox::{Entry, StoredEvent};
+
+/// One connection of this process. It has at most one publish lane and one feed lane, so it names those too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// Names somebody who waits for a command to have been applied and made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// A send whose fields have been checked for form; whether it is allowed is for the core to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidSend {
+    /// The message's id; known to be a UUID version 7.
+    pub id: MessageId,
+    /// Whom it is for.
+    pub recipient: AccountId,
+    /// What the body is.
+    pub kind: v1::BodyKind,
+    /// The body.
+    pub body: Bytes,
+    /// The largest stamp the sending device had seen.
+    pub seen: Stamp,
+}
+
+/// A send as it came up a publish lane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SendCommand {
+    /// Where the answer goes.
+    pub connection: ConnectionId,
+    /// Who sends.
+    pub account: AccountId,
+    /// From which device.
+    pub device: DeviceId,
+    /// The device's number for it.
+    pub number: u64,
+    /// The message, or the refusal that was already clear; it takes this way too so that answers keep their order.
+    pub send: Result<ValidSend, v1::Error>,
+}
+
+/// Everything the core can be asked to decide.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// The directory's word on an account. Older versions than the one known are passed over.
+    Facts {
+        /// The facts.
+        facts: AccountFacts,
+        /// Who waits for them to be applied.
+        ticket: Option<Ticket>,
+    },
+    /// A message to be accepted.
+    Send(SendCommand),
+    /// Ends the refusals that follow a temporary one.
+    Restart {
+        /// The publish lane.
+        connection: ConnectionId,
+    },
+    /// Opens the feed of a device.
+    Attach {
+        /// The feed lane.
+        connection: ConnectionId,
+        /// The account.
+        account: AccountId,
+        /// The device.
+        device: DeviceId,
+        /// The device's attach number.
+        number: u64,
+        /// What the device says it has taken.
+        cursors: Vec<(Origin, Position)>,
+    },
+    /// Acknowledges what was written to a feed.
+    Ack {
+        /// The feed lane.
+        connection: ConnectionId,
+        /// The account.
+        account: AccountId,
+        /// The device.
+        device: DeviceId,
+        /// Up to where, per origin.
+        upto: Vec<(Origin, Position)>,
+    },
+    /// A connection with its lanes is gone.
+    Disconnected {
+        /// The connection.
+        connection: ConnectionId,
+        /// The session it had.
+        account: AccountId,
+        /// The device of the session.
+        device: DeviceId,
+    },
+    /// What [`Effect::Read`] asked for.
+    Backlog {
+        /// The feed lane the read was for.
+        connection: ConnectionId,
+        /// The account.
+        account: AccountId,
+        /// The device.
+        device: DeviceId,
+        /// Events in the order of their positions.
+        events: Vec<StoredEvent>,
+    },
+}
+
+/// Where and when a message was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The send number that is answered.
+    pub number: u64,
+    /// Position of the message at this origin.
+    pub position: Position,
+    /// Stamp of the message.
+    pub stamp: Stamp,
+}
+
+/// What may happen only after the entries of the same outcome are durable.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Answers a send.
+    Accepted {
+        /// The publish lane.
+        connection: ConnectionId,
+        /// The answer.
+        accepted: Accepted,
+    },
+    /// Answers a send that was not taken.
+    Refused {
+        /// The publish lane.
+        connection: ConnectionId,
+        /// The send number that is answered.
+        number: u64,
+        /// Why.
+        error: v1::Error,
+    },
+    /// Writes an event to a feed.
+    Deliver {
+        /// The feed lane.
+        connection: ConnectionId,
+        /// The event.
+        event: Arc<StoredEvent>,
+    },
+    /// Tells a feed of a stretch that is no longer held.
+    Gap {
+        /// The feed lane.
+        connection: ConnectionId,
+        /// First position of the stretch.
+        from: Position,
+        /// Last position of the stretch.
+        upto: Position,
+    },
+    /// Tells a feed that everything that waited has been written.
+    CaughtUp {
+        /// The feed lane.
+        connection: ConnectionId,
+    },
+    /// Ends a feed.
+    Ended {
+        /// The feed lane.
+        connection: ConnectionId,
+        /// Why.
+        error: v1::Error,
+    },
+    /// Closes every connection of a device whose session ended.
+    CloseDevice {
+        /// The device.
+        device: DeviceId,
+    },
+    /// Reads events of an account from the outbox and hands them back as [`Command::Backlog`].
+    Read {
+        /// The feed lane it is for.
+        connection: ConnectionId,
+        /// The account.
+        account: AccountId,
+        /// The device.
+        device: DeviceId,
+        /// Events above this position.
+        after: Position,
+        /// At most so many events.
+        events_max: usize,
+        /// At most so many bytes of frames, but at least one event.
+        bytes_max: usize,
+    },
+    /// Tells who waits that the command was applied.
+    Applied {
+        /// Who waits.
+        ticket: Ticket,
+    },
+}
+
+/// What a turn of decisions comes to. Entries of one outcome become durable together, before any effect is released.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// What must become durable.
+    pub entries: Vec<Entry>,
+    /// What may happen after that.
+    pub after: Vec<Effect>,
+}

@@ -1,0 +1,251 @@
+//! The outbox of one account: the index of its events, and its devices with their feeds.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use quail_protocol::id::{AccountId, DeviceId, Position};
+
+use super::feed::{Acknowledged, Feed, Mode};
+use super::{OUTBOX_BYTES_MAX, OUTBOX_EVENTS_MAX, SendWindow};
+use crate::command::{ConnectionId, Effect, Outcome};
+use crate::ports::outbox::{DeviceRecord, Entry, RecentSend, Slot, StoredEvent};
+use crate::receipts::ReceiptBook;
+
+/// One device of an account.
+#[derive(Debug)]
+pub(crate) struct Device {
+    pub(super) id: DeviceId,
+    pub(super) record: DeviceRecord,
+    pub(crate) sends: SendWindow,
+    pub(super) feed: Option<Feed>,
+}
+
+/// What the core keeps of one account.
+#[derive(Debug, Default)]
+pub(crate) struct AccountOutbox {
+    /// Version of the directory's facts that were applied; `None` until the directory was asked.
+    pub(super) facts_version: Option<u64>,
+    /// At most the directory's limit of devices.
+    pub(super) devices: Vec<Device>,
+    pub(crate) receipts: ReceiptBook,
+    index: VecDeque<Slot>,
+    bytes: usize,
+    collapsed: Position,
+}
+
+impl Device {
+    pub(super) fn new(id: DeviceId, record: DeviceRecord) -> Self {
+        Self {
+            id,
+            record,
+            sends: SendWindow::default(),
+            feed: None,
+        }
+    }
+
+    /// Moves the cursor to where the feed is done and returns whether it moved.
+    pub(super) fn settle(&mut self) -> bool {
+        let done = self.feed.as_ref().map_or(Position::ZERO, Feed::done);
+        let moved = done > self.record.cursor;
+        self.record.cursor = self.record.cursor.max(done);
+        moved
+    }
+}
+
+impl AccountOutbox {
+    pub(crate) fn recover_device(&mut self, device: DeviceId, record: DeviceRecord) {
+        self.devices.push(Device::new(device, record));
+    }
+
+    pub(crate) fn recover_send(&mut self, device: DeviceId, send: RecentSend) {
+        if let Some(device) = self.device_mut(device) {
+            device.sends.push(send);
+        }
+    }
+
+    pub(crate) fn recover_slot(&mut self, slot: Slot) {
+        self.bytes += slot.bytes as usize;
+        self.index.push_back(slot);
+    }
+
+    pub(crate) fn recover_collapsed(&mut self, upto: Position) {
+        self.collapsed = upto;
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub(crate) fn collapsed(&self) -> Position {
+        self.collapsed
+    }
+
+    /// Returns whether the directory was asked for this account since the start.
+    pub(crate) fn is_known(&self) -> bool {
+        self.facts_version.is_some()
+    }
+
+    pub(crate) fn has_devices(&self) -> bool {
+        !self.devices.is_empty()
+    }
+
+    pub(crate) fn has_device_besides(&self, device: DeviceId) -> bool {
+        self.devices.iter().any(|other| other.id != device)
+    }
+
+    pub(crate) fn device_mut(&mut self, device: DeviceId) -> Option<&mut Device> {
+        self.devices.iter_mut().find(|other| other.id == device)
+    }
+
+    pub(crate) fn detach(&mut self, device: DeviceId, connection: ConnectionId) {
+        if let Some(device) = self.device_mut(device) {
+            device.feed.take_if(|feed| feed.connection == connection);
+        }
+    }
+
+    /// Returns where a device that is the account's only one starts: before the first event that nobody has yet.
+    pub(super) fn floor(&self, last_position: Position) -> Position {
+        self.index
+            .front()
+            .map_or(last_position, |slot| Position(slot.position.0 - 1))
+    }
+
+    /// Takes in a new event and writes it to every feed that is live. The event's own entry is the caller's.
+    pub(crate) fn append(&mut self, account: AccountId, event: &Arc<StoredEvent>, outcome: &mut Outcome) {
+        let bytes = event.frame.len();
+        self.bytes += bytes;
+        self.index.push_back(Slot {
+            position: event.position,
+            bytes: bytes as u32,
+        });
+        for device in &mut self.devices {
+            let Some(feed) = device.feed.as_mut().filter(|feed| feed.mode == Mode::Live) else {
+                continue;
+            };
+            if !feed.has_room() {
+                feed.mode = Mode::Behind;
+            } else if feed.pass(event, device.id, &mut Acknowledged::default()) {
+                self.receipts.written(event.position);
+                outcome.after.push(Effect::Deliver {
+                    connection: feed.connection,
+                    event: event.clone(),
+                });
+            } else if device.settle() {
+                outcome.entries.push(Entry::Device {
+                    account,
+                    device: device.id,
+                    record: device.record,
+                });
+            }
+        }
+        self.resolve(account, outcome);
+        self.collapse_over_limit(account, outcome);
+    }
+
+    /// Forgets every event that all devices are past. Without devices nobody is past anything.
+    pub(super) fn resolve(&mut self, account: AccountId, outcome: &mut Outcome) {
+        if let Some(past) = self.devices.iter().map(|device| device.record.cursor).min() {
+            self.forget_through(past, account, outcome);
+        }
+    }
+
+    /// Takes one event out, if it is there.
+    pub(crate) fn withdraw(&mut self, account: AccountId, position: Position, outcome: &mut Outcome) {
+        let Ok(at) = self.index.binary_search_by_key(&position, |slot| slot.position) else {
+            return;
+        };
+        if let Some(slot) = self.index.remove(at) {
+            self.bytes -= slot.bytes as usize;
+            outcome.entries.push(Entry::Resolved {
+                account,
+                positions: vec![position],
+            });
+        }
+    }
+
+    /// Replaces everything up to `upto` by a gap.
+    pub(super) fn collapse(&mut self, upto: Position, account: AccountId, outcome: &mut Outcome) {
+        self.forget_through(upto, account, outcome);
+        self.collapsed = self.collapsed.max(upto);
+        outcome.entries.push(Entry::Collapsed {
+            account,
+            upto: self.collapsed,
+        });
+    }
+
+    /// Goes on with a feed that is behind: a gap, the next read, or live.
+    pub(super) fn pump(&mut self, account: AccountId, device: DeviceId, outcome: &mut Outcome) {
+        let (collapsed, last) = (
+            self.collapsed,
+            self.index.back().map_or(Position::ZERO, |slot| slot.position),
+        );
+        let Some(device) = self.device_mut(device) else {
+            return;
+        };
+        let Some(feed) = device.feed.as_mut().filter(|feed| feed.mode == Mode::Behind) else {
+            return;
+        };
+        let connection = feed.connection;
+        let from = feed.next.max(feed.claimed).next();
+        if collapsed >= from {
+            feed.pass_gap(collapsed);
+            outcome.after.push(Effect::Gap {
+                connection,
+                from,
+                upto: collapsed,
+            });
+        }
+        if last <= feed.next {
+            feed.next = feed.next.max(feed.claimed);
+            feed.mode = Mode::Live;
+            if !std::mem::replace(&mut feed.caught_up, true) {
+                outcome.after.push(Effect::CaughtUp { connection });
+            }
+        } else if let Some((events_max, bytes_max)) = feed.room() {
+            feed.mode = Mode::Reading { upto: last };
+            let (device, after) = (device.id, feed.next);
+            outcome.after.push(Effect::Read {
+                connection,
+                account,
+                device,
+                after,
+                events_max,
+                bytes_max,
+            });
+        }
+        if device.settle() {
+            outcome.entries.push(Entry::Device {
+                account,
+                device: device.id,
+                record: device.record,
+            });
+            self.resolve(account, outcome);
+        }
+    }
+
+    fn forget_through(&mut self, past: Position, account: AccountId, outcome: &mut Outcome) {
+        let mut positions = Vec::new();
+        while let Some(slot) = self.index.pop_front_if(|slot| slot.position <= past) {
+            self.bytes -= slot.bytes as usize;
+            positions.push(slot.position);
+        }
+        if !positions.is_empty() {
+            outcome.entries.push(Entry::Resolved { account, positions });
+        }
+    }
+
+    /// An eighth at a time, so that a full outbox does not make a gap of every event.
+    fn collapse_over_limit(&mut self, account: AccountId, outcome: &mut Outcome) {
+        if self.index.len() <= OUTBOX_EVENTS_MAX && self.bytes <= OUTBOX_BYTES_MAX {
+            return;
+        }
+        let (mut events, mut bytes, mut upto) = (self.index.len(), self.bytes, Position::ZERO);
+        for slot in &self.index {
+            if events <= OUTBOX_EVENTS_MAX / 8 * 7 && bytes <= OUTBOX_BYTES_MAX / 8 * 7 {
+                break;
+            }
+            (events, bytes, upto) = (events - 1, bytes - slot.bytes as usize, slot.position);
+        }
+        self.collapse(upto, account, outcome);
+    }
+}

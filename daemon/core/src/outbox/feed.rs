@@ -1,0 +1,279 @@
+//! The outbox machine of one attached device: what was written and is not yet acknowledged.
+//!
+//! A feed is live while new events go straight to it, and behind while they must be read from the store first; it falls
+//! behind when its window is full and becomes live again when nothing above `next` is left in the index. At most one
+//! read is under way per feed.
+
+use std::collections::{HashMap, VecDeque};
+
+use quail_protocol::id::{AccountId, DeviceId, Position};
+use quail_protocol::limits::{FEED_WINDOW_BYTES, FEED_WINDOW_EVENTS};
+
+use crate::command::ConnectionId;
+use crate::ports::outbox::{Note, StoredEvent};
+
+/// What a feed does with new events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Writes them at once.
+    Live,
+    /// Leaves them to a later read.
+    Behind,
+    /// Waits for a read that was asked for when the index ended at `upto`.
+    Reading {
+        /// Last position in the index then.
+        upto: Position,
+    },
+}
+
+/// Something written and not yet acknowledged.
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    position: Position,
+    bytes: usize,
+    item: Item,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Item {
+    Message { sender: AccountId },
+    Receipt,
+    Gap,
+}
+
+/// The feed of one device on one connection.
+#[derive(Debug)]
+pub(super) struct Feed {
+    pub(super) connection: ConnectionId,
+    /// Everything up to here was written, passed over, or is not for this device.
+    pub(super) next: Position,
+    /// What the device said at attach that it has taken.
+    pub(super) claimed: Position,
+    pub(super) mode: Mode,
+    pub(super) caught_up: bool,
+    window: VecDeque<InFlight>,
+    window_bytes: usize,
+}
+
+impl Feed {
+    pub(super) fn new(connection: ConnectionId, next: Position, claimed: Position) -> Self {
+        let (window, window_bytes) = (VecDeque::new(), 0);
+        Self {
+            connection,
+            next,
+            claimed,
+            mode: Mode::Behind,
+            caught_up: false,
+            window,
+            window_bytes,
+        }
+    }
+
+    /// Takes note of an event above `next` and returns whether it is to be written.
+    pub(super) fn pass(&mut self, event: &StoredEvent, device: DeviceId, taken: &mut Acknowledged) -> bool {
+        self.next = event.position;
+        if event.position <= self.claimed {
+            taken.add_note(event.position, event.note);
+            return false;
+        }
+        let item = match event.note {
+            // The device that sent a message has it already, unless it wrote to itself: then the event is its receipt.
+            Note::Message {
+                sender,
+                device: from,
+                recipient,
+            } if from == device && sender != recipient => return false,
+            Note::Message { sender, .. } => Item::Message { sender },
+            Note::Receipt { .. } => Item::Receipt,
+        };
+        self.push(InFlight {
+            position: event.position,
+            bytes: event.frame.len(),
+            item,
+        });
+        true
+    }
+
+    /// Takes note of a gap that ends at `upto`, to be written now.
+    pub(super) fn pass_gap(&mut self, upto: Position) {
+        self.next = self.next.max(upto);
+        self.push(InFlight {
+            position: upto,
+            bytes: 0,
+            item: Item::Gap,
+        });
+    }
+
+    /// Returns how many events and bytes may be written, or `None` if that is not worth a read.
+    pub(super) fn room(&self) -> Option<(usize, usize)> {
+        let events = FEED_WINDOW_EVENTS.saturating_sub(self.window.len());
+        let bytes = FEED_WINDOW_BYTES.saturating_sub(self.window_bytes);
+        let worthwhile = events >= FEED_WINDOW_EVENTS / 4 && bytes >= FEED_WINDOW_BYTES / 4;
+        worthwhile.then_some((events, bytes))
+    }
+
+    /// Returns whether one more event may be written.
+    pub(super) fn has_room(&self) -> bool {
+        self.window.len() < FEED_WINDOW_EVENTS && self.window_bytes < FEED_WINDOW_BYTES
+    }
+
+    /// Takes what is acknowledged up to `upto` out of the window.
+    pub(super) fn ack(&mut self, upto: Position, taken: &mut Acknowledged) {
+        while let Some(front) = self.window.front().filter(|front| front.position <= upto) {
+            match front.item {
+                Item::Message { sender } => taken.add(sender, front.position),
+                Item::Receipt => {}
+                Item::Gap => taken.split(),
+            }
+            self.window_bytes -= front.bytes;
+            self.window.pop_front();
+        }
+    }
+
+    /// Returns the position up to which nothing is left to deliver or to acknowledge.
+    pub(super) fn done(&self) -> Position {
+        self.window
+            .front()
+            .map_or(self.next, |front| Position(front.position.0 - 1))
+    }
+
+    fn push(&mut self, in_flight: InFlight) {
+        self.window_bytes += in_flight.bytes;
+        self.window.push_back(in_flight);
+    }
+}
+
+/// Messages that a device has acknowledged, by sender, in stretches without a gap between them.
+#[derive(Debug, Default)]
+pub(crate) struct Acknowledged {
+    stretches: Vec<Stretch>,
+    open: HashMap<AccountId, usize>,
+}
+
+/// Messages of one sender from the first to the last; none between them was left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    pub(crate) sender: AccountId,
+    pub(crate) first: Position,
+    pub(crate) last: Position,
+}
+
+impl Acknowledged {
+    fn add_note(&mut self, position: Position, note: Note) {
+        if let Note::Message { sender, .. } = note {
+            self.add(sender, position);
+        }
+    }
+
+    fn add(&mut self, sender: AccountId, position: Position) {
+        let at = *self.open.entry(sender).or_insert_with(|| {
+            self.stretches.push(Stretch {
+                sender,
+                first: position,
+                last: position,
+            });
+            self.stretches.len() - 1
+        });
+        self.stretches[at].last = position;
+    }
+
+    /// A receipt must not cover what the account did not get, so a gap ends every stretch.
+    fn split(&mut self) {
+        self.open.clear();
+    }
+
+    pub(crate) fn into_stretches(self) -> Vec<Stretch> {
+        self.stretches
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(position: u64, sender: u8) -> StoredEvent {
+        let note = Note::Message {
+            sender: AccountId([sender; 16]),
+            device: DeviceId([sender; 16]),
+            recipient: AccountId([9; 16]),
+        };
+        StoredEvent {
+            position: Position(position),
+            note,
+            frame: bytes::Bytes::from_static(b"frame"),
+        }
+    }
+
+    fn feed() -> Feed {
+        Feed::new(ConnectionId(1), Position::ZERO, Position(2))
+    }
+
+    const READER: DeviceId = DeviceId([9; 16]);
+
+    #[test]
+    fn what_was_claimed_at_attach_counts_as_acknowledged() {
+        let (mut feed, mut taken) = (feed(), Acknowledged::default());
+        assert!(!feed.pass(&message(1, 1), READER, &mut taken));
+        assert!(!feed.pass(&message(2, 1), READER, &mut taken));
+        assert!(feed.pass(&message(3, 1), READER, &mut taken));
+        assert_eq!(feed.done(), Position(2));
+        let sender = AccountId([1; 16]);
+        assert_eq!(
+            taken.into_stretches(),
+            [Stretch {
+                sender,
+                first: Position(1),
+                last: Position(2)
+            }]
+        );
+    }
+
+    #[test]
+    fn the_sending_device_is_passed_over() {
+        let mut feed = feed();
+        let mut event = message(3, 8);
+        event.note = Note::Message {
+            sender: AccountId([8; 16]),
+            device: READER,
+            recipient: AccountId([1; 16]),
+        };
+        assert!(!feed.pass(&event, READER, &mut Acknowledged::default()));
+        assert_eq!(feed.done(), Position(3));
+    }
+
+    #[test]
+    fn a_gap_ends_the_stretch_before_it() {
+        let (mut feed, mut taken) = (feed(), Acknowledged::default());
+        feed.pass(&message(3, 1), READER, &mut taken);
+        feed.pass_gap(Position(7));
+        feed.pass(&message(8, 1), READER, &mut taken);
+        feed.ack(Position(8), &mut taken);
+        let ends: Vec<_> = taken
+            .into_stretches()
+            .iter()
+            .map(|s| (s.first.0, s.last.0))
+            .collect();
+        assert_eq!(ends, [(3, 3), (8, 8)]);
+        assert_eq!(feed.done(), Position(8));
+    }
+
+    #[test]
+    fn a_full_window_has_no_room_until_a_quarter_is_free() {
+        let mut feed = feed();
+        for position in 0..FEED_WINDOW_EVENTS as u64 {
+            feed.pass(&message(3 + position, 1), READER, &mut Acknowledged::default());
+        }
+        assert!(!feed.has_room());
+        feed.ack(Position(3), &mut Acknowledged::default());
+        assert!(feed.has_room());
+        assert_eq!(feed.room(), None);
+        feed.ack(
+            Position(2 + FEED_WINDOW_EVENTS as u64 / 4),
+            &mut Acknowledged::default(),
+        );
+        assert_eq!(
+            feed.room().map(|(events, _)| events),
+            Some(FEED_WINDOW_EVENTS / 4)
+        );
+    }
+}

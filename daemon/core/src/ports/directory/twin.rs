@@ -1,0 +1,338 @@
+//! The directory in memory: what the port means, in the plainest code.
+//!
+//! It is the reference the adapters are compared with and stands in for them in tests and in the simulation. It keeps
+//! nothing over a restart and grows with what its test puts in, so no running daemon uses it. Times are not kept: the
+//! port has no question they would answer.
+//!
+//! Invariant: every method checks everything before it changes anything, under one lock, so its futures are ready at
+//! once and a refused command leaves no trace.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use quail_protocol::id::{AccountId, DeviceId, Origin};
+use quail_protocol::limits::DEVICES_MAX;
+
+use super::{
+    AccountFacts, Credentials, Directory, DirectoryError, NewAccount, NewDevice, PortFuture, SecretHash,
+    SessionFacts,
+};
+
+/// A directory that lives as long as the value.
+#[derive(Default)]
+pub struct TwinDirectory {
+    // A std mutex: no method waits for anything while it holds it.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    origin_last: u32,
+    accounts: BTreeMap<AccountId, Account>,
+    handles: BTreeMap<String, AccountId>,
+    sessions: BTreeMap<SecretHash, (AccountId, DeviceId)>,
+    invites: BTreeMap<SecretHash, Invite>,
+}
+
+struct Account {
+    handle: String,
+    password_hash: String,
+    version: u64,
+    devices: BTreeSet<DeviceId>,
+}
+
+#[derive(PartialEq)]
+enum Invite {
+    Open,
+    Used,
+}
+
+impl TwinDirectory {
+    /// Returns an empty directory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A test that panicked under the lock has failed already; the others may go on.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn register_origin(&mut self) -> Result<Origin, DirectoryError> {
+        let used_up = || DirectoryError::Corrupt {
+            reason: "origin numbers are used up".to_owned(),
+        };
+        self.origin_last = self.origin_last.checked_add(1).ok_or_else(used_up)?;
+        Ok(Origin(self.origin_last))
+    }
+
+    fn create_account(&mut self, new: NewAccount) -> Result<AccountFacts, DirectoryError> {
+        if let Some(invite) = &new.invite_hash
+            && self.invites.get(invite) != Some(&Invite::Open)
+        {
+            return Err(DirectoryError::InviteInvalid);
+        }
+        if self.handles.contains_key(&new.handle) {
+            return Err(DirectoryError::HandleTaken);
+        }
+        if self.accounts.contains_key(&new.account) {
+            return Err(DirectoryError::Duplicate { what: "account id" });
+        }
+        self.check_fresh(&new.device)?;
+        if let Some(invite) = new.invite_hash {
+            self.invites.insert(invite, Invite::Used);
+        }
+        self.handles.insert(new.handle.clone(), new.account);
+        self.sessions
+            .insert(new.device.token_hash, (new.account, new.device.device));
+        let account = Account {
+            handle: new.handle,
+            password_hash: new.password_hash,
+            version: 1,
+            devices: BTreeSet::from([new.device.device]),
+        };
+        let facts = account.facts(new.account);
+        self.accounts.insert(new.account, account);
+        Ok(facts)
+    }
+
+    fn add_device(
+        &mut self,
+        id: AccountId,
+        device: &NewDevice,
+        expected_password_hash: &str,
+    ) -> Result<AccountFacts, DirectoryError> {
+        let account = self.accounts.get(&id).ok_or(DirectoryError::UnknownAccount)?;
+        if account.password_hash != expected_password_hash {
+            return Err(DirectoryError::PasswordChanged);
+        }
+        if account.devices.len() >= DEVICES_MAX {
+            return Err(DirectoryError::DeviceLimit);
+        }
+        self.check_fresh(device)?;
+        self.sessions.insert(device.token_hash, (id, device.device));
+        let account = self.account(id)?;
+        account.devices.insert(device.device);
+        account.version += 1;
+        Ok(account.facts(id))
+    }
+
+    fn remove_device(&mut self, id: AccountId, device: DeviceId) -> Result<AccountFacts, DirectoryError> {
+        let account = self.account(id)?;
+        if account.devices.remove(&device) {
+            account.version += 1;
+        }
+        let facts = account.facts(id);
+        self.sessions.retain(|_, owner| *owner != (id, device));
+        Ok(facts)
+    }
+
+    fn change_password(
+        &mut self,
+        id: AccountId,
+        keep: DeviceId,
+        expected_password_hash: &str,
+        new_password_hash: String,
+    ) -> Result<AccountFacts, DirectoryError> {
+        let account = self.account(id)?;
+        if !account.devices.contains(&keep) {
+            return Err(DirectoryError::UnknownDevice);
+        }
+        if account.password_hash != expected_password_hash {
+            return Err(DirectoryError::PasswordChanged);
+        }
+        account.password_hash = new_password_hash;
+        if account.devices.len() > 1 {
+            account.devices = BTreeSet::from([keep]);
+            account.version += 1;
+        }
+        let facts = account.facts(id);
+        self.sessions
+            .retain(|_, (account, device)| *account != id || *device == keep);
+        Ok(facts)
+    }
+
+    fn account(&mut self, id: AccountId) -> Result<&mut Account, DirectoryError> {
+        self.accounts.get_mut(&id).ok_or(DirectoryError::UnknownAccount)
+    }
+
+    fn check_fresh(&self, device: &NewDevice) -> Result<(), DirectoryError> {
+        if self
+            .accounts
+            .values()
+            .any(|account| account.devices.contains(&device.device))
+        {
+            return Err(DirectoryError::Duplicate { what: "device id" });
+        }
+        if self.sessions.contains_key(&device.token_hash) {
+            return Err(DirectoryError::Duplicate {
+                what: "session token",
+            });
+        }
+        Ok(())
+    }
+
+    fn credentials_of(&self, id: AccountId) -> Option<Credentials> {
+        let account = self.accounts.get(&id)?;
+        Some(Credentials {
+            account: id,
+            handle: account.handle.clone(),
+            password_hash: account.password_hash.clone(),
+        })
+    }
+
+    fn session(&self, token_hash: &SecretHash) -> Option<SessionFacts> {
+        let (account, device) = *self.sessions.get(token_hash)?;
+        let handle = self.accounts.get(&account)?.handle.clone();
+        Some(SessionFacts {
+            account,
+            device,
+            handle,
+        })
+    }
+
+    fn facts(&self, id: AccountId) -> Option<AccountFacts> {
+        self.accounts.get(&id).map(|account| account.facts(id))
+    }
+
+    fn create_invite(&mut self, invite_hash: SecretHash) -> Result<(), DirectoryError> {
+        if self.invites.contains_key(&invite_hash) {
+            return Err(DirectoryError::Duplicate { what: "invite" });
+        }
+        self.invites.insert(invite_hash, Invite::Open);
+        Ok(())
+    }
+}
+
+impl Account {
+    fn facts(&self, account: AccountId) -> AccountFacts {
+        AccountFacts {
+            account,
+            handle: self.handle.clone(),
+            version: self.version,
+            devices: self.devices.iter().copied().collect(),
+        }
+    }
+}
+
+impl Directory for TwinDirectory {
+    fn register_origin(&self, _now_ms: u64) -> PortFuture<'_, Result<Origin, DirectoryError>> {
+        Box::pin(ready(self.state().register_origin()))
+    }
+
+    fn create_account(
+        &self,
+        new: NewAccount,
+        _now_ms: u64,
+    ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
+        Box::pin(ready(self.state().create_account(new)))
+    }
+
+    fn credentials(&self, handle: String) -> PortFuture<'_, Result<Option<Credentials>, DirectoryError>> {
+        let state = self.state();
+        let id = state.handles.get(&handle).copied();
+        Box::pin(ready(Ok(id.and_then(|id| state.credentials_of(id)))))
+    }
+
+    fn credentials_of(
+        &self,
+        account: AccountId,
+    ) -> PortFuture<'_, Result<Option<Credentials>, DirectoryError>> {
+        Box::pin(ready(Ok(self.state().credentials_of(account))))
+    }
+
+    fn add_device(
+        &self,
+        account: AccountId,
+        device: NewDevice,
+        expected_password_hash: String,
+        _now_ms: u64,
+    ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
+        Box::pin(ready(self.state().add_device(
+            account,
+            &device,
+            &expected_password_hash,
+        )))
+    }
+
+    fn session(
+        &self,
+        token_hash: SecretHash,
+        _now_ms: u64,
+    ) -> PortFuture<'_, Result<Option<SessionFacts>, DirectoryError>> {
+        Box::pin(ready(Ok(self.state().session(&token_hash))))
+    }
+
+    fn remove_device(
+        &self,
+        account: AccountId,
+        device: DeviceId,
+        _now_ms: u64,
+    ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
+        Box::pin(ready(self.state().remove_device(account, device)))
+    }
+
+    fn change_password(
+        &self,
+        account: AccountId,
+        keep: DeviceId,
+        expected_password_hash: String,
+        new_password_hash: String,
+        _now_ms: u64,
+    ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
+        let mut state = self.state();
+        Box::pin(ready(state.change_password(
+            account,
+            keep,
+            &expected_password_hash,
+            new_password_hash,
+        )))
+    }
+
+    fn facts(&self, account: AccountId) -> PortFuture<'_, Result<Option<AccountFacts>, DirectoryError>> {
+        Box::pin(ready(Ok(self.state().facts(account))))
+    }
+
+    fn look_up(&self, handle: String) -> PortFuture<'_, Result<Option<AccountFacts>, DirectoryError>> {
+        let state = self.state();
+        let id = state.handles.get(&handle).copied();
+        Box::pin(ready(Ok(id.and_then(|id| state.facts(id)))))
+    }
+
+    fn create_invite(
+        &self,
+        invite_hash: SecretHash,
+        _now_ms: u64,
+    ) -> PortFuture<'_, Result<(), DirectoryError>> {
+        Box::pin(ready(self.state().create_invite(invite_hash)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::super::conformance::directory_conformance;
+    use super::*;
+
+    /// The twin's futures are ready at once, so polling is all the runtime it needs.
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+                return value;
+            }
+        }
+    }
+
+    #[test]
+    fn the_twin_keeps_the_promises_of_the_port() {
+        block_on(directory_conformance(async || {
+            Box::new(TwinDirectory::new()) as Box<dyn Directory>
+        }));
+    }
+}

@@ -1,0 +1,5 @@
+//! Receipts: telling senders how far their messages came.
+
+mod delivered;
+
+pub(crate) use delivered::ReceiptBook;

@@ -1,0 +1,141 @@
+//! The state of the core and the one door to it, [`State::decide`].
+//!
+//! State is what the outbox store recovered, plus what the directory said, plus which feeds are open. Only the last two
+//! are lost in a restart, and both are told again: by the gateway, which asks the directory before it hands over a
+//! command, and by the devices, which attach anew.
+
+use std::collections::{HashMap, HashSet};
+
+use quail_protocol::id::{AccountId, DeviceId, Origin, Position};
+
+use crate::clock::Clock;
+use crate::command::{Command, ConnectionId, Outcome};
+use crate::outbox::AccountOutbox;
+use crate::ports::outbox::{Batch, Entry, Recovered};
+
+/// Everything the core knows.
+#[derive(Debug)]
+pub struct State {
+    pub(crate) origin: Origin,
+    pub(crate) clock: Clock,
+    pub(crate) last_position: Position,
+    /// One per account that has a device record, undelivered mail or facts. Bounded by the directory's accounts.
+    pub(crate) accounts: HashMap<AccountId, AccountOutbox>,
+    /// Publish lanes on which everything is refused until `Restart`. Bounded by the open connections.
+    pub(crate) refusing: HashSet<ConnectionId>,
+}
+
+impl State {
+    /// Returns the state of an origin whose store held `recovered`.
+    pub fn new(origin: Origin, recovered: Recovered) -> Self {
+        let mut accounts: HashMap<AccountId, AccountOutbox> = HashMap::new();
+        let mut owners: HashMap<DeviceId, AccountId> = HashMap::new();
+        for (account, device, record) in recovered.devices {
+            owners.insert(device, account);
+            accounts
+                .entry(account)
+                .or_default()
+                .recover_device(device, record);
+        }
+        for (device, send) in recovered.sends {
+            if let Some(outbox) = owners.get(&device).and_then(|account| accounts.get_mut(account)) {
+                outbox.recover_send(device, send);
+            }
+        }
+        for (account, slot) in recovered.slots {
+            accounts.entry(account).or_default().recover_slot(slot);
+        }
+        for (account, upto) in recovered.collapsed {
+            accounts.entry(account).or_default().recover_collapsed(upto);
+        }
+        Self {
+            origin,
+            clock: Clock::resume(recovered.last_stamp),
+            last_position: recovered.last_position,
+            accounts,
+            refusing: HashSet::new(),
+        }
+    }
+
+    /// Decides one command at the time `now_ms` (milliseconds since the Unix epoch) and adds to `outcome` what it comes to.
+    pub fn decide(&mut self, command: Command, now_ms: u64, outcome: &mut Outcome) {
+        match command {
+            Command::Facts { facts, ticket } => self.learn(facts, ticket, outcome),
+            Command::Send(send) => self.send(send, now_ms, outcome),
+            Command::Restart { connection } => {
+                self.refusing.remove(&connection);
+            }
+            Command::Attach {
+                connection,
+                account,
+                device,
+                number,
+                cursors,
+            } => {
+                let claimed = self.own_cursor(&cursors);
+                self.attach(connection, (account, device), number, claimed, outcome);
+            }
+            Command::Ack {
+                connection,
+                account,
+                device,
+                upto,
+            } => {
+                if let Some(upto) = self.own_cursor(&upto) {
+                    self.ack(connection, (account, device), upto, now_ms, outcome);
+                }
+            }
+            Command::Disconnected {
+                connection,
+                account,
+                device,
+            } => {
+                self.refusing.remove(&connection);
+                if let Some(outbox) = self.accounts.get_mut(&account) {
+                    outbox.detach(device, connection);
+                }
+            }
+            Command::Backlog {
+                connection,
+                account,
+                device,
+                events,
+            } => {
+                self.backlog(connection, (account, device), events, now_ms, outcome);
+            }
+        }
+    }
+
+    /// Returns the batch that makes `entries` durable together with the counters as they are now.
+    pub fn batch<'a>(&self, entries: &'a [Entry]) -> Batch<'a> {
+        Batch {
+            entries,
+            last_position: self.last_position,
+            last_stamp: self.clock.last(),
+        }
+    }
+
+    /// Returns the largest position given so far.
+    pub fn last_position(&self) -> Position {
+        self.last_position
+    }
+
+    /// Returns how many events lie in all outboxes.
+    pub fn unresolved(&self) -> usize {
+        self.accounts.values().map(AccountOutbox::len).sum()
+    }
+
+    pub(crate) fn next_position(&mut self) -> Position {
+        self.last_position = self.last_position.next();
+        self.last_position
+    }
+
+    /// Cursors of other origins belong to other nodes.
+    fn own_cursor(&self, cursors: &[(Origin, Position)]) -> Option<Position> {
+        cursors
+            .iter()
+            .filter(|(origin, _)| *origin == self.origin)
+            .map(|(_, position)| *position)
+            .max()
+    }
+}

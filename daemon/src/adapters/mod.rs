@@ -1,0 +1,4 @@
+//! The outside world, one port each: nothing here decides anything, and only `app` names what is here.
+
+pub mod sled;
+pub mod sqlite;

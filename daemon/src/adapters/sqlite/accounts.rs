@@ -1,0 +1,185 @@
+//! Accounts and origins: creating them, finding them, their passwords.
+
+use quail_core::ports::directory::{AccountFacts, Credentials, DirectoryError, NewAccount};
+use quail_protocol::id::{AccountId, DeviceId, Origin};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
+
+use super::failure::{Failure, duplicate};
+use super::{devices, invites, rows};
+
+/// Gives the next origin number.
+pub(super) async fn register_origin(
+    connection: &mut SqliteConnection,
+    now_ms: u64,
+) -> Result<Origin, Failure> {
+    let row = sqlx::query("INSERT INTO origins (created_ms) VALUES (?1) RETURNING origin")
+        .bind(rows::time(now_ms))
+        .fetch_one(connection)
+        .await?;
+    Ok(Origin(row.try_get("origin")?))
+}
+
+/// Creates an account with its first device. Checks the invite before the handle.
+pub(super) async fn create(
+    connection: &mut SqliteConnection,
+    new: &NewAccount,
+    now_ms: u64,
+) -> Result<AccountFacts, Failure> {
+    if let Some(invite) = &new.invite_hash {
+        invites::check(connection, invite).await?;
+    }
+    let holder = sqlx::query("SELECT 1 FROM accounts WHERE handle = ?1")
+        .bind(&new.handle)
+        .fetch_optional(&mut *connection)
+        .await?;
+    if holder.is_some() {
+        return Err(DirectoryError::HandleTaken.into());
+    }
+    sqlx::query(
+        "INSERT INTO accounts (account, handle, password_hash, version, created_ms) VALUES (?1, ?2, ?3, 1, ?4)",
+    )
+    .bind(new.account.as_bytes().as_slice())
+    .bind(&new.handle)
+    .bind(&new.password_hash)
+    .bind(rows::time(now_ms))
+    .execute(&mut *connection)
+    .await
+    .map_err(duplicate("account id"))?;
+    devices::insert(connection, new.account, &new.device, now_ms).await?;
+    if let Some(invite) = &new.invite_hash {
+        invites::use_up(connection, invite, new.account, now_ms).await?;
+    }
+    known_facts(connection, new.account).await
+}
+
+/// Replaces the password and removes every device but `keep`.
+pub(super) async fn change_password(
+    connection: &mut SqliteConnection,
+    account: AccountId,
+    keep: DeviceId,
+    expected_password_hash: &str,
+    new_password_hash: &str,
+) -> Result<AccountFacts, Failure> {
+    let credentials = credentials_of(connection, account)
+        .await?
+        .ok_or(DirectoryError::UnknownAccount)?;
+    if !devices::exists(connection, account, keep).await? {
+        return Err(DirectoryError::UnknownDevice.into());
+    }
+    if credentials.password_hash != expected_password_hash {
+        return Err(DirectoryError::PasswordChanged.into());
+    }
+    sqlx::query("UPDATE accounts SET password_hash = ?2 WHERE account = ?1")
+        .bind(account.as_bytes().as_slice())
+        .bind(new_password_hash)
+        .execute(&mut *connection)
+        .await?;
+    if devices::remove_others(connection, account, keep).await? {
+        raise_version(connection, account).await?;
+    }
+    known_facts(connection, account).await
+}
+
+/// Finds what the password of a handle is checked against.
+pub(super) async fn credentials(
+    connection: &mut SqliteConnection,
+    handle: &str,
+) -> Result<Option<Credentials>, Failure> {
+    let row = sqlx::query("SELECT account, handle, password_hash FROM accounts WHERE handle = ?1")
+        .bind(handle)
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(read_credentials).transpose()
+}
+
+/// Finds what the password of an account is checked against.
+pub(super) async fn credentials_of(
+    connection: &mut SqliteConnection,
+    account: AccountId,
+) -> Result<Option<Credentials>, Failure> {
+    let row = sqlx::query("SELECT account, handle, password_hash FROM accounts WHERE account = ?1")
+        .bind(account.as_bytes().as_slice())
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(read_credentials).transpose()
+}
+
+/// Returns what is known of an account. One statement, so that version and devices belong together.
+pub(super) async fn facts(
+    connection: &mut SqliteConnection,
+    account: AccountId,
+) -> Result<Option<AccountFacts>, Failure> {
+    let rows = sqlx::query(
+        "SELECT accounts.account, handle, version, device
+         FROM accounts LEFT JOIN devices ON devices.account = accounts.account
+         WHERE accounts.account = ?1 ORDER BY device",
+    )
+    .bind(account.as_bytes().as_slice())
+    .fetch_all(connection)
+    .await?;
+    read_facts(&rows)
+}
+
+/// Finds an account by its public name, as [`facts`] does.
+pub(super) async fn look_up(
+    connection: &mut SqliteConnection,
+    handle: &str,
+) -> Result<Option<AccountFacts>, Failure> {
+    let rows = sqlx::query(
+        "SELECT accounts.account, handle, version, device
+         FROM accounts LEFT JOIN devices ON devices.account = accounts.account
+         WHERE handle = ?1 ORDER BY device",
+    )
+    .bind(handle)
+    .fetch_all(connection)
+    .await?;
+    read_facts(&rows)
+}
+
+/// Returns what is known of an account that was found in this transaction.
+pub(super) async fn known_facts(
+    connection: &mut SqliteConnection,
+    account: AccountId,
+) -> Result<AccountFacts, Failure> {
+    Ok(facts(connection, account)
+        .await?
+        .ok_or(DirectoryError::UnknownAccount)?)
+}
+
+/// Says that the account's devices have changed in this transaction.
+pub(super) async fn raise_version(
+    connection: &mut SqliteConnection,
+    account: AccountId,
+) -> Result<(), Failure> {
+    sqlx::query("UPDATE accounts SET version = version + 1 WHERE account = ?1")
+        .bind(account.as_bytes().as_slice())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn read_credentials(row: &SqliteRow) -> Result<Credentials, Failure> {
+    Ok(Credentials {
+        account: rows::id(row, "account")?,
+        handle: row.try_get("handle")?,
+        password_hash: row.try_get("password_hash")?,
+    })
+}
+
+/// Reads the rows of one account: one per device, or a single one whose device is null.
+fn read_facts(rows: &[SqliteRow]) -> Result<Option<AccountFacts>, Failure> {
+    let Some(first) = rows.first() else {
+        return Ok(None);
+    };
+    let mut devices = Vec::with_capacity(rows.len());
+    for row in rows {
+        devices.extend(rows::optional_id::<DeviceId>(row, "device")?);
+    }
+    Ok(Some(AccountFacts {
+        account: rows::id(first, "account")?,
+        handle: first.try_get("handle")?,
+        version: rows::number(first, "version")?,
+        devices,
+    }))
+}

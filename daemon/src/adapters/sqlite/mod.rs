@@ -1,0 +1,196 @@
+//! The directory in a SQLite file: the default, for one node without any set-up.
+//!
+//! Every command is one transaction that begins as a writer (`BEGIN IMMEDIATE`), on the one connection that may write:
+//! commands queue in the daemon, fairly, instead of colliding inside SQLite. Reads have connections of their own and, with
+//! the write-ahead log, wait for nobody; each is a single statement, hence one snapshot, begun after whatever was committed
+//! before.
+//!
+//! Invariants: a command is answered after its commit was synced to disk (`synchronous = FULL`), so an answer survives power
+//! loss; no statement is put together from text, values are always bound; what the file holds is checked as it is read, and
+//! whatever this daemon cannot have written is [`DirectoryError::Corrupt`].
+
+mod accounts;
+mod devices;
+mod failure;
+mod invites;
+mod open;
+mod rows;
+
+use quail_core::ports::directory::{
+    AccountFacts, Credentials, Directory, DirectoryError, LAST_USE_PRECISION, NewAccount, NewDevice,
+    PortFuture, SecretHash, SessionFacts,
+};
+use quail_protocol::id::{AccountId, DeviceId, Origin};
+use sqlx::{Sqlite, SqlitePool, Transaction};
+
+use failure::Failure;
+pub use open::OpenDirectoryError;
+
+/// A directory in a SQLite file of this process; clones share its connections.
+#[derive(Clone)]
+pub struct SqliteDirectory {
+    /// The one connection that writes.
+    writer: SqlitePool,
+    /// Connections that cannot write.
+    readers: SqlitePool,
+}
+
+impl SqliteDirectory {
+    /// Waits for the running commands, then closes the file. Later ones fail as unavailable.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        // Last, because the connection that closes last moves the write-ahead log into the file.
+        self.writer.close().await;
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, Failure> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// Writes down that a session was used, if nobody else is writing: a session must open while commands queue and
+    /// while the disk is full, and a use that is missed is recorded with the next one.
+    async fn record_use(&self, token_hash: &SecretHash, now_ms: u64) {
+        let Some(mut connection) = self.writer.try_acquire() else {
+            return;
+        };
+        if let Err(failure) = devices::record_use(&mut connection, token_hash, now_ms).await {
+            tracing::info!(error = %DirectoryError::from(failure), "the use of a session was not recorded");
+        }
+    }
+}
+
+impl Directory for SqliteDirectory {
+    fn register_origin(&self, now_ms: u64) -> PortFuture<'_, Result<Origin, DirectoryError>> {
+        answer(async move {
+            let mut transaction = self.begin().await?;
+            let origin = accounts::register_origin(&mut transaction, now_ms).await?;
+            transaction.commit().await?;
+            Ok(origin)
+        })
+    }
+
+    fn create_account(
+        &self,
+        new: NewAccount,
+        now_ms: u64,
+    ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
+        answer(async move {
+            let mut transaction = self.begin().await?;
+            let facts = accounts::create(&mut transaction, &new, now_ms).await?;
+            transaction.commit().await?;
+            Ok(facts)
+        })
+    }
+
+    fn credentials(&self, handle: String) -> PortFuture<'_, Result<Option<Credentials>, DirectoryError>> {
+        answer(async move { accounts::credentials(&mut *self.readers.acquire().await?, &handle).await })
+    }
+
+    fn credentials_of(
+        &self,
+        account: AccountId,
+    ) -> PortFuture<'_, Result<Option<Credentials>, DirectoryError>> {
+        answer(async move { accounts::credentials_of(&mut *self.readers.acquire().await?, account).await })
+    }
+
+    fn add_device(
+        &self,
+        account: AccountId,
+        device: NewDevice,
+        expected_password_hash: String,
+        now_ms: u64,
+    ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
+        answer(async move {
+            let mut transaction = self.begin().await?;
+            let facts = devices::add(
+                &mut transaction,
+                account,
+                &device,
+                &expected_password_hash,
+                now_ms,
+            )
+            .await?;
+            transaction.commit().await?;
+            Ok(facts)
+        })
+    }
+
+    fn session(
+        &self,
+        token_hash: SecretHash,
+        now_ms: u64,
+    ) -> PortFuture<'_, Result<Option<SessionFacts>, DirectoryError>> {
+        answer(async move {
+            let found = devices::session(&mut *self.readers.acquire().await?, &token_hash).await?;
+            let Some(devices::Session { facts, last_used_ms }) = found else {
+                return Ok(None);
+            };
+            let precision_ms = LAST_USE_PRECISION.as_millis() as u64;
+            if now_ms.saturating_sub(last_used_ms) >= precision_ms {
+                self.record_use(&token_hash, now_ms).await;
+            }
+            Ok(Some(facts))
+        })
+    }
+
+    fn remove_device(
+        &self,
+        account: AccountId,
+        device: DeviceId,
+        _now_ms: u64,
+    ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
+        answer(async move {
+            let mut transaction = self.begin().await?;
+            let facts = devices::remove(&mut transaction, account, device).await?;
+            transaction.commit().await?;
+            Ok(facts)
+        })
+    }
+
+    fn change_password(
+        &self,
+        account: AccountId,
+        keep: DeviceId,
+        expected_password_hash: String,
+        new_password_hash: String,
+        _now_ms: u64,
+    ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
+        answer(async move {
+            let mut transaction = self.begin().await?;
+            let (old, new) = (expected_password_hash, new_password_hash);
+            let facts = accounts::change_password(&mut transaction, account, keep, &old, &new).await?;
+            transaction.commit().await?;
+            Ok(facts)
+        })
+    }
+
+    fn facts(&self, account: AccountId) -> PortFuture<'_, Result<Option<AccountFacts>, DirectoryError>> {
+        answer(async move { accounts::facts(&mut *self.readers.acquire().await?, account).await })
+    }
+
+    fn look_up(&self, handle: String) -> PortFuture<'_, Result<Option<AccountFacts>, DirectoryError>> {
+        answer(async move { accounts::look_up(&mut *self.readers.acquire().await?, &handle).await })
+    }
+
+    fn create_invite(
+        &self,
+        invite_hash: SecretHash,
+        now_ms: u64,
+    ) -> PortFuture<'_, Result<(), DirectoryError>> {
+        answer(async move {
+            let mut transaction = self.begin().await?;
+            invites::create(&mut transaction, &invite_hash, now_ms).await?;
+            Ok(transaction.commit().await?)
+        })
+    }
+}
+
+/// Turns the work of a command into the future of the port.
+fn answer<'a, T: 'a>(
+    work: impl Future<Output = Result<T, Failure>> + Send + 'a,
+) -> PortFuture<'a, Result<T, DirectoryError>> {
+    Box::pin(async move { work.await.map_err(DirectoryError::from) })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! Starting, running and stopping the daemon: the one place that names concrete adapters.
+//!
+//! Start goes from the inside out: directory, outbox, sequencer, gateway, and the socket last, so that nobody is let in
+//! before everything stands. Stop goes from the outside in: no new connections, answers out, sequencer done, stores closed.
+//!
+//! Invariants: the address is printed only when the daemon serves; a sequencer that ends by itself ends the process with
+//! an error, because what it had not released must count as not done.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use quail_core::State;
+use quail_core::ports::directory::Directory;
+use quail_core::ports::outbox::{Outbox, StoreError};
+use quail_protocol::id::Origin;
+use quinn::{Endpoint, VarInt};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Settings;
+use super::origin;
+use crate::adapters::sled::SledOutbox;
+use crate::adapters::sqlite::SqliteDirectory;
+use crate::delivery::{BacklogThread, Delivery, Reads, Releaser};
+use crate::directory::DirectoryService;
+use crate::gateway::{Gateway, GatewayParts};
+use crate::net::{Accepting, accept_all, bind, identity};
+use crate::ops::clock::unix_ms;
+use crate::sequencer::{Sequencer, SequencerHandle};
+
+/// How long the parts behind the connections may take to stop once these are gone.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Everything that runs.
+struct Running {
+    endpoint: Endpoint,
+    gateway: Arc<Gateway>,
+    connections: TaskTracker,
+    drain: CancellationToken,
+    reads: Reads,
+    threads: Vec<JoinHandle<()>>,
+    /// Resolves when the sequencer has ended; by an error, or by a panic if the sender is dropped without one.
+    sequencer_ended: oneshot::Receiver<Result<(), StoreError>>,
+}
+
+/// Serves until a signal asks to stop.
+///
+/// # Errors
+/// Whatever keeps the daemon from starting, or the failure of its outbox.
+pub async fn serve(settings: Settings) -> anyhow::Result<()> {
+    // Before anything else: a signal during the start must not be lost.
+    let mut stop = StopSignals::new().context("listen for signals")?;
+    let drain_patience = settings.config.server.drain;
+    let mut running = start(settings).await?;
+    tokio::select! {
+        name = stop.next() => tracing::info!(signal = name, "draining"),
+        ended = &mut running.sequencer_ended => return Err(sequencer_failed(ended)),
+    }
+    tokio::select! {
+        stopped = shut_down(running, drain_patience) => stopped,
+        name = stop.next() => {
+            tracing::warn!(signal = name, "second signal, ending now");
+            std::process::exit(1);
+        }
+    }
+}
+
+async fn start(settings: Settings) -> anyhow::Result<Running> {
+    let Settings { config, data } = settings;
+    let identity = identity::load(&config.tls, &config.server.name, data.tls())?;
+    let directory = SqliteDirectory::open(data.directory_database()).await.context("open the directory")?;
+    let directory: Arc<dyn Directory> = Arc::new(directory);
+    let origin = origin::of(data.outbox(), &*directory).await?;
+    let store = data.outbox().join("store");
+    let (outbox, recovered) = tokio::task::spawn_blocking(move || SledOutbox::open(&store)).await??;
+    tracing::info!(%origin, last_position = %recovered.last_position, unresolved = recovered.slots.len(), "outbox open");
+    let state = State::new(origin, recovered);
+
+    let (delivery, reads) = (Arc::new(Delivery::default()), Reads::default());
+    let reader = outbox.reader();
+    let (sequencer, handle) = Sequencer::new(state, Box::new(outbox), Arc::new(unix_ms));
+    let backlog = BacklogThread { reads: reads.clone(), reader, sequencer: handle.clone(), delivery: delivery.clone() };
+    let (threads, sequencer_ended) = start_threads(sequencer, backlog, Releaser::new(delivery.clone(), reads.clone()))?;
+    let gateway = gateway(origin, handle, delivery, directory, config.accounts.sign_up.into());
+
+    let endpoint = bind(config.server.listen, identity.server_config()?)?;
+    let address = endpoint.local_addr().context("read the bound address")?;
+    let (connections, drain) = (TaskTracker::new(), CancellationToken::new());
+    let accepting = Accepting {
+        endpoint: endpoint.clone(),
+        gateway: gateway.clone(),
+        connections: connections.clone(),
+        drain: drain.clone(),
+    };
+    connections.spawn(accept_all(accepting));
+    announce(&config.server.name, address, &identity)?;
+    Ok(Running { endpoint, gateway, connections, drain, reads, threads, sequencer_ended })
+}
+
+fn gateway(
+    origin: Origin,
+    sequencer: SequencerHandle,
+    delivery: Arc<Delivery>,
+    directory: Arc<dyn Directory>,
+    policy: crate::directory::SignUpPolicy,
+) -> Arc<Gateway> {
+    Arc::new(Gateway::new(GatewayParts {
+        origin,
+        sequencer,
+        delivery,
+        directory: DirectoryService::new(directory.clone(), policy),
+        reads: directory,
+        clock: Arc::new(unix_ms),
+    }))
+}
+
+type Threads = (Vec<JoinHandle<()>>, oneshot::Receiver<Result<(), StoreError>>);
+
+fn start_threads(sequencer: Sequencer, backlog: BacklogThread, releaser: Releaser) -> anyhow::Result<Threads> {
+    let (ended, sequencer_ended) = oneshot::channel();
+    let sequencer = std::thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
+        // Nobody listens any more only if the process is about to end anyway.
+        let _ = ended.send(sequencer.run(releaser));
+    });
+    let backlog = std::thread::Builder::new().name("backlog".to_owned()).spawn(move || backlog.run());
+    Ok((vec![sequencer.context("start the sequencer")?, backlog.context("start the backlog thread")?], sequencer_ended))
+}
+
+/// Prints the address, alone on its line, for people and for programs that start a daemon.
+fn announce(name: &str, address: SocketAddr, identity: &identity::Identity) -> anyhow::Result<()> {
+    let printed = identity.address(name, address.port());
+    tracing::info!(%address, fingerprint = crate::ops::FINGERPRINT, "serving");
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{printed}").and_then(|()| stdout.flush()).context("print the address")
+}
+
+async fn shut_down(running: Running, drain_patience: Duration) -> anyhow::Result<()> {
+    let Running { endpoint, gateway, connections, drain, reads, threads, sequencer_ended } = running;
+    drain.cancel();
+    connections.close();
+    gateway.requests().close();
+    let finished = async {
+        connections.wait().await;
+        gateway.requests().wait().await;
+    };
+    if tokio::time::timeout(drain_patience, finished).await.is_err() {
+        tracing::warn!(connections = connections.len(), "drain took too long, closing what is left");
+    }
+    endpoint.close(VarInt::from_u32(quail_protocol::error::close::code(quail_protocol::v1::Reason::Draining)), b"");
+    let _ = tokio::time::timeout(STOP_PATIENCE, endpoint.wait_idle()).await;
+    reads.stop();
+    drop(gateway);
+    match tokio::time::timeout(STOP_PATIENCE, sequencer_ended).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(ended) => return Err(sequencer_failed(ended)),
+        // Some task still holds a handle. All that was released is durable, so there is nothing to wait for.
+        Err(_) => {
+            tracing::warn!("the sequencer did not end in time");
+            return Ok(());
+        }
+    }
+    let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok())).await;
+    anyhow::ensure!(joined.context("wait for threads")?, "a thread panicked while stopping");
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn sequencer_failed(ended: Result<Result<(), StoreError>, oneshot::error::RecvError>) -> anyhow::Error {
+    match ended {
+        Ok(Err(error)) => anyhow::Error::new(error).context("the outbox failed; nothing unsynced was answered"),
+        Ok(Ok(())) => anyhow::anyhow!("the sequencer ended without being asked"),
+        Err(_) => anyhow::anyhow!("the sequencer panicked"),
+    }
+}
+
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

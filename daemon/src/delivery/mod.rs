@@ -1,0 +1,234 @@
+//! Delivery: carries out what the core decided, once it is durable. It decides nothing.
+//!
+//! Effects of a turn are sorted by connection and handed over in one push per connection, so that a connection wakes once.
+//! Reads of a backlog go to a thread of their own and come back to the sequencer as commands.
+//!
+//! Invariants: handing over never waits. A connection's mailbox can only overflow if it was handed more than its windows
+//! allow, which is a fault of ours or of the peer; it is closed then, and nothing is lost, because what was not acknowledged
+//! is delivered again.
+
+mod mailbox;
+mod reads;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quail_core::ports::outbox::StoredEvent;
+use quail_core::{Accepted, ConnectionId, Effect, Ticket};
+use quail_protocol::id::{DeviceId, Position};
+use quail_protocol::v1::{self, Reason};
+use tokio::sync::oneshot;
+
+pub use mailbox::{MAILBOX_PUSHES_MAX, Mailbox};
+pub use reads::{BacklogThread, ReadRequest, Reads};
+
+use crate::sequencer::Release;
+
+/// Something for one connection to write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Down {
+    /// A send was accepted.
+    Accepted(Accepted),
+    /// A send was refused.
+    Refused {
+        /// The send's number.
+        number: u64,
+        /// Why.
+        error: v1::Error,
+    },
+    /// An event for the feed.
+    Event(Arc<StoredEvent>),
+    /// A gap for the feed.
+    Gap {
+        /// First position of the stretch.
+        from: Position,
+        /// Last position of the stretch.
+        upto: Position,
+    },
+    /// The feed has caught up.
+    CaughtUp,
+    /// The feed ends.
+    Ended(v1::Error),
+    /// The connection is to be closed.
+    Close(Reason),
+}
+
+/// The connections that may be written to, and those who wait for a command. Shared by all connections.
+#[derive(Default)]
+pub struct Delivery {
+    routes: Mutex<Routes>,
+    tickets: Mutex<HashMap<Ticket, oneshot::Sender<()>>>,
+    next_ticket: AtomicU64,
+}
+
+/// Bounded by the open connections.
+#[derive(Default)]
+struct Routes {
+    mailboxes: HashMap<ConnectionId, Route>,
+    devices: HashMap<DeviceId, Vec<ConnectionId>>,
+}
+
+struct Route {
+    sender: mailbox::Sender,
+    device: Option<DeviceId>,
+}
+
+impl Delivery {
+    /// Opens the mailbox of a connection. It is gone when the returned end is dropped.
+    pub fn open(self: &Arc<Self>, connection: ConnectionId) -> Mailbox {
+        let (sender, mailbox) = mailbox::open(connection, self.clone());
+        lock(&self.routes).mailboxes.insert(connection, Route { sender, device: None });
+        mailbox
+    }
+
+    /// Takes note that a connection carries the session of a device, so that it can be closed with it.
+    pub fn bind(&self, connection: ConnectionId, device: DeviceId) {
+        let mut routes = lock(&self.routes);
+        if let Some(route) = routes.mailboxes.get_mut(&connection) {
+            route.device = Some(device);
+            routes.devices.entry(device).or_default().push(connection);
+        }
+    }
+
+    /// Returns a ticket and what resolves when the command that carries it has been applied. Dropping the latter is fine.
+    pub fn ticket(&self) -> (Ticket, oneshot::Receiver<()>) {
+        let ticket = Ticket(self.next_ticket.fetch_add(1, Ordering::Relaxed));
+        let (sender, receiver) = oneshot::channel();
+        let mut tickets = lock(&self.tickets);
+        // Tickets whose command never came (a cancelled request) would stay; they are swept when the map has doubled.
+        if tickets.len() >= TICKETS_SWEEP && tickets.len().is_power_of_two() {
+            tickets.retain(|_, waiter| !waiter.is_closed());
+        }
+        tickets.insert(ticket, sender);
+        (ticket, receiver)
+    }
+
+    fn close(&self, connection: ConnectionId) {
+        let mut routes = lock(&self.routes);
+        let Some(Route { device: Some(device), .. }) = routes.mailboxes.remove(&connection) else { return };
+        if let Some(connections) = routes.devices.get_mut(&device) {
+            connections.retain(|other| *other != connection);
+            if connections.is_empty() {
+                routes.devices.remove(&device);
+            }
+        }
+    }
+
+    fn push(&self, by_connection: HashMap<ConnectionId, Vec<Down>>) {
+        let routes = lock(&self.routes);
+        for (connection, downs) in by_connection {
+            let Some(route) = routes.mailboxes.get(&connection) else { continue };
+            if !route.sender.push(downs) {
+                tracing::warn!(connection = connection.0, "mailbox overflow, closing the connection");
+            }
+        }
+    }
+}
+
+/// From how many open tickets on abandoned ones are looked for.
+const TICKETS_SWEEP: usize = 1024;
+
+/// The sequencer's side of delivery.
+pub struct Releaser {
+    delivery: Arc<Delivery>,
+    reads: Reads,
+}
+
+impl Releaser {
+    /// Returns what the sequencer releases effects to.
+    pub fn new(delivery: Arc<Delivery>, reads: Reads) -> Self {
+        Self { delivery, reads }
+    }
+
+    fn close_device(&self, device: DeviceId, by_connection: &mut HashMap<ConnectionId, Vec<Down>>) {
+        let routes = lock(&self.delivery.routes);
+        for connection in routes.devices.get(&device).into_iter().flatten() {
+            by_connection.entry(*connection).or_default().push(Down::Close(Reason::Unauthenticated));
+        }
+    }
+}
+
+impl Release for Releaser {
+    fn release(&mut self, effects: Vec<Effect>) {
+        let mut by_connection: HashMap<ConnectionId, Vec<Down>> = HashMap::new();
+        for effect in effects {
+            let (connection, down) = match effect {
+                Effect::Accepted { connection, accepted } => (connection, Down::Accepted(accepted)),
+                Effect::Refused { connection, number, error } => (connection, Down::Refused { number, error }),
+                Effect::Deliver { connection, event } => (connection, Down::Event(event)),
+                Effect::Gap { connection, from, upto } => (connection, Down::Gap { from, upto }),
+                Effect::CaughtUp { connection } => (connection, Down::CaughtUp),
+                Effect::Ended { connection, error } => (connection, Down::Ended(error)),
+                Effect::CloseDevice { device } => {
+                    self.close_device(device, &mut by_connection);
+                    continue;
+                }
+                Effect::Read { connection, account, device, after, events_max, bytes_max } => {
+                    self.reads.push(ReadRequest { connection, account, device, after, events_max, bytes_max });
+                    continue;
+                }
+                Effect::Applied { ticket } => {
+                    if let Some(waiter) = lock(&self.delivery.tickets).remove(&ticket) {
+                        // Whoever asked may have gone away; the command took effect all the same.
+                        let _ = waiter.send(());
+                    }
+                    continue;
+                }
+            };
+            by_connection.entry(connection).or_default().push(down);
+        }
+        self.delivery.push(by_connection);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The maps are whole between two operations, so a panic elsewhere does not spoil them.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_turn_is_one_push_per_connection_in_order() {
+        let delivery = Arc::new(Delivery::default());
+        let (connection, other) = (ConnectionId(1), ConnectionId(2));
+        let mut mailbox = delivery.open(connection);
+        let mut releaser = Releaser::new(delivery.clone(), Reads::default());
+        releaser.release(vec![
+            Effect::CaughtUp { connection },
+            Effect::CaughtUp { connection: other },
+            Effect::Ended { connection, error: Reason::Replaced.error() },
+        ]);
+        assert_eq!(mailbox.receive().await, Some(vec![Down::CaughtUp, Down::Ended(Reason::Replaced.error())]));
+    }
+
+    #[tokio::test]
+    async fn closing_a_device_reaches_each_of_its_connections() {
+        let delivery = Arc::new(Delivery::default());
+        let device = DeviceId([1; 16]);
+        let mut first = delivery.open(ConnectionId(1));
+        let gone = delivery.open(ConnectionId(2));
+        delivery.bind(ConnectionId(1), device);
+        delivery.bind(ConnectionId(2), device);
+        drop(gone);
+        Releaser::new(delivery.clone(), Reads::default()).release(vec![Effect::CloseDevice { device }]);
+        assert_eq!(first.receive().await, Some(vec![Down::Close(Reason::Unauthenticated)]));
+        drop(first);
+        assert!(lock(&delivery.routes).devices.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_mailbox_that_overflows_ends_its_connection() {
+        let delivery = Arc::new(Delivery::default());
+        let connection = ConnectionId(1);
+        let mut mailbox = delivery.open(connection);
+        let mut releaser = Releaser::new(delivery.clone(), Reads::default());
+        for _ in 0..=MAILBOX_PUSHES_MAX {
+            releaser.release(vec![Effect::CaughtUp { connection }]);
+        }
+        assert_eq!(mailbox.receive().await, None);
+    }
+}

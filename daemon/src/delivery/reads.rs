@@ -1,0 +1,108 @@
+//! Reads of backlogs, on a thread of their own, so that neither the sequencer nor the runtime waits for a disk.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use quail_core::ports::outbox::BacklogReader;
+use quail_core::{Command, ConnectionId};
+use quail_protocol::id::{AccountId, DeviceId, Position};
+use quail_protocol::v1::Reason;
+
+use super::{Delivery, Down};
+use crate::sequencer::SequencerHandle;
+
+/// A stretch of an outbox that a feed needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// The feed lane it is for.
+    pub connection: ConnectionId,
+    /// The account.
+    pub account: AccountId,
+    /// The device.
+    pub device: DeviceId,
+    /// Events above this position.
+    pub after: Position,
+    /// At most so many events.
+    pub events_max: usize,
+    /// At most so many bytes.
+    pub bytes_max: usize,
+}
+
+/// The queue of reads. The core asks for one read per feed at a time, so it is never longer than there are feeds.
+#[derive(Clone, Default)]
+pub struct Reads {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<(VecDeque<ReadRequest>, bool)>,
+    changed: Condvar,
+}
+
+impl Reads {
+    /// Queues a read.
+    pub fn push(&self, request: ReadRequest) {
+        self.with(|(queue, _)| queue.push_back(request));
+    }
+
+    /// Ends the thread that serves the queue; what waits is dropped, its feeds are gone.
+    pub fn stop(&self) {
+        self.with(|(queue, stopped)| {
+            queue.clear();
+            *stopped = true;
+        });
+    }
+
+    fn with(&self, change: impl FnOnce(&mut (VecDeque<ReadRequest>, bool))) {
+        change(&mut self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner));
+        self.shared.changed.notify_one();
+    }
+
+    fn next(&self) -> Option<ReadRequest> {
+        let mut guard = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if guard.1 {
+                return None;
+            }
+            if let Some(request) = guard.0.pop_front() {
+                return Some(request);
+            }
+            guard = self.shared.changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// What serves the queue.
+pub struct BacklogThread {
+    /// The queue.
+    pub reads: Reads,
+    /// Where events are read.
+    pub reader: Arc<dyn BacklogReader>,
+    /// Where they go.
+    pub sequencer: SequencerHandle,
+    /// Where a connection is closed whose outbox cannot be read.
+    pub delivery: Arc<Delivery>,
+}
+
+impl BacklogThread {
+    /// Serves reads until [`Reads::stop`] or the end of the sequencer. Runs on a thread of its own.
+    pub fn run(self) {
+        while let Some(request) = self.reads.next() {
+            let ReadRequest { connection, account, device, after, events_max, bytes_max } = request;
+            match self.reader.read(account, after, events_max, bytes_max) {
+                Ok(events) => {
+                    let backlog = Command::Backlog { connection, account, device, events };
+                    if self.sequencer.submit_blocking(vec![backlog]).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    // The device comes back and asks again; the event that cannot be read is named for the operator.
+                    tracing::error!(%account, %after, %error, "cannot read a backlog");
+                    self.delivery.push([(connection, vec![Down::Close(Reason::Internal)])].into());
+                }
+            }
+        }
+    }
+}

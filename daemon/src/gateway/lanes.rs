@@ -1,0 +1,159 @@
+//! What comes up the publish and feed lanes, as commands for the core.
+
+use quail_core::ports::directory::SessionFacts;
+use quail_core::{Command, ConnectionId, SendCommand, ValidSend};
+use quail_protocol::id::{AccountId, MessageId, Origin, Position, Stamp};
+use quail_protocol::v1::publish_up::Frame;
+use quail_protocol::v1::{self, Reason};
+use quail_protocol::{limits, v1::BodyKind};
+
+use super::Gateway;
+
+impl Gateway {
+    /// Turns frames of a publish lane into commands, in order, with facts on recipients the core does not know in front.
+    ///
+    /// # Errors
+    /// The lane cannot go on: a frame is none that belongs there.
+    pub async fn publish(
+        &self,
+        connection: ConnectionId,
+        session: &SessionFacts,
+        frames: Vec<v1::PublishUp>,
+    ) -> Result<Vec<Command>, v1::Error> {
+        let mut commands = Vec::with_capacity(frames.len());
+        for frame in frames {
+            match frame.frame {
+                Some(Frame::Send(send)) => {
+                    let number = send.number;
+                    if number == 0 {
+                        return Err(Reason::Malformed.with_text("send numbers start at 1"));
+                    }
+                    let send = match valid_send(send) {
+                        Ok(send) => self.introduce(send).await,
+                        Err(error) => Err(error),
+                    };
+                    let (account, device) = (session.account, session.device);
+                    commands.push(Command::Send(SendCommand { connection, account, device, number, send }));
+                }
+                Some(Frame::Restart(v1::Restart {})) => commands.push(Command::Restart { connection }),
+                None => return Err(Reason::WrongFrame.error()),
+            }
+        }
+        Ok(commands)
+    }
+
+    /// Makes sure that the core knows the recipient.
+    async fn introduce(&self, send: ValidSend) -> Result<ValidSend, v1::Error> {
+        if !self.known.contains(send.recipient) {
+            let facts = self.directory.facts(send.recipient).await.map_err(|refusal| refusal.to_error())?;
+            let facts = facts.ok_or_else(|| Reason::UnknownAccount.error())?;
+            let account = facts.account;
+            // Handed over at once: another connection may rely on the account being known before this batch is on its way.
+            let told = self.submit(vec![Command::Facts { facts, ticket: None }]).await;
+            told.map_err(|_| Reason::Draining.error())?;
+            self.known.insert(account);
+        }
+        Ok(send)
+    }
+
+    /// Turns an attach into a command.
+    ///
+    /// # Errors
+    /// The attach has impossible values.
+    pub fn attach(
+        &self,
+        connection: ConnectionId,
+        session: &SessionFacts,
+        attach: &v1::Attach,
+    ) -> Result<Command, v1::Error> {
+        if attach.number == 0 {
+            return Err(Reason::Malformed.with_text("attach numbers start at 1"));
+        }
+        let (account, device, number) = (session.account, session.device, attach.number);
+        Ok(Command::Attach { connection, account, device, number, cursors: cursors(&attach.cursors)? })
+    }
+
+    /// Turns frames of a feed lane into commands.
+    ///
+    /// # Errors
+    /// The lane cannot go on: a frame is none that belongs there.
+    pub fn feed(
+        &self,
+        connection: ConnectionId,
+        session: &SessionFacts,
+        frames: Vec<v1::FeedUp>,
+    ) -> Result<Vec<Command>, v1::Error> {
+        let (account, device) = (session.account, session.device);
+        let command = |frame: v1::FeedUp| match frame.frame {
+            Some(v1::feed_up::Frame::Ack(ack)) => {
+                Ok(Command::Ack { connection, account, device, upto: cursors(&ack.upto)? })
+            }
+            None => Err(Reason::WrongFrame.error()),
+        };
+        frames.into_iter().map(command).collect()
+    }
+}
+
+fn cursors(cursors: &[v1::Cursor]) -> Result<Vec<(Origin, Position)>, v1::Error> {
+    if cursors.len() > limits::CURSORS_MAX {
+        return Err(Reason::Malformed.with_text(format!("more than {} cursors", limits::CURSORS_MAX)));
+    }
+    Ok(cursors.iter().map(|cursor| (Origin(cursor.origin), Position(cursor.position))).collect())
+}
+
+fn valid_send(send: v1::Send) -> Result<ValidSend, v1::Error> {
+    let malformed = |error: quail_protocol::id::IdLengthError| Reason::Malformed.with_text(error.to_string());
+    let id = MessageId::try_from(&*send.id).map_err(malformed)?;
+    let recipient = AccountId::try_from(&*send.recipient).map_err(malformed)?;
+    if id.unix_ms().is_none() {
+        return Err(Reason::IdInvalid.error());
+    }
+    if send.body.len() > limits::BODY_BYTES_MAX {
+        return Err(Reason::BodyTooLarge.error());
+    }
+    let kind = match BodyKind::try_from(send.kind) {
+        Ok(BodyKind::PlainText) => BodyKind::PlainText,
+        Ok(BodyKind::Unspecified) | Err(_) => {
+            return Err(Reason::BodyInvalid.with_text(format!("unknown body kind {}", send.kind)));
+        }
+    };
+    match std::str::from_utf8(&send.body) {
+        Ok(text) if text.contains('\0') => return Err(Reason::BodyInvalid.with_text("a text must not contain NUL")),
+        Ok(_) => {}
+        Err(error) => return Err(Reason::BodyInvalid.with_text(format!("a text must be UTF-8: {error}"))),
+    }
+    Ok(ValidSend { id, recipient, kind, body: send.body, seen: Stamp(send.seen) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn send() -> v1::Send {
+        let mut id = vec![0; 16];
+        (id[6], id[8]) = (0x70, 0x80);
+        let (kind, body) = (BodyKind::PlainText as i32, "hi".into());
+        v1::Send { number: 1, id: id.into(), recipient: vec![2; 16].into(), kind, body, seen: 0 }
+    }
+
+    #[test]
+    fn each_bad_field_has_its_own_reason() {
+        let reason = |send: v1::Send| valid_send(send).map_err(|error| error.reason()).unwrap_err();
+        assert!(valid_send(send()).is_ok());
+        assert_eq!(reason(v1::Send { id: vec![1; 15].into(), ..send() }), Reason::Malformed);
+        assert_eq!(reason(v1::Send { id: vec![1; 16].into(), ..send() }), Reason::IdInvalid);
+        assert_eq!(reason(v1::Send { recipient: Default::default(), ..send() }), Reason::Malformed);
+        assert_eq!(reason(v1::Send { kind: 9, ..send() }), Reason::BodyInvalid);
+        assert_eq!(reason(v1::Send { body: vec![0xff].into(), ..send() }), Reason::BodyInvalid);
+        assert_eq!(reason(v1::Send { body: "a\0".into(), ..send() }), Reason::BodyInvalid);
+        let body = vec![b'a'; limits::BODY_BYTES_MAX + 1].into();
+        assert_eq!(reason(v1::Send { body, ..send() }), Reason::BodyTooLarge);
+    }
+
+    #[test]
+    fn an_empty_and_a_longest_body_pass() {
+        for len in [0, limits::BODY_BYTES_MAX] {
+            assert!(valid_send(v1::Send { body: vec![b'a'; len].into(), ..send() }).is_ok());
+        }
+    }
+}

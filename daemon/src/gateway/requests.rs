@@ -1,0 +1,105 @@
+//! Requests: one command, one response.
+
+use quail_core::ConnectionId;
+use quail_core::ports::directory::SessionFacts;
+use quail_protocol::v1::request::Command as Asked;
+use quail_protocol::v1::response::Result as Answer;
+use quail_protocol::v1::{self, Reason};
+
+use super::Gateway;
+use crate::directory::Granted;
+use crate::query;
+
+/// The answer to a request, and what it means for the connection it came on.
+#[derive(Debug)]
+pub struct Requested {
+    /// What the client gets.
+    pub response: v1::Response,
+    /// What changes for the connection once the response is written.
+    pub change: SessionChange,
+}
+
+/// What a request means for the session of its connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionChange {
+    /// Nothing.
+    None,
+    /// The connection has a session from here on.
+    Opened(SessionFacts),
+}
+
+impl Gateway {
+    /// Carries out a request. To be run on [`requests`](Self::requests): a command that was begun is carried through, even if
+    /// its connection goes away meanwhile.
+    pub async fn request(&self, connection: ConnectionId, asked: Asked, session: Option<SessionFacts>) -> Requested {
+        let meta = asked.meta();
+        let answer = match session {
+            None if meta.needs_session => Err(Reason::Unauthenticated.error()),
+            session => self.answer(asked, session).await,
+        };
+        let (result, change) = match answer {
+            Ok((answer, change)) => (answer, change),
+            Err(error) => {
+                tracing::debug!(command = meta.name, reason = error.reason().as_str_name(), "request refused");
+                (Answer::Error(error), SessionChange::None)
+            }
+        };
+        if let SessionChange::Opened(session) = &change {
+            self.bind(connection, session);
+        }
+        Requested { response: v1::Response { result: Some(result) }, change }
+    }
+
+    async fn answer(
+        &self,
+        asked: Asked,
+        session: Option<SessionFacts>,
+    ) -> Result<(Answer, SessionChange), v1::Error> {
+        let now_ms = self.now_ms();
+        let refused = |refusal: crate::directory::Refusal| refusal.to_error();
+        let answer = match (asked, session) {
+            (Asked::SignUp(_) | Asked::LogIn(_), Some(_)) => {
+                return Err(Reason::WrongFrame.with_text("this connection has a session already"));
+            }
+            (Asked::SignUp(asked), None) => {
+                return self.grant(self.directory.sign_up(asked, now_ms).await.map_err(refused)?).await;
+            }
+            (Asked::LogIn(asked), None) => {
+                return self.grant(self.directory.log_in(asked, now_ms).await.map_err(refused)?).await;
+            }
+            (Asked::LogOut(v1::LogOut {}), Some(session)) => {
+                let facts = self.directory.log_out(session.account, session.device, now_ms).await.map_err(refused)?;
+                self.apply(facts).await.map_err(Reason::error)?;
+                Answer::Done(v1::Done {})
+            }
+            (Asked::ChangePassword(asked), Some(session)) => {
+                let (account, device) = (session.account, session.device);
+                let changed = self.directory.change_password(account, device, asked, now_ms).await;
+                self.apply(changed.map_err(refused)?).await.map_err(Reason::error)?;
+                Answer::Done(v1::Done {})
+            }
+            (Asked::LookUp(asked), Some(_)) => {
+                let found = query::look_up(&*self.reads, asked).await;
+                Answer::Profile(found.map_err(|error| error.to_error())?)
+            }
+            (Asked::Ping(v1::Ping {}), _) => Answer::Pong(v1::Pong { server_time_ms: now_ms }),
+            (Asked::LogOut(_) | Asked::ChangePassword(_) | Asked::LookUp(_), None) => {
+                return Err(Reason::Unauthenticated.error());
+            }
+        };
+        Ok((answer, SessionChange::None))
+    }
+
+    /// A session counts once the core knows its device: from then on the device misses nothing.
+    async fn grant(&self, granted: Granted) -> Result<(Answer, SessionChange), v1::Error> {
+        let Granted { token, session, facts } = granted;
+        self.apply(facts).await.map_err(Reason::error)?;
+        let answer = v1::Session {
+            token: token.to_vec().into(),
+            account: session.account.to_bytes(),
+            device: session.device.to_bytes(),
+            handle: session.handle.clone(),
+        };
+        Ok((Answer::Session(answer), SessionChange::Opened(session)))
+    }
+}

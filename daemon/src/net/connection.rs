@@ -1,0 +1,268 @@
+//! One connection: a task that owns its lanes, its mailbox and its session.
+//!
+//! The task waits for whatever comes first: a stream the client opens, frames on a lane, a push in the mailbox, room to
+//! write. It hands commands over once per wake-up, and it never waits for one lane while another could go on.
+//!
+//! Invariants: the first stream is the hello, and nothing else is looked at before it is decided; a connection without a
+//! session is closed after [`AUTHENTICATE_TIMEOUT`]; whatever ends the connection, the core is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quail_core::{Command, ConnectionId};
+use quail_core::ports::directory::SessionFacts;
+use quail_protocol::error::close;
+use quail_protocol::limits::{AUTHENTICATE_TIMEOUT, REQUESTS_MAX};
+use quail_protocol::v1::{Reason, open::Stream};
+use quinn::VarInt;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::endpoint::{STREAMS_WITH_SESSION, WINDOW_WITH_SESSION};
+use super::lane::ReadLaneError;
+use super::lanes::{Lanes, Up};
+use super::streams::{self, Opened, RequestStep, Shape};
+use crate::delivery::Mailbox;
+use crate::gateway::Gateway;
+
+/// How long a connection that drains may take to get its answers out.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a client that is told why its connection ends may take to hear it.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A connection after its hello.
+pub(super) struct Connection {
+    id: ConnectionId,
+    quic: quinn::Connection,
+    gateway: Arc<Gateway>,
+    mailbox: Mailbox,
+    session: Option<SessionFacts>,
+    lanes: Lanes,
+    /// Streams whose first frame is being read; the stream limit bounds them.
+    opening: JoinSet<Option<Opened>>,
+    /// Requests whose answer is not written yet.
+    requests: usize,
+    steps: (mpsc::Sender<RequestStep>, mpsc::Receiver<RequestStep>),
+    deadline: Instant,
+}
+
+/// Why a connection ends.
+enum End {
+    /// The peer or the network ended it.
+    Gone,
+    /// We end it and say why.
+    Close(Reason),
+    /// The process is about to stop.
+    Drain,
+}
+
+impl Connection {
+    /// Serves a connection from hello to end.
+    pub(super) async fn run(id: ConnectionId, quic: quinn::Connection, gateway: Arc<Gateway>, drain: CancellationToken) {
+        let deadline = Instant::now() + AUTHENTICATE_TIMEOUT;
+        let greeted = tokio::select! {
+            greeted = tokio::time::timeout_at(deadline, Self::greet(&quic, &gateway)) => {
+                greeted.unwrap_or(Err(End::Close(Reason::FrameTimeout)))
+            }
+            () = drain.cancelled() => Err(End::Drain),
+        };
+        let session = match greeted {
+            Ok(session) => session,
+            Err(End::Gone) => return,
+            Err(End::Close(reason)) => return end(&quic, reason),
+            Err(End::Drain) => return end(&quic, Reason::Draining),
+        };
+        let mailbox = gateway.delivery().open(id);
+        let mut connection = Self {
+            id,
+            quic,
+            gateway,
+            mailbox,
+            session: None,
+            lanes: Lanes::default(),
+            opening: JoinSet::new(),
+            requests: 0,
+            steps: mpsc::channel(2 * REQUESTS_MAX),
+            deadline,
+        };
+        if let Some(session) = session {
+            connection.gateway.bind(id, &session);
+            connection.opened_session(session);
+        }
+        let end = loop {
+            tokio::select! {
+                step = connection.step() => if let Err(end) = step { break end },
+                () = drain.cancelled() => break End::Drain,
+            }
+        };
+        connection.finish(end).await;
+    }
+
+    async fn greet(quic: &quinn::Connection, gateway: &Gateway) -> Result<Option<SessionFacts>, End> {
+        let (send, recv) = quic.accept_bi().await.map_err(|_| End::Gone)?;
+        let opened = streams::open(send, recv).await.ok_or(End::Close(Reason::WrongFrame))?;
+        let Stream::Hello(hello) = opened.stream else {
+            opened.refuse(Reason::WrongFrame).await;
+            return Err(End::Close(Reason::WrongFrame));
+        };
+        streams::hello(gateway, &hello, opened.writer).await.map_err(End::Close)
+    }
+
+    fn opened_session(&mut self, session: SessionFacts) {
+        tracing::debug!(connection = self.id.0, account = %session.account, device = %session.device, "session");
+        self.quic.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS_WITH_SESSION));
+        self.quic.set_receive_window(VarInt::from_u32(WINDOW_WITH_SESSION));
+        self.session = Some(session);
+    }
+
+    /// Waits for the next thing and does it. Everything it waits for is cancel safe.
+    async fn step(&mut self) -> Result<(), End> {
+        let may_open = self.requests + self.opening.len() < STREAMS_WITH_SESSION as usize;
+        tokio::select! {
+            downs = self.mailbox.receive() => {
+                let downs = downs.ok_or(End::Close(Reason::Limit))?;
+                self.lanes.push(downs, self.gateway.origin()).map_err(End::Close)?;
+                // Most of the time there is room, and one write now saves a wake-up later.
+                self.lanes.try_flush().await;
+                Ok(())
+            }
+            up = self.lanes.turn() => match up {
+                Ok(None) => Ok(()),
+                Ok(Some(up)) => self.take(up).await,
+                Err(ReadLaneError::Gone(_)) => Err(End::Gone),
+                Err(error) => {
+                    tracing::debug!(connection = self.id.0, %error, "lane cannot be read");
+                    Err(End::Close(error.reason()))
+                }
+            },
+            stream = self.quic.accept_bi(), if may_open => {
+                let (send, recv) = stream.map_err(|_| End::Gone)?;
+                self.opening.spawn(streams::open(send, recv));
+                Ok(())
+            }
+            Some(opened) = self.opening.join_next() => match opened {
+                Ok(Some(opened)) => self.opened(opened).await,
+                Ok(None) => Ok(()),
+                Err(_) => Err(End::Close(Reason::Internal)),
+            },
+            Some(step) = self.steps.1.recv() => {
+                self.request_step(step);
+                Ok(())
+            }
+            () = tokio::time::sleep_until(self.deadline), if self.session.is_none() => {
+                Err(End::Close(Reason::Unauthenticated))
+            }
+        }
+    }
+
+    fn request_step(&mut self, step: RequestStep) {
+        match step {
+            RequestStep::Opened(session) => self.opened_session(session),
+            RequestStep::Answered => self.requests -= 1,
+        }
+    }
+
+    /// Decides what a new stream is for.
+    async fn opened(&mut self, opened: Opened) -> Result<(), End> {
+        let session = self.session.clone();
+        let refused = match (&opened.stream, &session) {
+            (Stream::Hello(_), _) => Some(Reason::WrongFrame),
+            (Stream::Publish(_) | Stream::Feed(_), None) => Some(Reason::Unauthenticated),
+            (Stream::Publish(_), Some(_)) if self.lanes.has_publish() => Some(Reason::Limit),
+            (Stream::Feed(_), Some(_)) if self.lanes.has_feed() => Some(Reason::Limit),
+            (Stream::Request(_), _) if self.requests >= REQUESTS_MAX => Some(Reason::Limit),
+            _ => None,
+        };
+        if let Some(reason) = refused {
+            self.gateway.requests().spawn(opened.refuse(reason));
+            return Ok(());
+        }
+        let Opened { stream, reader, writer } = opened;
+        match (stream, session) {
+            (Stream::Publish(_), _) => self.lanes.open_publish(reader, writer),
+            (Stream::Feed(attach), Some(session)) => match self.gateway.attach(self.id, &session, &attach) {
+                Ok(command) => {
+                    self.lanes.open_feed(reader, writer);
+                    self.submit(vec![command]).await?;
+                }
+                Err(error) => drop(self.gateway.requests().spawn(Shape::Feed.refuse(reader, writer, error))),
+            },
+            (Stream::Request(request), session) => {
+                self.requests += 1;
+                streams::request(&self.gateway, self.id, request, session, (reader, writer), self.steps.0.clone());
+            }
+            // Refused above.
+            (Stream::Hello(_), _) | (Stream::Feed(_), None) => {}
+        }
+        Ok(())
+    }
+
+    /// Hands over what came up a lane.
+    async fn take(&mut self, up: Up) -> Result<(), End> {
+        if up.is_end() {
+            self.lanes.close_reader(&up);
+            return Ok(());
+        }
+        let Some(session) = &self.session else { return Err(End::Close(Reason::Unauthenticated)) };
+        let commands = match up {
+            Up::Publish(frames) => {
+                let commands = self.gateway.publish(self.id, session, frames).await;
+                let commands = commands.map_err(|error| End::Close(error.reason()))?;
+                self.lanes.handed_over(commands.iter().filter(|command| matches!(command, Command::Send(_))).count());
+                commands
+            }
+            Up::Feed(frames) => match self.gateway.feed(self.id, session, frames) {
+                Ok(commands) => commands,
+                Err(error) => {
+                    self.lanes.end_feed(error);
+                    return Ok(());
+                }
+            },
+        };
+        self.submit(commands).await
+    }
+
+    async fn submit(&self, commands: Vec<Command>) -> Result<(), End> {
+        self.gateway.submit(commands).await.map_err(|_| End::Close(Reason::Draining))
+    }
+
+    async fn finish(mut self, why: End) {
+        let (patience, reason) = match why {
+            End::Gone => (Duration::ZERO, Reason::Internal),
+            End::Close(reason) => (END_PATIENCE, reason),
+            End::Drain => (DRAIN_PATIENCE, Reason::Draining),
+        };
+        if !patience.is_zero() {
+            tracing::debug!(connection = self.id.0, reason = reason.as_str_name(), "closing");
+            // Answers that are on their way still go out: what the client was told it need not ask again.
+            let _ = tokio::time::timeout(patience, self.settle()).await;
+            self.lanes.finish(patience).await;
+            end(&self.quic, reason);
+        }
+        if let Some(session) = &self.session {
+            self.gateway.disconnected(self.id, session).await;
+        }
+    }
+
+    /// Waits until every send that was handed over and every request is answered.
+    async fn settle(&mut self) {
+        while self.lanes.unanswered() > 0 || self.requests > 0 {
+            tokio::select! {
+                downs = self.mailbox.receive() => {
+                    let Some(downs) = downs else { return };
+                    // A reason to close is no news any more.
+                    let _ = self.lanes.push(downs, self.gateway.origin());
+                }
+                Some(step) = self.steps.1.recv() => self.request_step(step),
+                _ = self.quic.closed() => return,
+            }
+        }
+    }
+}
+
+fn end(quic: &quinn::Connection, reason: Reason) {
+    quic.close(VarInt::from_u32(close::code(reason)), reason.as_str_name().as_bytes());
+}

@@ -1,0 +1,90 @@
+//! The UDP socket and the QUIC settings of the server side.
+//!
+//! quinn's defaults are generous: 100 streams, 1.25 MB per stream, an unlimited connection window. A server that strangers
+//! can reach states its own, so that the worst a connection can cost is known: before it has a session 4 streams and
+//! 64 KiB, after that 1 MiB of received and 1 MiB of unacknowledged sent bytes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use quail_protocol::limits::{IDLE_TIMEOUT, REQUESTS_MAX};
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+
+/// Streams a client may have open before it has a session: hello, both lanes and one request.
+pub(super) const STREAMS_BEFORE_SESSION: u32 = 4;
+
+/// Streams a client may have open with a session: both lanes and its requests.
+pub(super) const STREAMS_WITH_SESSION: u32 = 2 + REQUESTS_MAX as u32;
+
+/// Bytes of one stream that may be received and not yet read. quinn has no setter for open connections.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Bytes of a connection that may be received and not yet read, before it has a session.
+pub(super) const WINDOW_BEFORE_SESSION: u32 = 64 * 1024;
+
+/// The same with a session.
+pub(super) const WINDOW_WITH_SESSION: u32 = 1024 * 1024;
+
+/// Bytes of a connection that may be sent and not yet acknowledged by its peer.
+const SEND_WINDOW: u64 = 1024 * 1024;
+
+/// Receive and send buffers of the socket: room for a burst while the one endpoint task is elsewhere.
+const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Why the socket could not be had. The operator must change the address or stop who holds it.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address cannot be bound.
+    #[error("cannot listen on udp {address}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The TLS settings do not fit QUIC.
+    #[error("cannot use the TLS settings for QUIC: {0}")]
+    Tls(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
+}
+
+/// Binds the socket and returns the endpoint.
+///
+/// # Errors
+/// [`BindError`].
+pub fn bind(address: SocketAddr, tls: rustls::ServerConfig) -> Result<Endpoint, BindError> {
+    let failed = |source| BindError::Bind { address, source };
+    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    config.transport_config(Arc::new(transport()));
+    let socket = socket(address).map_err(failed)?;
+    let runtime = quinn::default_runtime().ok_or_else(|| failed(std::io::Error::other("no async runtime")))?;
+    Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime).map_err(failed)
+}
+
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_BEFORE_SESSION))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(WINDOW_BEFORE_SESSION))
+        .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(None)
+        .max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok());
+    transport
+}
+
+fn socket(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        // `[::]` means every address of the machine, IPv4 included.
+        socket.set_only_v6(false)?;
+    }
+    // The kernel may grant less; that costs bursts, not correctness.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}

@@ -1,0 +1,216 @@
+//! The two lanes of a connection: what waits on them, what may still be read, how they end.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use quail_protocol::id::Origin;
+use quail_protocol::limits::{FRAME_BYTES_MAX, OPEN_BYTES_MAX, SENDS_UNANSWERED_MAX};
+use quail_protocol::v1::{self, feed_down, publish_down};
+use quail_protocol::{frame, v1::Reason};
+use quinn::WriteError;
+
+use super::lane::{LaneReader, LaneWriter, ReadLaneError};
+use crate::delivery::Down;
+use crate::sequencer::BATCH_COMMANDS_MAX;
+
+/// A lane; at most one of each kind per connection.
+pub(super) struct Lane {
+    reader: Option<LaneReader>,
+    writer: Option<LaneWriter>,
+}
+
+/// The lanes of one connection.
+#[derive(Default)]
+pub(super) struct Lanes {
+    publish: Option<Lane>,
+    feed: Option<Lane>,
+    /// Sends handed over and not yet answered.
+    unanswered: usize,
+}
+
+/// Frames that came up a lane; empty at its end.
+pub(super) enum Up {
+    Publish(Vec<v1::PublishUp>),
+    Feed(Vec<v1::FeedUp>),
+}
+
+impl Up {
+    /// Returns whether the client has finished its side of the lane.
+    pub(super) fn is_end(&self) -> bool {
+        match self {
+            Self::Publish(frames) => frames.is_empty(),
+            Self::Feed(frames) => frames.is_empty(),
+        }
+    }
+}
+
+impl Lanes {
+    pub(super) fn has_publish(&self) -> bool {
+        self.publish.is_some()
+    }
+
+    pub(super) fn has_feed(&self) -> bool {
+        self.feed.is_some()
+    }
+
+    pub(super) fn open_publish(&mut self, reader: LaneReader, writer: LaneWriter) {
+        self.publish = Some(Lane { reader: Some(reader), writer: Some(writer) });
+    }
+
+    pub(super) fn open_feed(&mut self, reader: LaneReader, writer: LaneWriter) {
+        self.feed = Some(Lane { reader: Some(reader), writer: Some(writer) });
+    }
+
+    /// Waits until frames came up a lane or what waited on one is written. Sends are read only as far as their answers have
+    /// room. Cancel safe.
+    pub(super) async fn turn(&mut self) -> Result<Option<Up>, ReadLaneError> {
+        let room = SENDS_UNANSWERED_MAX.saturating_sub(self.unanswered).min(BATCH_COMMANDS_MAX);
+        let (mut publish_reader, publish_writer) = split(&mut self.publish);
+        let (feed_reader, feed_writer) = split(&mut self.feed);
+        if room == 0 || publish_writer.as_ref().is_some_and(|writer| writer.is_backed_up()) {
+            publish_reader = None;
+        }
+        let written = tokio::select! {
+            frames = frames(publish_reader, room, FRAME_BYTES_MAX) => return frames.map(|frames| Some(Up::Publish(frames))),
+            frames = frames(feed_reader, BATCH_COMMANDS_MAX, OPEN_BYTES_MAX) => return frames.map(|frames| Some(Up::Feed(frames))),
+            written = flush(publish_writer) => (written, &mut self.publish),
+            written = flush(feed_writer) => (written, &mut self.feed),
+        };
+        if let (Err(_), Some(lane)) = written {
+            // The peer reset this half: it wants nothing more of it.
+            lane.writer = None;
+        }
+        Ok(None)
+    }
+
+    /// Writes what there is room for now, without waiting.
+    pub(super) async fn try_flush(&mut self) {
+        for lane in [&mut self.publish, &mut self.feed] {
+            let (_, writer) = split(lane);
+            // A failed write is found again, and dealt with, when the lane is waited for.
+            tokio::select! {
+                biased;
+                _ = flush(writer) => {}
+                () = std::future::ready(()) => {}
+            }
+        }
+    }
+
+    /// Takes note of sends that were handed over.
+    pub(super) fn handed_over(&mut self, sends: usize) {
+        self.unanswered += sends;
+    }
+
+    pub(super) fn unanswered(&self) -> usize {
+        self.unanswered
+    }
+
+    /// Queues what one push of the mailbox brought, or returns the reason to close the connection.
+    pub(super) fn push(&mut self, downs: Vec<Down>, origin: Origin) -> Result<(), Reason> {
+        let (mut answers, mut small) = (BytesMut::new(), BytesMut::new());
+        for down in downs {
+            match down {
+                Down::Accepted(accepted) => {
+                    self.unanswered = self.unanswered.saturating_sub(1);
+                    let accepted = v1::Accepted {
+                        number: accepted.number,
+                        origin: origin.0,
+                        position: accepted.position.0,
+                        stamp: accepted.stamp.0,
+                    };
+                    let answer = v1::PublishDown { frame: Some(publish_down::Frame::Accepted(accepted)) };
+                    frame::encode(&answer, &mut answers);
+                }
+                Down::Refused { number, error } => {
+                    self.unanswered = self.unanswered.saturating_sub(1);
+                    let refused = v1::Refused { number, error: Some(error) };
+                    let answer = v1::PublishDown { frame: Some(publish_down::Frame::Refused(refused)) };
+                    frame::encode(&answer, &mut answers);
+                }
+                Down::Event(event) => {
+                    put(&mut self.feed, small.split().freeze());
+                    put(&mut self.feed, event.frame.clone());
+                }
+                Down::Gap { from, upto } => {
+                    let gap = v1::Gap { origin: origin.0, from: from.0, upto: upto.0 };
+                    frame::encode(&v1::FeedDown { frame: Some(feed_down::Frame::Gap(gap)) }, &mut small);
+                }
+                Down::CaughtUp => {
+                    let caught_up = feed_down::Frame::CaughtUp(v1::CaughtUp {});
+                    frame::encode(&v1::FeedDown { frame: Some(caught_up) }, &mut small);
+                }
+                Down::Ended(error) => {
+                    put(&mut self.feed, small.split().freeze());
+                    self.end_feed(error);
+                }
+                Down::Close(reason) => return Err(reason),
+            }
+        }
+        put(&mut self.publish, answers.freeze());
+        put(&mut self.feed, small.freeze());
+        Ok(())
+    }
+
+    /// Ends the feed with its last frame; nothing more is read from it or written to it.
+    pub(super) fn end_feed(&mut self, error: v1::Error) {
+        let reason = error.reason();
+        let ended = v1::FeedDown { frame: Some(feed_down::Frame::Ended(error)) };
+        put(&mut self.feed, frame::to_bytes(&ended));
+        if let Some(mut reader) = self.feed.as_mut().and_then(|lane| lane.reader.take()) {
+            reader.stop(reason);
+        }
+    }
+
+    /// Takes note that the client has finished its side of a lane. Its answers still go out.
+    pub(super) fn close_reader(&mut self, up: &Up) {
+        let lane = match up {
+            Up::Publish(_) => &mut self.publish,
+            Up::Feed(_) => &mut self.feed,
+        };
+        if let Some(lane) = lane {
+            lane.reader = None;
+        }
+    }
+
+    /// Reads no more and writes out what waits, until the peer has it or `patience` is over.
+    pub(super) async fn finish(self, patience: Duration) {
+        let writers = [self.publish, self.feed].map(|lane| lane.and_then(|lane| lane.writer));
+        let [publish, feed] = writers.map(async |writer| {
+            if let Some(writer) = writer {
+                writer.finish(patience).await;
+            }
+        });
+        tokio::join!(publish, feed);
+    }
+}
+
+fn split(lane: &mut Option<Lane>) -> (Option<&mut LaneReader>, Option<&mut LaneWriter>) {
+    match lane {
+        Some(lane) => (lane.reader.as_mut(), lane.writer.as_mut()),
+        None => (None, None),
+    }
+}
+
+fn put(lane: &mut Option<Lane>, bytes: Bytes) {
+    if let Some(writer) = lane.as_mut().and_then(|lane| lane.writer.as_mut()).filter(|_| !bytes.is_empty()) {
+        writer.push(bytes);
+    }
+}
+
+async fn frames<M: prost::Message + Default>(
+    reader: Option<&mut LaneReader>,
+    frames_max: usize,
+    bytes_max: usize,
+) -> Result<Vec<M>, ReadLaneError> {
+    match reader {
+        Some(reader) => reader.frames(frames_max, bytes_max).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn flush(writer: Option<&mut LaneWriter>) -> Result<(), WriteError> {
+    match writer.filter(|writer| writer.has_waiting()) {
+        Some(writer) => writer.flush().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,15 @@
+//! The door: the QUIC endpoint, connections, their streams and lanes.
+//!
+//! One task per connection owns everything of it: its lanes, its buffers, its mailbox. Bytes become frames here and frames
+//! become bytes; what they mean is for the gateway.
+
+mod accept;
+mod connection;
+mod endpoint;
+pub mod identity;
+mod lane;
+mod lanes;
+mod streams;
+
+pub use accept::{Accepting, accept_all};
+pub use endpoint::{BindError, bind};

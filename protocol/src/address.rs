@@ -90,7 +90,8 @@ fn split_port(host_port: &str) -> Result<(String, u16), AddressError> {
     let port = match port {
         None => DEFAULT_PORT,
         Some(text) => match text.parse() {
-            Ok(port) if port != 0 => port,
+            // A sign would be parsed, but is no digit.
+            Ok(port) if port != 0 && !text.starts_with('+') => port,
             _ => return Err(AddressError::Port(text.to_owned())),
         },
     };
@@ -172,6 +173,7 @@ mod tests {
         assert_eq!(error("quail://[::g]:1"), AddressError::Host("::g".to_owned()));
         assert_eq!(error("quail://x:0"), AddressError::Port("0".to_owned()));
         assert_eq!(error("quail://x:70000"), AddressError::Port("70000".to_owned()));
+        assert_eq!(error("quail://x:+80"), AddressError::Port("+80".to_owned()));
         assert_eq!(error("quail://A@x"), AddressError::Handle("A".to_owned()));
         assert_eq!(error("quail://x?pin=sha256:12"), AddressError::Pin("sha256:12".to_owned()));
         assert_eq!(error("quail://x?key=1"), AddressError::Unknown("key=1".to_owned()));

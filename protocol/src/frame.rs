@@ -40,8 +40,7 @@ pub fn take(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameErr
         return Ok(None);
     };
     if buffer.len() < prefix + len {
-        // The limit was checked, so a peer can make us hold at most one frame.
-        buffer.reserve(prefix + len - buffer.len());
+        make_room(buffer, prefix + len);
         return Ok(None);
     }
     buffer.advance(prefix);
@@ -83,6 +82,16 @@ pub fn put_prefix(len: usize, buffer: &mut BytesMut) {
         rest >>= 7;
     }
     buffer.put_u8(rest as u8);
+}
+
+/// Makes room for a frame of `len` bytes in all, whose length was checked: a peer makes us hold one frame and no more.
+/// `reserve` alone would double what there is.
+fn make_room(buffer: &mut BytesMut, len: usize) {
+    if !buffer.try_reclaim(len - buffer.len()) {
+        let mut whole = BytesMut::with_capacity(len);
+        whole.extend_from_slice(buffer);
+        *buffer = whole;
+    }
 }
 
 fn prefix_len(len: usize) -> usize {

@@ -1,0 +1,74 @@
+//! Sessions: opened again by their token, ended by logging out.
+
+use quail_core::ports::directory::{AccountFacts, SessionFacts};
+use quail_protocol::id::{AccountId, DeviceId};
+
+use super::tokens::Token;
+use super::{DirectoryService, Refusal};
+
+impl DirectoryService {
+    /// Finds whom a token speaks for.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for whatever is no token of a session, `DIRECTORY_UNAVAILABLE`, `INTERNAL`.
+    pub async fn resume(&self, token: &[u8], now_ms: u64) -> Result<SessionFacts, Refusal> {
+        let token = Token::from_client(token).ok_or(Refusal::Unauthenticated)?;
+        let session = self.port.session(token.hash(), now_ms).await?;
+        session.ok_or(Refusal::Unauthenticated)
+    }
+
+    /// Ends the session of a device and forgets the device. Doing it again changes nothing.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` if there is no such account, `DIRECTORY_UNAVAILABLE`, `INTERNAL`.
+    pub async fn log_out(
+        &self,
+        account: AccountId,
+        device: DeviceId,
+        now_ms: u64,
+    ) -> Result<AccountFacts, Refusal> {
+        Ok(self.port.remove_device(account, device, now_ms).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quail_protocol::limits::TOKEN_BYTES;
+
+    use super::super::testing::{NOW_MS, open_service, sign_up};
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_no_token_opens_nothing() {
+        let service = open_service();
+        let granted = service.sign_up(sign_up("ada"), NOW_MS).await.unwrap();
+        let mut longer = granted.token.to_vec();
+        longer.push(0);
+        for bytes in [&[][..], &granted.token[1..], &longer, &[7; TOKEN_BYTES]] {
+            assert_eq!(service.resume(bytes, NOW_MS).await, Err(Refusal::Unauthenticated));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_ends_with_its_device() {
+        let service = open_service();
+        let granted = service.sign_up(sign_up("ada"), NOW_MS).await.unwrap();
+        let (account, device) = (granted.session.account, granted.session.device);
+        let facts = service.log_out(account, device, NOW_MS).await.unwrap();
+        assert_eq!(facts.devices, []);
+        assert!(facts.version > granted.facts.version);
+        assert_eq!(
+            service.resume(&granted.token, NOW_MS).await,
+            Err(Refusal::Unauthenticated)
+        );
+        assert_eq!(service.log_out(account, device, NOW_MS).await, Ok(facts));
+    }
+
+    #[tokio::test]
+    async fn nobody_logs_out_of_an_account_that_is_not() {
+        let logged_out = open_service()
+            .log_out(AccountId([9; 16]), DeviceId([9; 16]), NOW_MS)
+            .await;
+        assert_eq!(logged_out, Err(Refusal::Unauthenticated));
+    }
+}

@@ -1,0 +1,9 @@
+//! The reading room: queries, which change nothing.
+//!
+//! A query reads the ports and answers as read. What is not there and what is not the asker's to see are one answer.
+
+mod look_up;
+mod query_error;
+
+pub use look_up::look_up;
+pub use query_error::QueryError;

@@ -138,7 +138,8 @@ fn difference(committed: &str, fresh: &str) -> Option<String> {
             return Some(": differs in its line ends".to_owned());
         }
         if committed != fresh {
-            let shown = |line: Option<&str>| line.map_or("end of file".to_owned(), |line| format!("`{line}`"));
+            let shown =
+                |line: Option<&str>| line.map_or("end of file".to_owned(), |line| format!("`{line}`"));
             let (committed, fresh) = (shown(committed), shown(fresh));
             return Some(format!(
                 ":{number}: is not what the proto files give\n  committed: {committed}\n  generated: {fresh}"

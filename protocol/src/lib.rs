@@ -13,6 +13,7 @@ pub mod error;
 pub mod frame;
 pub mod id;
 pub mod limits;
+mod secrets;
 pub mod text;
 
 /// The messages of protocol version 1, generated from `protocol/proto/quail/v1`.

@@ -9,9 +9,18 @@ use quail_protocol::v1;
 use crate::ports::directory::AccountFacts;
 use crate::ports::outbox::{Entry, StoredEvent};
 
-/// One connection of this process. It has at most one publish lane and one feed lane, so it names those too.
+/// One connection of this process. It has one publish lane at the most, so it names that too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
+
+/// One feed lane: a connection may attach again, and what belongs to the older attach must not be taken for the newer one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FeedId {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The device's attach number.
+    pub number: u64,
+}
 
 /// Names somebody who waits for a command to have been applied and made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,20 +76,18 @@ pub enum Command {
     /// Opens the feed of a device.
     Attach {
         /// The feed lane.
-        connection: ConnectionId,
+        feed: FeedId,
         /// The account.
         account: AccountId,
         /// The device.
         device: DeviceId,
-        /// The device's attach number.
-        number: u64,
         /// What the device says it has taken.
         cursors: Vec<(Origin, Position)>,
     },
     /// Acknowledges what was written to a feed.
     Ack {
         /// The feed lane.
-        connection: ConnectionId,
+        feed: FeedId,
         /// The account.
         account: AccountId,
         /// The device.
@@ -100,7 +107,7 @@ pub enum Command {
     /// What [`Effect::Read`] asked for.
     Backlog {
         /// The feed lane the read was for.
-        connection: ConnectionId,
+        feed: FeedId,
         /// The account.
         account: AccountId,
         /// The device.
@@ -143,14 +150,14 @@ pub enum Effect {
     /// Writes an event to a feed.
     Deliver {
         /// The feed lane.
-        connection: ConnectionId,
+        feed: FeedId,
         /// The event.
         event: Arc<StoredEvent>,
     },
     /// Tells a feed of a stretch that is no longer held.
     Gap {
         /// The feed lane.
-        connection: ConnectionId,
+        feed: FeedId,
         /// First position of the stretch.
         from: Position,
         /// Last position of the stretch.
@@ -159,12 +166,12 @@ pub enum Effect {
     /// Tells a feed that everything that waited has been written.
     CaughtUp {
         /// The feed lane.
-        connection: ConnectionId,
+        feed: FeedId,
     },
     /// Ends a feed.
     Ended {
         /// The feed lane.
-        connection: ConnectionId,
+        feed: FeedId,
         /// Why.
         error: v1::Error,
     },
@@ -176,7 +183,7 @@ pub enum Effect {
     /// Reads events of an account from the outbox and hands them back as [`Command::Backlog`].
     Read {
         /// The feed lane it is for.
-        connection: ConnectionId,
+        feed: FeedId,
         /// The account.
         account: AccountId,
         /// The device.

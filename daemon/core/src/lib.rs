@@ -16,6 +16,6 @@ pub mod ports;
 mod receipts;
 mod state;
 
-pub use command::{Accepted, Command, ConnectionId, Effect, Outcome, SendCommand, Ticket, ValidSend};
+pub use command::{Accepted, Command, ConnectionId, Effect, FeedId, Outcome, SendCommand, Ticket, ValidSend};
 pub use outbox::{OUTBOX_BYTES_MAX, OUTBOX_EVENTS_MAX};
 pub use state::State;

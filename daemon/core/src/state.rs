@@ -32,10 +32,7 @@ impl State {
         let mut owners: HashMap<DeviceId, AccountId> = HashMap::new();
         for (account, device, record) in recovered.devices {
             owners.insert(device, account);
-            accounts
-                .entry(account)
-                .or_default()
-                .recover_device(device, record);
+            accounts.entry(account).or_default().recover_device(device, record);
         }
         for (device, send) in recovered.sends {
             if let Some(outbox) = owners.get(&device).and_then(|account| accounts.get_mut(account)) {
@@ -65,54 +62,30 @@ impl State {
             Command::Restart { connection } => {
                 self.refusing.remove(&connection);
             }
-            Command::Attach {
-                connection,
-                account,
-                device,
-                number,
-                cursors,
-            } => {
+            Command::Attach { feed, account, device, cursors } => {
                 let claimed = self.own_cursor(&cursors);
-                self.attach(connection, (account, device), number, claimed, outcome);
+                self.attach(feed, (account, device), claimed, outcome);
             }
-            Command::Ack {
-                connection,
-                account,
-                device,
-                upto,
-            } => {
+            Command::Ack { feed, account, device, upto } => {
                 if let Some(upto) = self.own_cursor(&upto) {
-                    self.ack(connection, (account, device), upto, now_ms, outcome);
+                    self.ack(feed, (account, device), upto, now_ms, outcome);
                 }
             }
-            Command::Disconnected {
-                connection,
-                account,
-                device,
-            } => {
+            Command::Disconnected { connection, account, device } => {
                 self.refusing.remove(&connection);
                 if let Some(outbox) = self.accounts.get_mut(&account) {
                     outbox.detach(device, connection);
                 }
             }
-            Command::Backlog {
-                connection,
-                account,
-                device,
-                events,
-            } => {
-                self.backlog(connection, (account, device), events, now_ms, outcome);
+            Command::Backlog { feed, account, device, events } => {
+                self.backlog(feed, (account, device), events, now_ms, outcome);
             }
         }
     }
 
     /// Returns the batch that makes `entries` durable together with the counters as they are now.
     pub fn batch<'a>(&self, entries: &'a [Entry]) -> Batch<'a> {
-        Batch {
-            entries,
-            last_position: self.last_position,
-            last_stamp: self.clock.last(),
-        }
+        Batch { entries, last_position: self.last_position, last_stamp: self.clock.last() }
     }
 
     /// Returns the largest position given so far.
@@ -132,10 +105,6 @@ impl State {
 
     /// Cursors of other origins belong to other nodes.
     fn own_cursor(&self, cursors: &[(Origin, Position)]) -> Option<Position> {
-        cursors
-            .iter()
-            .filter(|(origin, _)| *origin == self.origin)
-            .map(|(_, position)| *position)
-            .max()
+        cursors.iter().filter(|(origin, _)| *origin == self.origin).map(|(_, position)| *position).max()
     }
 }

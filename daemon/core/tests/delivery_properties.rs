@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use quail_core::ports::directory::AccountFacts;
 use quail_core::ports::outbox::{Outbox, TwinOutbox};
-use quail_core::{Accepted, Command, ConnectionId, Effect, Outcome, SendCommand, State, ValidSend};
+use quail_core::{Accepted, Command, ConnectionId, Effect, FeedId, Outcome, SendCommand, State, ValidSend};
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
 use quail_protocol::v1::{self, event::Body, feed_down::Frame};
 
@@ -80,7 +80,7 @@ struct Device {
     sent: BTreeMap<u64, usize>,
     accepted: BTreeMap<u64, Accepted>,
     attach_number: u64,
-    connection: Option<ConnectionId>,
+    feed: Option<FeedId>,
     cursor: u64,
     /// Written to the feed that is open, not yet taken.
     arrived: Vec<v1::Event>,
@@ -100,20 +100,8 @@ impl World {
     fn new() -> Self {
         let twin = TwinOutbox::new();
         let state = State::new(ORIGIN, twin.reopen().1);
-        let devices = OWNERS
-            .iter()
-            .map(|_| Device {
-                next_number: 1,
-                ..Device::default()
-            })
-            .collect();
-        let mut world = Self {
-            twin,
-            state,
-            devices,
-            reads: Vec::new(),
-            connections: 0,
-        };
+        let devices = OWNERS.iter().map(|_| Device { next_number: 1, ..Device::default() }).collect();
+        let mut world = Self { twin, state, devices, reads: Vec::new(), connections: 0 };
         world.introduce();
         world
     }
@@ -121,16 +109,9 @@ impl World {
     /// Tells the core the directory's facts, as the gateway does after a start.
     fn introduce(&mut self) {
         for a in 0..3 {
-            let devices = (0..OWNERS.len())
-                .filter(|d| OWNERS[*d] == a)
-                .map(device)
-                .collect();
-            let facts = AccountFacts {
-                account: account(a),
-                handle: format!("account{a}"),
-                version: 1,
-                devices,
-            };
+            let devices = (0..OWNERS.len()).filter(|d| OWNERS[*d] == a).map(device).collect();
+            let facts =
+                AccountFacts { account: account(a), handle: format!("account{a}"), version: 1, devices };
             self.turn(Command::Facts { facts, ticket: None });
         }
     }
@@ -154,16 +135,12 @@ impl World {
         }
         self.state = State::new(ORIGIN, self.twin.reopen().1);
         self.reads.clear();
-        self.devices
-            .iter_mut()
-            .for_each(|device| device.connection = None);
+        self.devices.iter_mut().for_each(|device| device.feed = None);
         self.introduce();
     }
 
-    fn on(&mut self, connection: ConnectionId) -> Option<&mut Device> {
-        self.devices
-            .iter_mut()
-            .find(|device| device.connection == Some(connection))
+    fn on(&mut self, feed: FeedId) -> Option<&mut Device> {
+        self.devices.iter_mut().find(|device| device.feed == Some(feed))
     }
 
     fn release(&mut self, effect: Effect) {
@@ -174,13 +151,11 @@ impl World {
                 let first = device.accepted.entry(accepted.number).or_insert(accepted);
                 assert_eq!(*first, accepted, "the same send got another answer");
             }
-            Effect::Deliver { connection, event } => {
+            Effect::Deliver { feed, event } => {
                 let down = v1::FeedDown::decode_length_delimited(event.frame.clone()).unwrap();
-                let Some(Frame::Event(decoded)) = down.frame else {
-                    panic!("no event in the frame")
-                };
+                let Some(Frame::Event(decoded)) = down.frame else { panic!("no event in the frame") };
                 assert_eq!(decoded.position, event.position.0);
-                let Some(device) = self.on(connection) else { return };
+                let Some(device) = self.on(feed) else { return };
                 assert!(
                     decoded.position > device.arrived_upto,
                     "not in order, or delivered twice on one feed"
@@ -196,28 +171,11 @@ impl World {
 
     fn read(&mut self) {
         for read in std::mem::take(&mut self.reads) {
-            let Effect::Read {
-                connection,
-                account,
-                device,
-                after,
-                events_max,
-                bytes_max,
-            } = read
-            else {
+            let Effect::Read { feed, account, device, after, events_max, bytes_max } = read else {
                 continue;
             };
-            let events = self
-                .twin
-                .reader()
-                .read(account, after, events_max, bytes_max)
-                .unwrap();
-            self.turn(Command::Backlog {
-                connection,
-                account,
-                device,
-                events,
-            });
+            let events = self.twin.reader().read(account, after, events_max, bytes_max).unwrap();
+            self.turn(Command::Backlog { feed, account, device, events });
         }
     }
 
@@ -225,21 +183,9 @@ impl World {
         let recipient = account(self.devices[d].sent[&number]);
         let body = format!("{d} {number}").into();
         let kind = v1::BodyKind::PlainText;
-        let send = ValidSend {
-            id: message_id(d, number),
-            recipient,
-            kind,
-            body,
-            seen: Stamp(0),
-        };
+        let send = ValidSend { id: message_id(d, number), recipient, kind, body, seen: Stamp(0) };
         let (connection, device) = (ConnectionId(d as u64), device(d));
-        Command::Send(SendCommand {
-            connection,
-            account: account(OWNERS[d]),
-            device,
-            number,
-            send: Ok(send),
-        })
+        Command::Send(SendCommand { connection, account: account(OWNERS[d]), device, number, send: Ok(send) })
     }
 
     fn send_new(&mut self, d: usize, to: usize) -> Command {
@@ -252,12 +198,8 @@ impl World {
     /// Sends again, in order, all that was never answered.
     fn resend(&mut self, d: usize) {
         let device = &self.devices[d];
-        let open: Vec<u64> = device
-            .sent
-            .keys()
-            .filter(|n| !device.accepted.contains_key(n))
-            .copied()
-            .collect();
+        let open: Vec<u64> =
+            device.sent.keys().filter(|n| !device.accepted.contains_key(n)).copied().collect();
         for number in open {
             let command = self.send(d, number);
             self.turn(command);
@@ -270,34 +212,25 @@ impl World {
         let connection = ConnectionId(1000 + self.connections);
         let device = &mut self.devices[d];
         device.attach_number += 1;
-        device.connection = Some(connection);
+        let feed = FeedId { connection, number: device.attach_number };
+        device.feed = Some(feed);
         device.arrived.clear();
         device.arrived_upto = device.cursor;
-        let (number, cursors) = (device.attach_number, vec![(ORIGIN, Position(device.cursor))]);
+        let cursors = vec![(ORIGIN, Position(device.cursor))];
         let (account, device) = (account(OWNERS[d]), crate::device(d));
-        self.turn(Command::Attach {
-            connection,
-            account,
-            device,
-            number,
-            cursors,
-        });
+        self.turn(Command::Attach { feed, account, device, cursors });
     }
 
     fn detach(&mut self, d: usize) {
-        if let Some(connection) = self.devices[d].connection.take() {
-            self.turn(Command::Disconnected {
-                connection,
-                account: account(OWNERS[d]),
-                device: device(d),
-            });
+        if let Some(FeedId { connection, .. }) = self.devices[d].feed.take() {
+            self.turn(Command::Disconnected { connection, account: account(OWNERS[d]), device: device(d) });
         }
     }
 
     fn take(&mut self, d: usize, count: usize, heard: bool) {
         let device = &mut self.devices[d];
         let count = count.min(device.arrived.len());
-        let Some(connection) = device.connection.filter(|_| count > 0) else {
+        let Some(feed) = device.feed.filter(|_| count > 0) else {
             return;
         };
         device.taken.extend(device.arrived.drain(..count));
@@ -306,7 +239,7 @@ impl World {
         self.check_receipts();
         if heard {
             self.turn(Command::Ack {
-                connection,
+                feed,
                 account: account(OWNERS[d]),
                 device: crate::device(d),
                 upto,
@@ -368,11 +301,7 @@ impl World {
 
     /// Positions of messages between two accounts that some device of the recipient has taken.
     fn taken_by(&self, sender: usize, recipient: usize) -> BTreeSet<u64> {
-        let devices = self
-            .devices
-            .iter()
-            .zip(OWNERS)
-            .filter(|(_, owner)| *owner == recipient);
+        let devices = self.devices.iter().zip(OWNERS).filter(|(_, owner)| *owner == recipient);
         let events = devices.flat_map(|(device, _)| &device.taken);
         let wanted = |event: &&v1::Event| match &event.body {
             Some(Body::Message(m)) => {
@@ -384,11 +313,7 @@ impl World {
     }
 
     fn sent_between(&self, sender: usize, recipient: usize) -> BTreeSet<u64> {
-        let devices = self
-            .devices
-            .iter()
-            .zip(OWNERS)
-            .filter(|(_, owner)| *owner == sender);
+        let devices = self.devices.iter().zip(OWNERS).filter(|(_, owner)| *owner == sender);
         let sends = devices.flat_map(|(device, _)| device.sent.iter().map(move |(n, to)| (device, n, *to)));
         sends
             .filter(|(_, _, to)| *to == recipient)
@@ -404,17 +329,11 @@ impl World {
                 let Some(Body::Receipt(receipt)) = &event.body else {
                     continue;
                 };
-                let reader = (0..3)
-                    .find(|a| account(*a).to_bytes() == receipt.account)
-                    .unwrap();
+                let reader = (0..3).find(|a| account(*a).to_bytes() == receipt.account).unwrap();
                 let covered = self.sent_between(owner, reader).into_iter();
-                let covered: BTreeSet<u64> = covered
-                    .filter(|p| (receipt.after + 1..=receipt.upto).contains(p))
-                    .collect();
-                assert!(
-                    covered.is_subset(&self.taken_by(owner, reader)),
-                    "a receipt says more than is true"
-                );
+                let covered: BTreeSet<u64> =
+                    covered.filter(|p| (receipt.after + 1..=receipt.upto).contains(p)).collect();
+                assert!(covered.is_subset(&self.taken_by(owner, reader)), "a receipt says more than is true");
             }
         }
     }
@@ -432,20 +351,13 @@ impl World {
                 "delivered receipts of {sender} to {recipient}"
             );
         }
-        assert_eq!(
-            self.state.unresolved(),
-            0,
-            "everything was acknowledged, so nothing may be left"
-        );
+        assert_eq!(self.state.unresolved(), 0, "everything was acknowledged, so nothing may be left");
     }
 
     fn check_device(&self, d: usize, owner: usize) {
         let device = &self.devices[d];
         let positions: Vec<u64> = device.taken.iter().map(|event| event.position).collect();
-        assert!(
-            positions.is_sorted_by(|a, b| a < b),
-            "shown twice or out of order: {positions:?}"
-        );
+        assert!(positions.is_sorted_by(|a, b| a < b), "shown twice or out of order: {positions:?}");
         let mut expected = BTreeMap::new();
         for (from, sender) in OWNERS.into_iter().enumerate() {
             for (number, to) in &self.devices[from].sent {
@@ -463,11 +375,7 @@ impl World {
             }
             _ => None,
         });
-        assert_eq!(
-            messages.collect::<BTreeMap<_, _>>(),
-            expected,
-            "messages of device {d}"
-        );
+        assert_eq!(messages.collect::<BTreeMap<_, _>>(), expected, "messages of device {d}");
         // One device's messages keep their order, in positions and in stamps.
         let accepted: Vec<_> = device.accepted.values().collect();
         assert!(accepted.is_sorted_by(|a, b| a.position < b.position && a.stamp < b.stamp));
@@ -475,29 +383,14 @@ impl World {
 
     /// What receipts that a device of the sender has taken cover.
     fn told_to(&self, sender: usize, recipient: usize) -> BTreeSet<u64> {
-        let devices = self
-            .devices
-            .iter()
-            .zip(OWNERS)
-            .filter(|(_, owner)| *owner == sender);
-        let receipts = devices
-            .flat_map(|(device, _)| &device.taken)
-            .filter_map(|event| match &event.body {
-                Some(Body::Receipt(receipt)) if receipt.account == account(recipient).to_bytes() => {
-                    Some(receipt)
-                }
-                _ => None,
-            });
+        let devices = self.devices.iter().zip(OWNERS).filter(|(_, owner)| *owner == sender);
+        let receipts = devices.flat_map(|(device, _)| &device.taken).filter_map(|event| match &event.body {
+            Some(Body::Receipt(receipt)) if receipt.account == account(recipient).to_bytes() => Some(receipt),
+            _ => None,
+        });
         let receipts: Vec<_> = receipts.collect();
-        let is_told = |p: &u64| {
-            receipts
-                .iter()
-                .any(|receipt| (receipt.after + 1..=receipt.upto).contains(p))
-        };
-        self.sent_between(sender, recipient)
-            .into_iter()
-            .filter(is_told)
-            .collect()
+        let is_told = |p: &u64| receipts.iter().any(|receipt| (receipt.after + 1..=receipt.upto).contains(p));
+        self.sent_between(sender, recipient).into_iter().filter(is_told).collect()
     }
 }
 

@@ -18,7 +18,8 @@ pub(super) async fn of(outbox: &Path, directory: &dyn Directory) -> anyhow::Resu
     let file = outbox.join("origin");
     match std::fs::read_to_string(&file) {
         Ok(text) => {
-            let number = text.trim().parse().with_context(|| format!("read a number from {}", file.display()))?;
+            let number =
+                text.trim().parse().with_context(|| format!("read a number from {}", file.display()))?;
             return Ok(Origin(number));
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {}

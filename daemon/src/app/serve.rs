@@ -85,8 +85,11 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     let (delivery, reads) = (Arc::new(Delivery::default()), Reads::default());
     let reader = outbox.reader();
     let (sequencer, handle) = Sequencer::new(state, Box::new(outbox), Arc::new(unix_ms));
-    let backlog = BacklogThread { reads: reads.clone(), reader, sequencer: handle.clone(), delivery: delivery.clone() };
-    let (threads, sequencer_ended) = start_threads(sequencer, backlog, Releaser::new(delivery.clone(), reads.clone()))?;
+    let decider = handle.clone();
+    let hand_back = Box::new(move |command| decider.submit_blocking(vec![command]).is_ok());
+    let backlog = BacklogThread { reads: reads.clone(), reader, hand_back, delivery: delivery.clone() };
+    let (threads, sequencer_ended) =
+        start_threads(sequencer, backlog, Releaser::new(delivery.clone(), reads.clone()))?;
     let gateway = gateway(origin, handle, delivery, directory, config.accounts.sign_up.into());
 
     let endpoint = bind(config.server.listen, identity.server_config()?)?;
@@ -122,14 +125,21 @@ fn gateway(
 
 type Threads = (Vec<JoinHandle<()>>, oneshot::Receiver<Result<(), StoreError>>);
 
-fn start_threads(sequencer: Sequencer, backlog: BacklogThread, releaser: Releaser) -> anyhow::Result<Threads> {
+fn start_threads(
+    sequencer: Sequencer,
+    backlog: BacklogThread,
+    releaser: Releaser,
+) -> anyhow::Result<Threads> {
     let (ended, sequencer_ended) = oneshot::channel();
     let sequencer = std::thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
         // Nobody listens any more only if the process is about to end anyway.
         let _ = ended.send(sequencer.run(releaser));
     });
     let backlog = std::thread::Builder::new().name("backlog".to_owned()).spawn(move || backlog.run());
-    Ok((vec![sequencer.context("start the sequencer")?, backlog.context("start the backlog thread")?], sequencer_ended))
+    Ok((
+        vec![sequencer.context("start the sequencer")?, backlog.context("start the backlog thread")?],
+        sequencer_ended,
+    ))
 }
 
 /// Prints the address, alone on its line, for people and for programs that start a daemon.
@@ -152,7 +162,10 @@ async fn shut_down(running: Running, drain_patience: Duration) -> anyhow::Result
     if tokio::time::timeout(drain_patience, finished).await.is_err() {
         tracing::warn!(connections = connections.len(), "drain took too long, closing what is left");
     }
-    endpoint.close(VarInt::from_u32(quail_protocol::error::close::code(quail_protocol::v1::Reason::Draining)), b"");
+    endpoint.close(
+        VarInt::from_u32(quail_protocol::error::close::code(quail_protocol::v1::Reason::Draining)),
+        b"",
+    );
     let _ = tokio::time::timeout(STOP_PATIENCE, endpoint.wait_idle()).await;
     reads.stop();
     drop(gateway);
@@ -165,7 +178,8 @@ async fn shut_down(running: Running, drain_patience: Duration) -> anyhow::Result
             return Ok(());
         }
     }
-    let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok())).await;
+    let joined =
+        tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok())).await;
     anyhow::ensure!(joined.context("wait for threads")?, "a thread panicked while stopping");
     tracing::info!("stopped");
     Ok(())
@@ -173,7 +187,9 @@ async fn shut_down(running: Running, drain_patience: Duration) -> anyhow::Result
 
 fn sequencer_failed(ended: Result<Result<(), StoreError>, oneshot::error::RecvError>) -> anyhow::Error {
     match ended {
-        Ok(Err(error)) => anyhow::Error::new(error).context("the outbox failed; nothing unsynced was answered"),
+        Ok(Err(error)) => {
+            anyhow::Error::new(error).context("the outbox failed; nothing unsynced was answered")
+        }
         Ok(Ok(())) => anyhow::anyhow!("the sequencer ended without being asked"),
         Err(_) => anyhow::anyhow!("the sequencer panicked"),
     }

@@ -60,5 +60,8 @@ impl Drop for Mailbox {
 pub(super) fn open(connection: ConnectionId, delivery: Arc<Delivery>) -> (Sender, Mailbox) {
     let (sender, pushes) = mpsc::channel(MAILBOX_PUSHES_MAX);
     let overflow = CancellationToken::new();
-    (Sender { pushes: sender, overflow: overflow.clone() }, Mailbox { connection, delivery, pushes, overflow })
+    (
+        Sender { pushes: sender, overflow: overflow.clone() },
+        Mailbox { connection, delivery, pushes, overflow },
+    )
 }

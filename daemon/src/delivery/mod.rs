@@ -15,15 +15,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quail_core::ports::outbox::StoredEvent;
-use quail_core::{Accepted, ConnectionId, Effect, Ticket};
+use quail_core::{Accepted, ConnectionId, Effect, FeedId, Ticket};
 use quail_protocol::id::{DeviceId, Position};
 use quail_protocol::v1::{self, Reason};
 use tokio::sync::oneshot;
 
 pub use mailbox::{MAILBOX_PUSHES_MAX, Mailbox};
-pub use reads::{BacklogThread, ReadRequest, Reads};
+pub use reads::{BacklogThread, HandBack, ReadRequest, Reads};
 
-use crate::sequencer::Release;
+
+/// What carries out effects once their entries are durable.
+pub trait Release: Send {
+    /// Carries out the effects of one turn. Must not wait.
+    fn release(&mut self, effects: Vec<Effect>);
+}
 
 /// Something for one connection to write.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,9 +42,18 @@ pub enum Down {
         /// Why.
         error: v1::Error,
     },
-    /// An event for the feed.
+    /// For the feed lane that attached under this number; one that attached since does not get it.
+    Feed(u64, FeedItem),
+    /// The connection is to be closed.
+    Close(Reason),
+}
+
+/// Something for a feed lane.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FeedItem {
+    /// An event.
     Event(Arc<StoredEvent>),
-    /// A gap for the feed.
+    /// A gap.
     Gap {
         /// First position of the stretch.
         from: Position,
@@ -50,8 +64,6 @@ pub enum Down {
     CaughtUp,
     /// The feed ends.
     Ended(v1::Error),
-    /// The connection is to be closed.
-    Close(Reason),
 }
 
 /// The connections that may be written to, and those who wait for a command. Shared by all connections.
@@ -155,17 +167,26 @@ impl Release for Releaser {
         for effect in effects {
             let (connection, down) = match effect {
                 Effect::Accepted { connection, accepted } => (connection, Down::Accepted(accepted)),
-                Effect::Refused { connection, number, error } => (connection, Down::Refused { number, error }),
-                Effect::Deliver { connection, event } => (connection, Down::Event(event)),
-                Effect::Gap { connection, from, upto } => (connection, Down::Gap { from, upto }),
-                Effect::CaughtUp { connection } => (connection, Down::CaughtUp),
-                Effect::Ended { connection, error } => (connection, Down::Ended(error)),
+                Effect::Refused { connection, number, error } => {
+                    (connection, Down::Refused { number, error })
+                }
+                Effect::Deliver { feed, event } => feed_item(feed, FeedItem::Event(event)),
+                Effect::Gap { feed, from, upto } => feed_item(feed, FeedItem::Gap { from, upto }),
+                Effect::CaughtUp { feed } => feed_item(feed, FeedItem::CaughtUp),
+                Effect::Ended { feed, error } => feed_item(feed, FeedItem::Ended(error)),
                 Effect::CloseDevice { device } => {
                     self.close_device(device, &mut by_connection);
                     continue;
                 }
-                Effect::Read { connection, account, device, after, events_max, bytes_max } => {
-                    self.reads.push(ReadRequest { connection, account, device, after, events_max, bytes_max });
+                Effect::Read { feed, account, device, after, events_max, bytes_max } => {
+                    self.reads.push(ReadRequest {
+                        feed,
+                        account,
+                        device,
+                        after,
+                        events_max,
+                        bytes_max,
+                    });
                     continue;
                 }
                 Effect::Applied { ticket } => {
@@ -182,6 +203,10 @@ impl Release for Releaser {
     }
 }
 
+fn feed_item(feed: FeedId, item: FeedItem) -> (ConnectionId, Down) {
+    (feed.connection, Down::Feed(feed.number, item))
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // The maps are whole between two operations, so a panic elsewhere does not spoil them.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -191,18 +216,28 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    fn feed(connection: u64) -> FeedId {
+        FeedId { connection: ConnectionId(connection), number: 3 }
+    }
+
     #[tokio::test]
     async fn one_turn_is_one_push_per_connection_in_order() {
         let delivery = Arc::new(Delivery::default());
-        let (connection, other) = (ConnectionId(1), ConnectionId(2));
+        let connection = ConnectionId(1);
         let mut mailbox = delivery.open(connection);
         let mut releaser = Releaser::new(delivery.clone(), Reads::default());
         releaser.release(vec![
-            Effect::CaughtUp { connection },
-            Effect::CaughtUp { connection: other },
-            Effect::Ended { connection, error: Reason::Replaced.error() },
+            Effect::CaughtUp { feed: feed(1) },
+            Effect::CaughtUp { feed: feed(2) },
+            Effect::Ended { feed: feed(1), error: Reason::Replaced.error() },
         ]);
-        assert_eq!(mailbox.receive().await, Some(vec![Down::CaughtUp, Down::Ended(Reason::Replaced.error())]));
+        assert_eq!(
+            mailbox.receive().await,
+            Some(vec![
+                Down::Feed(3, FeedItem::CaughtUp),
+                Down::Feed(3, FeedItem::Ended(Reason::Replaced.error()))
+            ])
+        );
     }
 
     #[tokio::test]
@@ -227,7 +262,7 @@ mod tests {
         let mut mailbox = delivery.open(connection);
         let mut releaser = Releaser::new(delivery.clone(), Reads::default());
         for _ in 0..=MAILBOX_PUSHES_MAX {
-            releaser.release(vec![Effect::CaughtUp { connection }]);
+            releaser.release(vec![Effect::CaughtUp { feed: feed(1) }]);
         }
         assert_eq!(mailbox.receive().await, None);
     }

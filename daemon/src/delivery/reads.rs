@@ -4,18 +4,17 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use quail_core::ports::outbox::BacklogReader;
-use quail_core::{Command, ConnectionId};
+use quail_core::{Command, FeedId};
 use quail_protocol::id::{AccountId, DeviceId, Position};
 use quail_protocol::v1::Reason;
 
 use super::{Delivery, Down};
-use crate::sequencer::SequencerHandle;
 
 /// A stretch of an outbox that a feed needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadRequest {
     /// The feed lane it is for.
-    pub connection: ConnectionId,
+    pub feed: FeedId,
     /// The account.
     pub account: AccountId,
     /// The device.
@@ -73,14 +72,17 @@ impl Reads {
     }
 }
 
+/// Gives a command back to who decides, and returns whether anybody still does.
+pub type HandBack = Box<dyn Fn(Command) -> bool + Send>;
+
 /// What serves the queue.
 pub struct BacklogThread {
     /// The queue.
     pub reads: Reads,
     /// Where events are read.
     pub reader: Arc<dyn BacklogReader>,
-    /// Where they go.
-    pub sequencer: SequencerHandle,
+    /// Where they go; waits for room there.
+    pub hand_back: HandBack,
     /// Where a connection is closed whose outbox cannot be read.
     pub delivery: Arc<Delivery>,
 }
@@ -89,18 +91,18 @@ impl BacklogThread {
     /// Serves reads until [`Reads::stop`] or the end of the sequencer. Runs on a thread of its own.
     pub fn run(self) {
         while let Some(request) = self.reads.next() {
-            let ReadRequest { connection, account, device, after, events_max, bytes_max } = request;
+            let ReadRequest { feed, account, device, after, events_max, bytes_max } = request;
             match self.reader.read(account, after, events_max, bytes_max) {
                 Ok(events) => {
-                    let backlog = Command::Backlog { connection, account, device, events };
-                    if self.sequencer.submit_blocking(vec![backlog]).is_err() {
+                    let backlog = Command::Backlog { feed, account, device, events };
+                    if !(self.hand_back)(backlog) {
                         return;
                     }
                 }
                 Err(error) => {
                     // The device comes back and asks again; the event that cannot be read is named for the operator.
                     tracing::error!(%account, %after, %error, "cannot read a backlog");
-                    self.delivery.push([(connection, vec![Down::Close(Reason::Internal)])].into());
+                    self.delivery.push([(feed.connection, vec![Down::Close(Reason::Internal)])].into());
                 }
             }
         }

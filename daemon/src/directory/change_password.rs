@@ -25,24 +25,13 @@ impl DirectoryService {
         if !text::is_password(&request.current_password) {
             return Err(Refusal::WrongCredentials);
         }
-        let credentials = self
-            .port
-            .credentials_of(account)
-            .await?
-            .ok_or(Refusal::Unauthenticated)?;
+        let credentials = self.port.credentials_of(account).await?.ok_or(Refusal::Unauthenticated)?;
         let expected = credentials.password_hash;
-        if !self
-            .passwords
-            .verify(request.current_password, Some(expected.clone()))
-            .await?
-        {
+        if !self.passwords.verify(request.current_password, Some(expected.clone())).await? {
             return Err(Refusal::WrongCredentials);
         }
         let new = self.passwords.hash(request.new_password).await?;
-        Ok(self
-            .port
-            .change_password(account, device, expected, new, now_ms)
-            .await?)
+        Ok(self.port.change_password(account, device, expected, new, now_ms).await?)
     }
 }
 
@@ -54,10 +43,7 @@ mod tests {
     const NEW_PASSWORD: &str = "a better one";
 
     fn change(current: &str, new: &str) -> v1::ChangePassword {
-        v1::ChangePassword {
-            current_password: current.to_owned(),
-            new_password: new.to_owned(),
-        }
+        v1::ChangePassword { current_password: current.to_owned(), new_password: new.to_owned() }
     }
 
     #[tokio::test]
@@ -66,17 +52,12 @@ mod tests {
         let other = service.sign_up(sign_up("ada"), NOW_MS).await.unwrap();
         let mine = service.log_in(log_in("ada", PASSWORD), NOW_MS).await.unwrap();
         let (account, device) = (mine.session.account, mine.session.device);
-        let facts = service
-            .change_password(account, device, change(PASSWORD, NEW_PASSWORD), NOW_MS)
-            .await
-            .unwrap();
+        let facts =
+            service.change_password(account, device, change(PASSWORD, NEW_PASSWORD), NOW_MS).await.unwrap();
         assert_eq!(facts.devices, [device]);
         assert!(facts.version > mine.facts.version);
         assert_eq!(service.resume(&mine.token, NOW_MS).await, Ok(mine.session));
-        assert_eq!(
-            service.resume(&other.token, NOW_MS).await,
-            Err(Refusal::Unauthenticated)
-        );
+        assert_eq!(service.resume(&other.token, NOW_MS).await, Err(Refusal::Unauthenticated));
 
         let old = service.log_in(log_in("ada", PASSWORD), NOW_MS).await;
         assert_eq!(old, Err(Refusal::WrongCredentials));
@@ -89,22 +70,14 @@ mod tests {
         let granted = service.sign_up(sign_up("ada"), NOW_MS).await.unwrap();
         let (account, device) = (granted.session.account, granted.session.device);
         for (request, refusal) in [
-            (
-                change("not the password", NEW_PASSWORD),
-                Refusal::WrongCredentials,
-            ),
+            (change("not the password", NEW_PASSWORD), Refusal::WrongCredentials),
             (change("", NEW_PASSWORD), Refusal::WrongCredentials),
             (change(PASSWORD, "short"), Refusal::PasswordInvalid),
         ] {
-            assert_eq!(
-                service.change_password(account, device, request, NOW_MS).await,
-                Err(refusal)
-            );
+            assert_eq!(service.change_password(account, device, request, NOW_MS).await, Err(refusal));
         }
         let ended = DeviceId([9; 16]);
-        let refused = service
-            .change_password(account, ended, change(PASSWORD, NEW_PASSWORD), NOW_MS)
-            .await;
+        let refused = service.change_password(account, ended, change(PASSWORD, NEW_PASSWORD), NOW_MS).await;
         assert_eq!(refused, Err(Refusal::Unauthenticated));
         service.log_in(log_in("ada", PASSWORD), NOW_MS).await.unwrap();
     }

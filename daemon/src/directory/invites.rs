@@ -14,9 +14,7 @@ impl DirectoryService {
     /// `DIRECTORY_UNAVAILABLE`, `INTERNAL`.
     pub async fn create_invite(&self, now_ms: u64) -> Result<String, Refusal> {
         let invite = hex(&tokens::random::<INVITE_BYTES>()?);
-        self.port
-            .create_invite(tokens::hash(invite.as_bytes()), now_ms)
-            .await?;
+        self.port.create_invite(tokens::hash(invite.as_bytes()), now_ms).await?;
         Ok(invite)
     }
 }
@@ -39,10 +37,8 @@ mod tests {
     #[tokio::test]
     async fn invites_differ_and_fit_their_limit() {
         let service = open_service();
-        let (one, other) = (
-            service.create_invite(NOW_MS).await.unwrap(),
-            service.create_invite(NOW_MS).await.unwrap(),
-        );
+        let (one, other) =
+            (service.create_invite(NOW_MS).await.unwrap(), service.create_invite(NOW_MS).await.unwrap());
         assert_ne!(one, other);
         assert!(one.len() == 2 * INVITE_BYTES && one.len() <= NAME_BYTES_MAX);
         assert_eq!(hex(&[0, 0xab]), "00ab");

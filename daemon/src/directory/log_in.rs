@@ -17,22 +17,16 @@ impl DirectoryService {
             return Err(Refusal::WrongCredentials);
         }
         let credentials = self.port.credentials(request.handle).await?;
-        let expected = credentials
-            .as_ref()
-            .map(|credentials| credentials.password_hash.clone());
+        let expected = credentials.as_ref().map(|credentials| credentials.password_hash.clone());
         // The password is hashed before the handle is known to be wrong, or the time taken would tell.
         let is_right = self.passwords.verify(request.password, expected).await?;
-        let credentials = credentials
-            .filter(|_| is_right)
-            .ok_or(Refusal::WrongCredentials)?;
+        let credentials = credentials.filter(|_| is_right).ok_or(Refusal::WrongCredentials)?;
 
         let token = Token::draw()?;
         let device = new_device(&request.device_name, &token)?;
         let id = device.device;
-        let added = self
-            .port
-            .add_device(credentials.account, device, credentials.password_hash, now_ms)
-            .await;
+        let added =
+            self.port.add_device(credentials.account, device, credentials.password_hash, now_ms).await;
         let facts = added.map_err(|error| match error {
             DirectoryError::UnknownAccount => Refusal::WrongCredentials,
             other => other.into(),
@@ -86,15 +80,8 @@ mod tests {
     async fn a_full_pool_is_busy_whether_or_not_the_handle_exists() {
         let service = open_service();
         service.sign_up(sign_up("ada"), NOW_MS).await.unwrap();
-        let full = DirectoryService {
-            passwords: PasswordPool::new(0),
-            ..service
-        };
-        for request in [
-            log_in("ada", PASSWORD),
-            log_in("ada", "not the password"),
-            log_in("bob", PASSWORD),
-        ] {
+        let full = DirectoryService { passwords: PasswordPool::new(0), ..service };
+        for request in [log_in("ada", PASSWORD), log_in("ada", "not the password"), log_in("bob", PASSWORD)] {
             assert_eq!(full.log_in(request, NOW_MS).await, Err(Refusal::Busy));
         }
         assert_eq!(full.sign_up(sign_up("bob"), NOW_MS).await, Err(Refusal::Busy));

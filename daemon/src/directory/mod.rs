@@ -55,11 +55,7 @@ pub struct Granted {
 impl DirectoryService {
     /// Returns the commands on a directory. As many passwords are hashed at once as there are cores.
     pub fn new(port: Arc<dyn Directory>, policy: SignUpPolicy) -> Self {
-        Self {
-            port,
-            policy,
-            passwords: PasswordPool::with_all_cores(),
-        }
+        Self { port, policy, passwords: PasswordPool::with_all_cores() }
     }
 
     /// Returns what is known of an account, or `None` if there is none.
@@ -73,25 +69,14 @@ impl DirectoryService {
 
 impl Granted {
     fn new(token: &Token, device: DeviceId, facts: AccountFacts) -> Self {
-        let session = SessionFacts {
-            account: facts.account,
-            device,
-            handle: facts.handle.clone(),
-        };
-        Self {
-            token: token.secret(),
-            session,
-            facts,
-        }
+        let session = SessionFacts { account: facts.account, device, handle: facts.handle.clone() };
+        Self { token: token.secret(), session, facts }
     }
 }
 
 /// Returns a device with a name its owner can read in a list, whatever the client sent.
 fn new_device(name: &str, token: &Token) -> Result<NewDevice, Refusal> {
-    let plain: String = name
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let plain: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     Ok(NewDevice {
         device: DeviceId(tokens::random_id()?),
         name: text::cut(plain.trim(), NAME_BYTES_MAX).to_owned(),
@@ -110,9 +95,7 @@ impl fmt::Debug for Granted {
 
 impl fmt::Debug for DirectoryService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DirectoryService")
-            .field("policy", &self.policy)
-            .finish_non_exhaustive()
+        f.debug_struct("DirectoryService").field("policy", &self.policy).finish_non_exhaustive()
     }
 }
 
@@ -138,11 +121,7 @@ mod tests {
         let service = open_service();
         let mut granted = service.sign_up(sign_up("ada"), NOW_MS).await.unwrap();
         granted.token = [211; TOKEN_BYTES];
-        for text in [
-            format!("{granted:?}"),
-            format!("{granted:#?}"),
-            format!("{service:?}"),
-        ] {
+        for text in [format!("{granted:?}"), format!("{granted:#?}"), format!("{service:?}")] {
             assert!(!text.contains("211, 211") && !text.contains("211,\n"), "{text}");
             assert!(!text.to_lowercase().contains("token"), "{text}");
         }
@@ -153,10 +132,7 @@ mod tests {
     async fn facts_tell_of_those_who_exist() {
         let service = open_service();
         let granted = service.sign_up(sign_up("ada"), NOW_MS).await.unwrap();
-        assert_eq!(
-            service.facts(granted.facts.account).await,
-            Ok(Some(granted.facts))
-        );
+        assert_eq!(service.facts(granted.facts.account).await, Ok(Some(granted.facts)));
         assert_eq!(service.facts(AccountId([9; 16])).await, Ok(None));
     }
 }

@@ -93,24 +93,13 @@ impl PasswordPool {
             drop(places);
             result
         });
-        job.await.map_err(|error| Refusal::Internal {
-            reason: format!("hash a password: {error}"),
-        })?
+        job.await.map_err(|error| Refusal::Internal { reason: format!("hash a password: {error}") })?
     }
 
     async fn enter(&self) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), Refusal> {
-        let admitted = self
-            .admitted
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| Refusal::Busy)?;
+        let admitted = self.admitted.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
         // Nobody closes the semaphore.
-        let running = self
-            .running
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(|_| Refusal::Busy)?;
+        let running = self.running.clone().acquire_owned().await.map_err(|_| Refusal::Busy)?;
         Ok((admitted, running))
     }
 }
@@ -131,9 +120,7 @@ fn is_password_of(password: &str, expected: &str) -> Result<bool, Refusal> {
 }
 
 fn internal(error: impl std::fmt::Display) -> Refusal {
-    Refusal::Internal {
-        reason: format!("hash a password: {error}"),
-    }
+    Refusal::Internal { reason: format!("hash a password: {error}") }
 }
 
 #[cfg(test)]
@@ -145,19 +132,9 @@ mod tests {
         let pool = PasswordPool::new(1);
         let kept = pool.hash("password one".to_owned()).await.unwrap();
         assert!(kept.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{kept}");
-        assert_ne!(
-            kept,
-            pool.hash("password one".to_owned()).await.unwrap(),
-            "salted"
-        );
-        assert_eq!(
-            pool.verify("password one".to_owned(), Some(kept.clone())).await,
-            Ok(true)
-        );
-        assert_eq!(
-            pool.verify("password two".to_owned(), Some(kept)).await,
-            Ok(false)
-        );
+        assert_ne!(kept, pool.hash("password one".to_owned()).await.unwrap(), "salted");
+        assert_eq!(pool.verify("password one".to_owned(), Some(kept.clone())).await, Ok(true));
+        assert_eq!(pool.verify("password two".to_owned(), Some(kept)).await, Ok(false));
         assert_eq!(pool.verify("password one".to_owned(), None).await, Ok(false));
     }
 
@@ -166,12 +143,7 @@ mod tests {
         let of = |hash: &str| {
             let hash = PasswordHash::new(hash).unwrap();
             let lengths = (hash.salt.unwrap().len(), hash.hash.unwrap().len());
-            (
-                hash.algorithm.to_string(),
-                hash.version,
-                hash.params.to_string(),
-                lengths,
-            )
+            (hash.algorithm.to_string(), hash.version, hash.params.to_string(), lengths)
         };
         let known: PasswordHash = hasher().unwrap().hash_password(b"password").unwrap();
         assert_eq!(of(DUMMY), of(&known.to_string()));
@@ -179,12 +151,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_hash_is_the_servers_fault() {
-        let verified = PasswordPool::new(1)
-            .verify("password".to_owned(), Some("canary".to_owned()))
-            .await;
-        let Err(Refusal::Internal { reason }) = verified else {
-            panic!("{verified:?}")
-        };
+        let verified = PasswordPool::new(1).verify("password".to_owned(), Some("canary".to_owned())).await;
+        let Err(Refusal::Internal { reason }) = verified else { panic!("{verified:?}") };
         assert!(!reason.contains("canary"), "{reason}");
     }
 

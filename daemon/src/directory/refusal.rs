@@ -107,9 +107,9 @@ impl From<DirectoryError> for Refusal {
             DirectoryError::UnknownAccount | DirectoryError::UnknownDevice => Self::Unauthenticated,
             DirectoryError::PasswordChanged => Self::WrongCredentials,
             DirectoryError::Unavailable { reason } => Self::Unavailable { reason },
-            error @ (DirectoryError::Duplicate { .. } | DirectoryError::Corrupt { .. }) => Self::Internal {
-                reason: error.to_string(),
-            },
+            error @ (DirectoryError::Duplicate { .. } | DirectoryError::Corrupt { .. }) => {
+                Self::Internal { reason: error.to_string() }
+            }
         }
     }
 }
@@ -123,17 +123,12 @@ mod tests {
         let busy = Refusal::Busy.to_error();
         assert!(busy.temporary && busy.retry_after_ms > 0);
 
-        let unavailable = Refusal::from(DirectoryError::Unavailable {
-            reason: "canary".to_owned(),
-        })
-        .to_error();
+        let unavailable =
+            Refusal::from(DirectoryError::Unavailable { reason: "canary".to_owned() }).to_error();
         assert_eq!(unavailable.reason(), Reason::DirectoryUnavailable);
         assert!(unavailable.temporary && unavailable.retry_after_ms > 0);
 
-        let internal = Refusal::from(DirectoryError::Corrupt {
-            reason: "canary".to_owned(),
-        })
-        .to_error();
+        let internal = Refusal::from(DirectoryError::Corrupt { reason: "canary".to_owned() }).to_error();
         assert_eq!(internal.reason(), Reason::Internal);
         for error in [unavailable, internal] {
             assert!(!error.text.contains("canary"), "{}", error.text);

@@ -57,18 +57,13 @@ mod tests {
         let facts = service.log_out(account, device, NOW_MS).await.unwrap();
         assert_eq!(facts.devices, []);
         assert!(facts.version > granted.facts.version);
-        assert_eq!(
-            service.resume(&granted.token, NOW_MS).await,
-            Err(Refusal::Unauthenticated)
-        );
+        assert_eq!(service.resume(&granted.token, NOW_MS).await, Err(Refusal::Unauthenticated));
         assert_eq!(service.log_out(account, device, NOW_MS).await, Ok(facts));
     }
 
     #[tokio::test]
     async fn nobody_logs_out_of_an_account_that_is_not() {
-        let logged_out = open_service()
-            .log_out(AccountId([9; 16]), DeviceId([9; 16]), NOW_MS)
-            .await;
+        let logged_out = open_service().log_out(AccountId([9; 16]), DeviceId([9; 16]), NOW_MS).await;
         assert_eq!(logged_out, Err(Refusal::Unauthenticated));
     }
 }

@@ -113,44 +113,20 @@ mod tests {
     async fn where_invites_are_needed_one_opens_one_account() {
         let service = service(SignUpPolicy::Invite);
         let invite = service.create_invite(NOW_MS).await.unwrap();
-        for wrong in [
-            String::new(),
-            "made up".to_owned(),
-            "x".repeat(NAME_BYTES_MAX + 1),
-        ] {
-            let refused = service
-                .sign_up(
-                    v1::SignUp {
-                        invite: wrong,
-                        ..sign_up("ada")
-                    },
-                    NOW_MS,
-                )
-                .await;
+        for wrong in [String::new(), "made up".to_owned(), "x".repeat(NAME_BYTES_MAX + 1)] {
+            let refused = service.sign_up(v1::SignUp { invite: wrong, ..sign_up("ada") }, NOW_MS).await;
             assert_eq!(refused, Err(Refusal::InviteInvalid));
         }
-        let invited = |handle| v1::SignUp {
-            invite: invite.clone(),
-            ..sign_up(handle)
-        };
+        let invited = |handle| v1::SignUp { invite: invite.clone(), ..sign_up(handle) };
         service.sign_up(invited("ada"), NOW_MS).await.unwrap();
-        assert_eq!(
-            service.sign_up(invited("bob"), NOW_MS).await,
-            Err(Refusal::InviteInvalid)
-        );
+        assert_eq!(service.sign_up(invited("bob"), NOW_MS).await, Err(Refusal::InviteInvalid));
     }
 
     #[tokio::test]
     async fn where_sign_up_is_closed_nobody_gets_in_and_learns_nothing_else() {
         let service = service(SignUpPolicy::Closed);
         let invite = service.create_invite(NOW_MS).await.unwrap();
-        for request in [
-            v1::SignUp {
-                invite,
-                ..sign_up("ada")
-            },
-            sign_up("not a handle"),
-        ] {
+        for request in [v1::SignUp { invite, ..sign_up("ada") }, sign_up("not a handle")] {
             assert_eq!(service.sign_up(request, NOW_MS).await, Err(Refusal::SignUpClosed));
         }
     }
@@ -159,23 +135,11 @@ mod tests {
     async fn a_request_that_cannot_be_granted_says_why() {
         let service = open_service();
         service.sign_up(sign_up("ada"), NOW_MS).await.unwrap();
-        assert_eq!(
-            service.sign_up(sign_up("ada"), NOW_MS).await,
-            Err(Refusal::HandleTaken)
-        );
-        assert_eq!(
-            service.sign_up(sign_up("Ada"), NOW_MS).await,
-            Err(Refusal::HandleInvalid)
-        );
+        assert_eq!(service.sign_up(sign_up("ada"), NOW_MS).await, Err(Refusal::HandleTaken));
+        assert_eq!(service.sign_up(sign_up("Ada"), NOW_MS).await, Err(Refusal::HandleInvalid));
         for password in ["short".to_owned(), "x".repeat(1025)] {
-            let request = v1::SignUp {
-                password,
-                ..sign_up("bob")
-            };
-            assert_eq!(
-                service.sign_up(request, NOW_MS).await,
-                Err(Refusal::PasswordInvalid)
-            );
+            let request = v1::SignUp { password, ..sign_up("bob") };
+            assert_eq!(service.sign_up(request, NOW_MS).await, Err(Refusal::PasswordInvalid));
         }
     }
 
@@ -185,9 +149,6 @@ mod tests {
             assert_eq!(policy.to_string().parse(), Ok(policy));
         }
         let error = "Open".parse::<SignUpPolicy>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            r#"sign-up is open, invite or closed, not "Open""#
-        );
+        assert_eq!(error.to_string(), r#"sign-up is open, invite or closed, not "Open""#);
     }
 }

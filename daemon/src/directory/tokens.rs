@@ -44,17 +44,14 @@ pub(super) fn hash(secret: &[u8]) -> SecretHash {
 
 /// Draws an id: a UUID version 4. Its time of birth is nobody's business, unlike a message's.
 pub(super) fn random_id() -> Result<[u8; 16], Refusal> {
-    Ok(uuid::Builder::from_random_bytes(random()?)
-        .into_uuid()
-        .into_bytes())
+    Ok(uuid::Builder::from_random_bytes(random()?).into_uuid().into_bytes())
 }
 
 /// Draws random bytes from the system.
 pub(super) fn random<const N: usize>() -> Result<[u8; N], Refusal> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| Refusal::Internal {
-        reason: format!("draw random bytes: {error}"),
-    })?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Refusal::Internal { reason: format!("draw random bytes: {error}") })?;
     Ok(bytes)
 }
 

@@ -21,7 +21,11 @@ impl Gateway {
             );
             return Err(Reason::Version.with_text(text));
         }
-        let session = if hello.session_token.is_empty() { None } else { Some(self.resume(&hello.session_token).await?) };
+        let session = if hello.session_token.is_empty() {
+            None
+        } else {
+            Some(self.resume(&hello.session_token).await?)
+        };
         Ok((self.welcome(version, session.as_ref()), session))
     }
 

@@ -1,7 +1,7 @@
 //! What comes up the publish and feed lanes, as commands for the core.
 
 use quail_core::ports::directory::SessionFacts;
-use quail_core::{Command, ConnectionId, SendCommand, ValidSend};
+use quail_core::{Command, ConnectionId, FeedId, SendCommand, ValidSend};
 use quail_protocol::id::{AccountId, MessageId, Origin, Position, Stamp};
 use quail_protocol::v1::publish_up::Frame;
 use quail_protocol::v1::{self, Reason};
@@ -69,8 +69,9 @@ impl Gateway {
         if attach.number == 0 {
             return Err(Reason::Malformed.with_text("attach numbers start at 1"));
         }
-        let (account, device, number) = (session.account, session.device, attach.number);
-        Ok(Command::Attach { connection, account, device, number, cursors: cursors(&attach.cursors)? })
+        let feed = FeedId { connection, number: attach.number };
+        let (account, device) = (session.account, session.device);
+        Ok(Command::Attach { feed, account, device, cursors: cursors(&attach.cursors)? })
     }
 
     /// Turns frames of a feed lane into commands.
@@ -79,14 +80,14 @@ impl Gateway {
     /// The lane cannot go on: a frame is none that belongs there.
     pub fn feed(
         &self,
-        connection: ConnectionId,
+        feed: FeedId,
         session: &SessionFacts,
         frames: Vec<v1::FeedUp>,
     ) -> Result<Vec<Command>, v1::Error> {
         let (account, device) = (session.account, session.device);
         let command = |frame: v1::FeedUp| match frame.frame {
             Some(v1::feed_up::Frame::Ack(ack)) => {
-                Ok(Command::Ack { connection, account, device, upto: cursors(&ack.upto)? })
+                Ok(Command::Ack { feed, account, device, upto: cursors(&ack.upto)? })
             }
             None => Err(Reason::WrongFrame.error()),
         };
@@ -118,7 +119,9 @@ fn valid_send(send: v1::Send) -> Result<ValidSend, v1::Error> {
         }
     };
     match std::str::from_utf8(&send.body) {
-        Ok(text) if text.contains('\0') => return Err(Reason::BodyInvalid.with_text("a text must not contain NUL")),
+        Ok(text) if text.contains('\0') => {
+            return Err(Reason::BodyInvalid.with_text("a text must not contain NUL"));
+        }
         Ok(_) => {}
         Err(error) => return Err(Reason::BodyInvalid.with_text(format!("a text must be UTF-8: {error}"))),
     }

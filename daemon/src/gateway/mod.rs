@@ -7,8 +7,8 @@
 //! queue.
 
 mod hello;
-mod lanes;
 mod known;
+mod lanes;
 mod requests;
 
 use std::sync::Arc;
@@ -25,6 +25,9 @@ use crate::delivery::Delivery;
 use crate::directory::DirectoryService;
 use crate::sequencer::{SequencerEnded, SequencerHandle};
 use known::KnownAccounts;
+
+/// Most commands that a connection hands over at once: its share of a turn.
+pub const BATCH_COMMANDS_MAX: usize = 256;
 
 /// What all connections share.
 pub struct Gateway {

@@ -31,7 +31,12 @@ pub enum SessionChange {
 impl Gateway {
     /// Carries out a request. To be run on [`requests`](Self::requests): a command that was begun is carried through, even if
     /// its connection goes away meanwhile.
-    pub async fn request(&self, connection: ConnectionId, asked: Asked, session: Option<SessionFacts>) -> Requested {
+    pub async fn request(
+        &self,
+        connection: ConnectionId,
+        asked: Asked,
+        session: Option<SessionFacts>,
+    ) -> Requested {
         let meta = asked.meta();
         let answer = match session {
             None if meta.needs_session => Err(Reason::Unauthenticated.error()),
@@ -40,7 +45,11 @@ impl Gateway {
         let (result, change) = match answer {
             Ok((answer, change)) => (answer, change),
             Err(error) => {
-                tracing::debug!(command = meta.name, reason = error.reason().as_str_name(), "request refused");
+                tracing::debug!(
+                    command = meta.name,
+                    reason = error.reason().as_str_name(),
+                    "request refused"
+                );
                 (Answer::Error(error), SessionChange::None)
             }
         };
@@ -68,7 +77,8 @@ impl Gateway {
                 return self.grant(self.directory.log_in(asked, now_ms).await.map_err(refused)?).await;
             }
             (Asked::LogOut(v1::LogOut {}), Some(session)) => {
-                let facts = self.directory.log_out(session.account, session.device, now_ms).await.map_err(refused)?;
+                let facts =
+                    self.directory.log_out(session.account, session.device, now_ms).await.map_err(refused)?;
                 self.apply(facts).await.map_err(Reason::error)?;
                 Answer::Done(v1::Done {})
             }

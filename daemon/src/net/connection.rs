@@ -9,8 +9,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quail_core::{Command, ConnectionId};
 use quail_core::ports::directory::SessionFacts;
+use quail_core::{Command, ConnectionId, FeedId};
 use quail_protocol::error::close;
 use quail_protocol::limits::{AUTHENTICATE_TIMEOUT, REQUESTS_MAX};
 use quail_protocol::v1::{Reason, open::Stream};
@@ -61,7 +61,12 @@ enum End {
 
 impl Connection {
     /// Serves a connection from hello to end.
-    pub(super) async fn run(id: ConnectionId, quic: quinn::Connection, gateway: Arc<Gateway>, drain: CancellationToken) {
+    pub(super) async fn run(
+        id: ConnectionId,
+        quic: quinn::Connection,
+        gateway: Arc<Gateway>,
+        drain: CancellationToken,
+    ) {
         let deadline = Instant::now() + AUTHENTICATE_TIMEOUT;
         let greeted = tokio::select! {
             greeted = tokio::time::timeout_at(deadline, Self::greet(&quic, &gateway)) => {
@@ -172,7 +177,6 @@ impl Connection {
             (Stream::Hello(_), _) => Some(Reason::WrongFrame),
             (Stream::Publish(_) | Stream::Feed(_), None) => Some(Reason::Unauthenticated),
             (Stream::Publish(_), Some(_)) if self.lanes.has_publish() => Some(Reason::Limit),
-            (Stream::Feed(_), Some(_)) if self.lanes.has_feed() => Some(Reason::Limit),
             (Stream::Request(_), _) if self.requests >= REQUESTS_MAX => Some(Reason::Limit),
             _ => None,
         };
@@ -185,14 +189,23 @@ impl Connection {
             (Stream::Publish(_), _) => self.lanes.open_publish(reader, writer),
             (Stream::Feed(attach), Some(session)) => match self.gateway.attach(self.id, &session, &attach) {
                 Ok(command) => {
-                    self.lanes.open_feed(reader, writer);
+                    if let Some(older) = self.lanes.open_feed(attach.number, reader, writer) {
+                        self.gateway.requests().spawn(older.finish(END_PATIENCE));
+                    }
                     self.submit(vec![command]).await?;
                 }
                 Err(error) => drop(self.gateway.requests().spawn(Shape::Feed.refuse(reader, writer, error))),
             },
             (Stream::Request(request), session) => {
                 self.requests += 1;
-                streams::request(&self.gateway, self.id, request, session, (reader, writer), self.steps.0.clone());
+                streams::request(
+                    &self.gateway,
+                    self.id,
+                    request,
+                    session,
+                    (reader, writer),
+                    self.steps.0.clone(),
+                );
             }
             // Refused above.
             (Stream::Hello(_), _) | (Stream::Feed(_), None) => {}
@@ -211,10 +224,12 @@ impl Connection {
             Up::Publish(frames) => {
                 let commands = self.gateway.publish(self.id, session, frames).await;
                 let commands = commands.map_err(|error| End::Close(error.reason()))?;
-                self.lanes.handed_over(commands.iter().filter(|command| matches!(command, Command::Send(_))).count());
+                self.lanes.handed_over(
+                    commands.iter().filter(|command| matches!(command, Command::Send(_))).count(),
+                );
                 commands
             }
-            Up::Feed(frames) => match self.gateway.feed(self.id, session, frames) {
+            Up::Feed(frames) => match self.gateway.feed(FeedId { connection: self.id, number: self.lanes.feed_number() }, session, frames) {
                 Ok(commands) => commands,
                 Err(error) => {
                     self.lanes.end_feed(error);

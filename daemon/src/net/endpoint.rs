@@ -58,7 +58,8 @@ pub fn bind(address: SocketAddr, tls: rustls::ServerConfig) -> Result<Endpoint, 
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport()));
     let socket = socket(address).map_err(failed)?;
-    let runtime = quinn::default_runtime().ok_or_else(|| failed(std::io::Error::other("no async runtime")))?;
+    let runtime =
+        quinn::default_runtime().ok_or_else(|| failed(std::io::Error::other("no async runtime")))?;
     Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime).map_err(failed)
 }
 

@@ -98,7 +98,9 @@ impl LaneReader {
         } else {
             let since = *self.unfinished_since.get_or_insert_with(Instant::now);
             let read = self.stream.read_chunk(READ_BYTES_MAX, true);
-            tokio::time::timeout_at(since + FRAME_TIMEOUT, read).await.map_err(|_| ReadLaneError::Timeout)??
+            tokio::time::timeout_at(since + FRAME_TIMEOUT, read)
+                .await
+                .map_err(|_| ReadLaneError::Timeout)??
         };
         let Some(chunk) = chunk else { return Ok(false) };
         self.buffer.extend_from_slice(&chunk.bytes);
@@ -114,6 +116,7 @@ pub(super) struct LaneWriter {
     stream: SendStream,
     waiting: VecDeque<Bytes>,
     waiting_bytes: usize,
+    finish: bool,
 }
 
 /// From how many waiting bytes on a lane takes no more commands that would be answered on it.
@@ -121,16 +124,25 @@ const BACKED_UP_BYTES: usize = 16 * 1024;
 
 impl LaneWriter {
     pub(super) fn new(stream: SendStream) -> Self {
-        Self { stream, waiting: VecDeque::new(), waiting_bytes: 0 }
+        Self { stream, waiting: VecDeque::new(), waiting_bytes: 0, finish: false }
     }
 
+    /// Queues bytes, unless the last ones are queued already.
     pub(super) fn push(&mut self, bytes: Bytes) {
+        if self.finish {
+            return;
+        }
         self.waiting_bytes += bytes.len();
         self.waiting.push_back(bytes);
     }
 
     pub(super) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// Ends the stream once everything that waits is written.
+    pub(super) fn finish_when_written(&mut self) {
+        self.finish = true;
     }
 
     pub(super) fn is_backed_up(&self) -> bool {
@@ -146,6 +158,10 @@ impl LaneWriter {
             self.waiting_bytes -= written.bytes;
             self.waiting.drain(..written.chunks);
         }
+        if self.finish {
+            // Fails only if the stream has ended already.
+            let _ = self.stream.finish();
+        }
         Ok(())
     }
 
@@ -158,7 +174,8 @@ impl LaneWriter {
     /// Writes what waits, ends the stream and waits until the peer has it all, at most `patience`.
     pub(super) async fn finish(mut self, patience: Duration) {
         let finished = async {
-            if self.flush().await.is_ok() && self.stream.finish().is_ok() {
+            self.finish = true;
+            if self.flush().await.is_ok() {
                 // Whatever comes back, the peer has it or is gone.
                 let _ = self.stream.stopped().await;
             }

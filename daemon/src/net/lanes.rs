@@ -10,8 +10,8 @@ use quail_protocol::{frame, v1::Reason};
 use quinn::WriteError;
 
 use super::lane::{LaneReader, LaneWriter, ReadLaneError};
-use crate::delivery::Down;
-use crate::sequencer::BATCH_COMMANDS_MAX;
+use crate::delivery::{Down, FeedItem};
+use crate::gateway::BATCH_COMMANDS_MAX;
 
 /// A lane; at most one of each kind per connection.
 pub(super) struct Lane {
@@ -24,6 +24,8 @@ pub(super) struct Lane {
 pub(super) struct Lanes {
     publish: Option<Lane>,
     feed: Option<Lane>,
+    /// The attach number of the feed lane; what is for another one is dropped.
+    feed_number: u64,
     /// Sends handed over and not yet answered.
     unanswered: usize,
 }
@@ -49,16 +51,21 @@ impl Lanes {
         self.publish.is_some()
     }
 
-    pub(super) fn has_feed(&self) -> bool {
-        self.feed.is_some()
-    }
-
     pub(super) fn open_publish(&mut self, reader: LaneReader, writer: LaneWriter) {
         self.publish = Some(Lane { reader: Some(reader), writer: Some(writer) });
     }
 
-    pub(super) fn open_feed(&mut self, reader: LaneReader, writer: LaneWriter) {
-        self.feed = Some(Lane { reader: Some(reader), writer: Some(writer) });
+    /// Opens the feed lane and returns the writer of the one it replaces, with its last frame waiting.
+    pub(super) fn open_feed(&mut self, number: u64, reader: LaneReader, writer: LaneWriter) -> Option<LaneWriter> {
+        self.end_feed(Reason::Replaced.error());
+        self.feed_number = number;
+        let newer = Lane { reader: Some(reader), writer: Some(writer) };
+        self.feed.replace(newer).and_then(|older| older.writer)
+    }
+
+    /// Returns the attach number of the feed lane.
+    pub(super) fn feed_number(&self) -> u64 {
+        self.feed_number
     }
 
     /// Waits until frames came up a lane or what waited on one is written. Sends are read only as far as their answers have
@@ -127,22 +134,9 @@ impl Lanes {
                     let answer = v1::PublishDown { frame: Some(publish_down::Frame::Refused(refused)) };
                     frame::encode(&answer, &mut answers);
                 }
-                Down::Event(event) => {
-                    put(&mut self.feed, small.split().freeze());
-                    put(&mut self.feed, event.frame.clone());
-                }
-                Down::Gap { from, upto } => {
-                    let gap = v1::Gap { origin: origin.0, from: from.0, upto: upto.0 };
-                    frame::encode(&v1::FeedDown { frame: Some(feed_down::Frame::Gap(gap)) }, &mut small);
-                }
-                Down::CaughtUp => {
-                    let caught_up = feed_down::Frame::CaughtUp(v1::CaughtUp {});
-                    frame::encode(&v1::FeedDown { frame: Some(caught_up) }, &mut small);
-                }
-                Down::Ended(error) => {
-                    put(&mut self.feed, small.split().freeze());
-                    self.end_feed(error);
-                }
+                Down::Feed(number, item) if number == self.feed_number => self.push_feed(item, origin, &mut small),
+                // The connection has attached anew since.
+                Down::Feed(..) => {}
                 Down::Close(reason) => return Err(reason),
             }
         }
@@ -151,13 +145,37 @@ impl Lanes {
         Ok(())
     }
 
+    /// Small frames gather in `small`; an event goes out as the bytes that everybody shares.
+    fn push_feed(&mut self, item: FeedItem, origin: Origin, small: &mut BytesMut) {
+        let down = match item {
+            FeedItem::Event(event) => {
+                put(&mut self.feed, small.split().freeze());
+                return put(&mut self.feed, event.frame.clone());
+            }
+            FeedItem::Gap { from, upto } => {
+                feed_down::Frame::Gap(v1::Gap { origin: origin.0, from: from.0, upto: upto.0 })
+            }
+            FeedItem::CaughtUp => feed_down::Frame::CaughtUp(v1::CaughtUp {}),
+            FeedItem::Ended(error) => {
+                put(&mut self.feed, small.split().freeze());
+                return self.end_feed(error);
+            }
+        };
+        frame::encode(&v1::FeedDown { frame: Some(down) }, small);
+    }
+
     /// Ends the feed with its last frame; nothing more is read from it or written to it.
     pub(super) fn end_feed(&mut self, error: v1::Error) {
         let reason = error.reason();
         let ended = v1::FeedDown { frame: Some(feed_down::Frame::Ended(error)) };
         put(&mut self.feed, frame::to_bytes(&ended));
-        if let Some(mut reader) = self.feed.as_mut().and_then(|lane| lane.reader.take()) {
-            reader.stop(reason);
+        if let Some(lane) = &mut self.feed {
+            if let Some(mut reader) = lane.reader.take() {
+                reader.stop(reason);
+            }
+            if let Some(writer) = &mut lane.writer {
+                writer.finish_when_written();
+            }
         }
     }
 

@@ -66,7 +66,9 @@ impl Shape {
                 frame::to_bytes(&v1::PublishDown { frame: Some(v1::publish_down::Frame::Refused(refused)) })
             }
             Self::Feed => frame::to_bytes(&v1::FeedDown { frame: Some(v1::feed_down::Frame::Ended(error)) }),
-            Self::Request => frame::to_bytes(&v1::Response { result: Some(v1::response::Result::Error(error)) }),
+            Self::Request => {
+                frame::to_bytes(&v1::Response { result: Some(v1::response::Result::Error(error)) })
+            }
         });
         writer.finish(ANSWER_PATIENCE).await;
     }
@@ -76,7 +78,9 @@ impl Shape {
 /// because nobody knows what frames its client would understand.
 pub(super) async fn open(send: SendStream, recv: RecvStream) -> Option<Opened> {
     let (mut reader, writer) = (LaneReader::new(recv), LaneWriter::new(send));
-    let first = tokio::time::timeout(limits::FRAME_TIMEOUT, reader.frames::<v1::Open>(1, limits::OPEN_BYTES_MAX)).await;
+    let first =
+        tokio::time::timeout(limits::FRAME_TIMEOUT, reader.frames::<v1::Open>(1, limits::OPEN_BYTES_MAX))
+            .await;
     let reason = match first.unwrap_or(Err(ReadLaneError::Timeout)) {
         Ok(mut frames) => match frames.pop().and_then(|open| open.stream) {
             Some(stream) => return Some(Opened { stream, reader, writer }),

@@ -58,9 +58,7 @@ impl From<DirectoryError> for QueryError {
             DirectoryError::UnknownAccount => Self::UnknownAccount,
             DirectoryError::Unavailable { reason } => Self::Unavailable { reason },
             // The others answer commands; a read that gets one has found a fault.
-            other => Self::Internal {
-                reason: other.to_string(),
-            },
+            other => Self::Internal { reason: other.to_string() },
         }
     }
 }

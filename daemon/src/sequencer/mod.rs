@@ -12,20 +12,13 @@ use quail_core::ports::outbox::{Outbox, StoreError};
 use quail_core::{Command, Effect, Outcome, State};
 use tokio::sync::mpsc;
 
+use crate::delivery::Release;
+
 /// Most batches that wait for the sequencer. A connection has at most one on its way.
 const QUEUE_BATCHES_MAX: usize = 4096;
 
 /// Most batches decided in one turn: bounds how long the first of them waits for its answer.
 const TURN_BATCHES_MAX: usize = 1024;
-
-/// Most commands in one batch of a connection.
-pub const BATCH_COMMANDS_MAX: usize = 256;
-
-/// What carries out effects once their entries are durable.
-pub trait Release: Send {
-    /// Carries out the effects of one turn. Must not wait.
-    fn release(&mut self, effects: Vec<Effect>);
-}
 
 /// Hands commands to the sequencer. Cheap to clone; the sequencer ends when all handles are gone.
 #[derive(Clone)]

@@ -28,11 +28,7 @@ impl State {
                 if error.temporary {
                     self.refusing.insert(connection);
                 }
-                outcome.after.push(Effect::Refused {
-                    connection,
-                    number,
-                    error,
-                });
+                outcome.after.push(Effect::Refused { connection, number, error });
             }
         }
     }
@@ -43,68 +39,35 @@ impl State {
         now_ms: u64,
         outcome: &mut Outcome,
     ) -> Result<Accepted, v1::Error> {
-        let SendCommand {
-            account,
-            device,
-            number,
-            ..
-        } = command;
+        let SendCommand { account, device, number, .. } = command;
         let send = command.send?;
         let digest = digest(&send);
-        let own = self
-            .accounts
-            .get_mut(&account)
-            .and_then(|outbox| outbox.device_mut(device));
+        let own = self.accounts.get_mut(&account).and_then(|outbox| outbox.device_mut(device));
         // The session may have ended while the command was on its way.
         let own = own.ok_or_else(|| Reason::Unauthenticated.error())?;
         match own.sends.find(number, send.id, digest) {
             Earlier::New => {}
             Earlier::Same(earlier) => {
-                return Ok(Accepted {
-                    number,
-                    position: earlier.position,
-                    stamp: earlier.stamp,
-                });
+                return Ok(Accepted { number, position: earlier.position, stamp: earlier.stamp });
             }
             Earlier::IdReused => return Err(Reason::IdReused.error()),
             Earlier::NumberReused => return Err(Reason::NumberReused.error()),
             Earlier::NumberPassed => return Err(Reason::NumberPassed.error()),
         }
         check_id_time(&send, now_ms)?;
-        if !self
-            .accounts
-            .get(&send.recipient)
-            .is_some_and(|outbox| outbox.is_known())
-        {
+        if !self.accounts.get(&send.recipient).is_some_and(|outbox| outbox.is_known()) {
             // The gateway tells the core of a recipient before it hands over the send; this one got lost on the way.
             return Err(Reason::DirectoryUnavailable.error());
         }
-        let stamp = self
-            .clock
-            .next(now_ms, send.seen)
-            .map_err(|_| Reason::Clock.error())?;
+        let stamp = self.clock.next(now_ms, send.seen).map_err(|_| Reason::Clock.error())?;
         let position = self.next_position();
-        let recent = RecentSend {
-            number,
-            id: send.id,
-            digest,
-            position,
-            stamp,
-        };
+        let recent = RecentSend { number, id: send.id, digest, position, stamp };
         outcome.entries.push(Entry::Sent { device, send: recent });
-        if let Some(own) = self
-            .accounts
-            .get_mut(&account)
-            .and_then(|outbox| outbox.device_mut(device))
-        {
+        if let Some(own) = self.accounts.get_mut(&account).and_then(|outbox| outbox.device_mut(device)) {
             own.sends.push(recent);
         }
         self.put((account, device), &send, position, stamp, outcome);
-        Ok(Accepted {
-            number,
-            position,
-            stamp,
-        })
+        Ok(Accepted { number, position, stamp })
     }
 
     /// Puts the message into the outbox of the recipient and, for the sender's other devices, of the sender.
@@ -124,38 +87,17 @@ impl State {
             body: send.body.clone(),
         };
         let body = Some(v1::event::Body::Message(message));
-        let event = v1::Event {
-            origin: self.origin.0,
-            position: position.0,
-            stamp: stamp.0,
-            body,
-        };
-        let down = v1::FeedDown {
-            frame: Some(v1::feed_down::Frame::Event(event)),
-        };
-        let note = Note::Message {
-            sender: account,
-            device,
-            recipient: send.recipient,
-        };
-        let event = Arc::new(StoredEvent {
-            position,
-            note,
-            frame: frame::to_bytes(&down),
-        });
+        let event = v1::Event { origin: self.origin.0, position: position.0, stamp: stamp.0, body };
+        let down = v1::FeedDown { frame: Some(v1::feed_down::Frame::Event(event)) };
+        let note = Note::Message { sender: account, device, recipient: send.recipient };
+        let event = Arc::new(StoredEvent { position, note, frame: frame::to_bytes(&down) });
 
         let mut accounts = vec![send.recipient];
-        let elsewhere = self
-            .accounts
-            .get(&account)
-            .is_some_and(|outbox| outbox.has_device_besides(device));
+        let elsewhere = self.accounts.get(&account).is_some_and(|outbox| outbox.has_device_besides(device));
         if elsewhere && account != send.recipient {
             accounts.push(account);
         }
-        outcome.entries.push(Entry::Event {
-            event: event.clone(),
-            accounts: accounts.clone(),
-        });
+        outcome.entries.push(Entry::Event { event: event.clone(), accounts: accounts.clone() });
         for account in accounts {
             if let Some(outbox) = self.accounts.get_mut(&account) {
                 outbox.append(account, &event, outcome);
@@ -180,9 +122,5 @@ fn check_id_time(send: &ValidSend, now_ms: u64) -> Result<(), v1::Error> {
     let minted_ms = send.id.unix_ms().ok_or_else(|| Reason::IdInvalid.error())?;
     let oldest_ms = now_ms.saturating_sub(ID_AGE_MAX.as_millis() as u64);
     let newest_ms = now_ms + ID_AHEAD_MAX.as_millis() as u64;
-    if (oldest_ms..=newest_ms).contains(&minted_ms) {
-        Ok(())
-    } else {
-        Err(Reason::IdTime.error())
-    }
+    if (oldest_ms..=newest_ms).contains(&minted_ms) { Ok(()) } else { Err(Reason::IdTime.error()) }
 }

@@ -35,12 +35,7 @@ pub(crate) struct AccountOutbox {
 
 impl Device {
     pub(super) fn new(id: DeviceId, record: DeviceRecord) -> Self {
-        Self {
-            id,
-            record,
-            sends: SendWindow::default(),
-            feed: None,
-        }
+        Self { id, record, sends: SendWindow::default(), feed: None }
     }
 
     /// Moves the cursor to where the feed is done and returns whether it moved.
@@ -99,43 +94,31 @@ impl AccountOutbox {
 
     pub(crate) fn detach(&mut self, device: DeviceId, connection: ConnectionId) {
         if let Some(device) = self.device_mut(device) {
-            device.feed.take_if(|feed| feed.connection == connection);
+            device.feed.take_if(|feed| feed.id.connection == connection);
         }
     }
 
     /// Returns where a device that is the account's only one starts: before the first event that nobody has yet.
     pub(super) fn floor(&self, last_position: Position) -> Position {
-        self.index
-            .front()
-            .map_or(last_position, |slot| Position(slot.position.0 - 1))
+        self.index.front().map_or(last_position, |slot| Position(slot.position.0 - 1))
     }
 
     /// Takes in a new event and writes it to every feed that is live. The event's own entry is the caller's.
     pub(crate) fn append(&mut self, account: AccountId, event: &Arc<StoredEvent>, outcome: &mut Outcome) {
         let bytes = event.frame.len();
         self.bytes += bytes;
-        self.index.push_back(Slot {
-            position: event.position,
-            bytes: bytes as u32,
-        });
+        self.index.push_back(Slot { position: event.position, bytes: bytes as u32 });
         for device in &mut self.devices {
             let Some(feed) = device.feed.as_mut().filter(|feed| feed.mode == Mode::Live) else {
                 continue;
             };
             if !feed.has_room() {
                 feed.mode = Mode::Behind;
-            } else if feed.pass(event, device.id, &mut Acknowledged::default()) {
+            } else if feed.pass(event, (account, device.id), &mut Acknowledged::default()) {
                 self.receipts.written(event.position);
-                outcome.after.push(Effect::Deliver {
-                    connection: feed.connection,
-                    event: event.clone(),
-                });
+                outcome.after.push(Effect::Deliver { feed: feed.id, event: event.clone() });
             } else if device.settle() {
-                outcome.entries.push(Entry::Device {
-                    account,
-                    device: device.id,
-                    record: device.record,
-                });
+                outcome.entries.push(Entry::Device { account, device: device.id, record: device.record });
             }
         }
         self.resolve(account, outcome);
@@ -156,10 +139,7 @@ impl AccountOutbox {
         };
         if let Some(slot) = self.index.remove(at) {
             self.bytes -= slot.bytes as usize;
-            outcome.entries.push(Entry::Resolved {
-                account,
-                positions: vec![position],
-            });
+            outcome.entries.push(Entry::Resolved { account, positions: vec![position] });
         }
     }
 
@@ -167,58 +147,38 @@ impl AccountOutbox {
     pub(super) fn collapse(&mut self, upto: Position, account: AccountId, outcome: &mut Outcome) {
         self.forget_through(upto, account, outcome);
         self.collapsed = self.collapsed.max(upto);
-        outcome.entries.push(Entry::Collapsed {
-            account,
-            upto: self.collapsed,
-        });
+        outcome.entries.push(Entry::Collapsed { account, upto: self.collapsed });
     }
 
     /// Goes on with a feed that is behind: a gap, the next read, or live.
     pub(super) fn pump(&mut self, account: AccountId, device: DeviceId, outcome: &mut Outcome) {
-        let (collapsed, last) = (
-            self.collapsed,
-            self.index.back().map_or(Position::ZERO, |slot| slot.position),
-        );
+        let (collapsed, last) =
+            (self.collapsed, self.index.back().map_or(Position::ZERO, |slot| slot.position));
         let Some(device) = self.device_mut(device) else {
             return;
         };
         let Some(feed) = device.feed.as_mut().filter(|feed| feed.mode == Mode::Behind) else {
             return;
         };
-        let connection = feed.connection;
+        let id = feed.id;
         let from = feed.next.max(feed.claimed).next();
         if collapsed >= from {
             feed.pass_gap(collapsed);
-            outcome.after.push(Effect::Gap {
-                connection,
-                from,
-                upto: collapsed,
-            });
+            outcome.after.push(Effect::Gap { feed: id, from, upto: collapsed });
         }
         if last <= feed.next {
             feed.next = feed.next.max(feed.claimed);
             feed.mode = Mode::Live;
             if !std::mem::replace(&mut feed.caught_up, true) {
-                outcome.after.push(Effect::CaughtUp { connection });
+                outcome.after.push(Effect::CaughtUp { feed: id });
             }
         } else if let Some((events_max, bytes_max)) = feed.room() {
             feed.mode = Mode::Reading { upto: last };
             let (device, after) = (device.id, feed.next);
-            outcome.after.push(Effect::Read {
-                connection,
-                account,
-                device,
-                after,
-                events_max,
-                bytes_max,
-            });
+            outcome.after.push(Effect::Read { feed: id, account, device, after, events_max, bytes_max });
         }
         if device.settle() {
-            outcome.entries.push(Entry::Device {
-                account,
-                device: device.id,
-                record: device.record,
-            });
+            outcome.entries.push(Entry::Device { account, device: device.id, record: device.record });
             self.resolve(account, outcome);
         }
     }

@@ -7,7 +7,7 @@ use quail_protocol::v1::Reason;
 
 use super::account::AccountOutbox;
 use super::feed::{Acknowledged, Feed, Mode};
-use crate::command::{ConnectionId, Effect, Outcome};
+use crate::command::{Effect, FeedId, Outcome};
 use crate::ports::outbox::{Entry, StoredEvent};
 use crate::state::State;
 
@@ -15,34 +15,28 @@ impl State {
     /// Opens the feed of a device. The greatest attach number wins; the feed that loses is ended.
     pub(crate) fn attach(
         &mut self,
-        connection: ConnectionId,
+        feed: FeedId,
         (account, device): (AccountId, DeviceId),
-        number: u64,
         claimed: Option<Position>,
         outcome: &mut Outcome,
     ) {
         // A position this origin never gave comes from another life of its data; it says nothing about this one.
-        let claimed = claimed
-            .filter(|claimed| *claimed <= self.last_position)
-            .unwrap_or(Position::ZERO);
+        let claimed = claimed.filter(|claimed| *claimed <= self.last_position).unwrap_or(Position::ZERO);
         let opened = match self.accounts.get_mut(&account) {
-            Some(outbox) => outbox.open_feed(connection, (account, device), number, claimed, outcome),
+            Some(outbox) => outbox.open_feed(feed, (account, device), claimed, outcome),
             None => Err(Reason::Unauthenticated),
         };
         match opened {
             Ok(outbox) => outbox.pump(account, device, outcome),
-            Err(reason) => outcome.after.push(Effect::Ended {
-                connection,
-                error: reason.error(),
-            }),
+            Err(reason) => outcome.after.push(Effect::Ended { feed, error: reason.error() }),
         }
     }
 
     /// Takes an acknowledgement. One that belongs to a feed that was replaced meanwhile is passed over.
     pub(crate) fn ack(
         &mut self,
-        connection: ConnectionId,
-        (account, id): (AccountId, DeviceId),
+        id: FeedId,
+        (account, device_id): (AccountId, DeviceId),
         upto: Position,
         now_ms: u64,
         outcome: &mut Outcome,
@@ -50,18 +44,15 @@ impl State {
         let Some(outbox) = self.accounts.get_mut(&account) else {
             return;
         };
-        let Some(device) = outbox.device_mut(id) else {
+        let Some(device) = outbox.device_mut(device_id) else {
             return;
         };
-        let Some(feed) = device.feed.as_mut().filter(|feed| feed.connection == connection) else {
+        let Some(feed) = device.feed.as_mut().filter(|feed| feed.id == id) else {
             return;
         };
         if upto > feed.next {
             device.feed = None;
-            outcome.after.push(Effect::Ended {
-                connection,
-                error: Reason::AckInvalid.error(),
-            });
+            outcome.after.push(Effect::Ended { feed: id, error: Reason::AckInvalid.error() });
             return;
         }
         let mut taken = Acknowledged::default();
@@ -69,22 +60,18 @@ impl State {
         let acked = device.record.acked.max(upto);
         let acked_moved = std::mem::replace(&mut device.record.acked, acked) < acked;
         if device.settle() || acked_moved {
-            outcome.entries.push(Entry::Device {
-                account,
-                device: id,
-                record: device.record,
-            });
+            outcome.entries.push(Entry::Device { account, device: device_id, record: device.record });
             outbox.resolve(account, outcome);
         }
-        outbox.pump(account, id, outcome);
+        outbox.pump(account, device_id, outcome);
         self.delivered(account, taken, now_ms, outcome);
     }
 
     /// Goes on with a feed after its read came back.
     pub(crate) fn backlog(
         &mut self,
-        connection: ConnectionId,
-        (account, id): (AccountId, DeviceId),
+        id: FeedId,
+        (account, device_id): (AccountId, DeviceId),
         events: Vec<StoredEvent>,
         now_ms: u64,
         outcome: &mut Outcome,
@@ -92,42 +79,31 @@ impl State {
         let Some(outbox) = self.accounts.get_mut(&account) else {
             return;
         };
-        let Some(device) = outbox.devices.iter_mut().find(|device| device.id == id) else {
+        let Some(device) = outbox.devices.iter_mut().find(|device| device.id == device_id) else {
             return;
         };
-        let Some(feed) = device.feed.as_mut().filter(|feed| feed.connection == connection) else {
+        let Some(feed) = device.feed.as_mut().filter(|feed| feed.id == id) else {
             return;
         };
         let Mode::Reading { upto } = feed.mode else { return };
         feed.mode = Mode::Behind;
         let mut taken = Acknowledged::default();
         let is_empty = events.is_empty();
-        for event in events
-            .into_iter()
-            .filter(|event| event.position > feed.next)
-            .collect::<Vec<_>>()
-        {
-            if feed.pass(&event, id, &mut taken) {
+        for event in events.into_iter().filter(|event| event.position > feed.next).collect::<Vec<_>>() {
+            if feed.pass(&event, (account, device_id), &mut taken) {
                 outbox.receipts.written(event.position);
-                outcome.after.push(Effect::Deliver {
-                    connection,
-                    event: Arc::new(event),
-                });
+                outcome.after.push(Effect::Deliver { feed: id, event: Arc::new(event) });
             }
         }
         if device.settle() {
-            outcome.entries.push(Entry::Device {
-                account,
-                device: id,
-                record: device.record,
-            });
+            outcome.entries.push(Entry::Device { account, device: device_id, record: device.record });
             outbox.resolve(account, outcome);
         }
         if is_empty {
             // The index says there are events and the store says there are none: what was lost becomes a gap.
             outbox.collapse(upto, account, outcome);
         }
-        outbox.pump(account, id, outcome);
+        outbox.pump(account, device_id, outcome);
         self.delivered(account, taken, now_ms, outcome);
     }
 }
@@ -135,41 +111,31 @@ impl State {
 impl AccountOutbox {
     fn open_feed(
         &mut self,
-        connection: ConnectionId,
-        (account, id): (AccountId, DeviceId),
-        number: u64,
+        id: FeedId,
+        (account, device_id): (AccountId, DeviceId),
         claimed: Position,
         outcome: &mut Outcome,
     ) -> Result<&mut Self, Reason> {
-        let device = self.device_mut(id).ok_or(Reason::Unauthenticated)?;
-        if number <= device.record.attach_number {
+        let device = self.device_mut(device_id).ok_or(Reason::Unauthenticated)?;
+        if id.number <= device.record.attach_number {
             return Err(Reason::Replaced);
         }
         if let Some(older) = device.feed.take() {
-            outcome.after.push(Effect::Ended {
-                connection: older.connection,
-                error: Reason::Replaced.error(),
-            });
+            outcome
+                .after
+                .push(Effect::Ended { feed: older.id, error: Reason::Replaced.error() });
         }
         let acked = device.record.acked;
-        let mut feed = Feed::new(connection, device.record.cursor, claimed);
+        let mut feed = Feed::new(id, device.record.cursor, claimed);
         if claimed < acked {
             // The device forgot what it had acknowledged: this origin no longer has it, the device must be told.
             feed.pass_gap(acked);
-            outcome.after.push(Effect::Gap {
-                connection,
-                from: claimed.next(),
-                upto: acked,
-            });
+            outcome.after.push(Effect::Gap { feed: id, from: claimed.next(), upto: acked });
         }
         device.feed = Some(feed);
-        device.record.attach_number = number;
+        device.record.attach_number = id.number;
         device.record.acked = acked.max(claimed);
-        outcome.entries.push(Entry::Device {
-            account,
-            device: id,
-            record: device.record,
-        });
+        outcome.entries.push(Entry::Device { account, device: device_id, record: device.record });
         Ok(self)
     }
 }

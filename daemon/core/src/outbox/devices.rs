@@ -33,16 +33,10 @@ impl AccountOutbox {
             }
             if let Some(feed) = &device.feed {
                 let error = Reason::Unauthenticated.error();
-                outcome.after.push(Effect::Ended {
-                    connection: feed.connection,
-                    error,
-                });
+                outcome.after.push(Effect::Ended { feed: feed.id, error });
             }
             outcome.after.push(Effect::CloseDevice { device: device.id });
-            outcome.entries.push(Entry::DeviceGone {
-                account,
-                device: device.id,
-            });
+            outcome.entries.push(Entry::DeviceGone { account, device: device.id });
             false
         });
     }
@@ -50,25 +44,14 @@ impl AccountOutbox {
     /// A new device starts at the end: what lies before it is history. Only where it is the account's sole device does it
     /// start at the first event that nobody has taken yet, because nobody else will.
     fn add_devices(&mut self, account: AccountId, all: &[DeviceId], last: Position, outcome: &mut Outcome) {
-        let cursor = if self.devices.is_empty() {
-            self.floor(last)
-        } else {
-            last
-        };
+        let cursor = if self.devices.is_empty() { self.floor(last) } else { last };
         for device in all {
             if self.device_mut(*device).is_some() {
                 continue;
             }
-            let record = DeviceRecord {
-                cursor,
-                ..DeviceRecord::default()
-            };
+            let record = DeviceRecord { cursor, ..DeviceRecord::default() };
             self.devices.push(Device::new(*device, record));
-            outcome.entries.push(Entry::Device {
-                account,
-                device: *device,
-                record,
-            });
+            outcome.entries.push(Entry::Device { account, device: *device, record });
         }
     }
 }

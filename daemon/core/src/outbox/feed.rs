@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use quail_protocol::id::{AccountId, DeviceId, Position};
 use quail_protocol::limits::{FEED_WINDOW_BYTES, FEED_WINDOW_EVENTS};
 
-use crate::command::ConnectionId;
+use crate::command::FeedId;
 use crate::ports::outbox::{Note, StoredEvent};
 
 /// What a feed does with new events.
@@ -37,14 +37,14 @@ struct InFlight {
 #[derive(Clone, Copy, Debug)]
 enum Item {
     Message { sender: AccountId },
-    Receipt,
+    Other,
     Gap,
 }
 
 /// The feed of one device on one connection.
 #[derive(Debug)]
 pub(super) struct Feed {
-    pub(super) connection: ConnectionId,
+    pub(super) id: FeedId,
     /// Everything up to here was written, passed over, or is not for this device.
     pub(super) next: Position,
     /// What the device said at attach that it has taken.
@@ -56,52 +56,42 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    pub(super) fn new(connection: ConnectionId, next: Position, claimed: Position) -> Self {
+    pub(super) fn new(id: FeedId, next: Position, claimed: Position) -> Self {
         let (window, window_bytes) = (VecDeque::new(), 0);
-        Self {
-            connection,
-            next,
-            claimed,
-            mode: Mode::Behind,
-            caught_up: false,
-            window,
-            window_bytes,
-        }
+        Self { id, next, claimed, mode: Mode::Behind, caught_up: false, window, window_bytes }
     }
 
     /// Takes note of an event above `next` and returns whether it is to be written.
-    pub(super) fn pass(&mut self, event: &StoredEvent, device: DeviceId, taken: &mut Acknowledged) -> bool {
+    pub(super) fn pass(
+        &mut self,
+        event: &StoredEvent,
+        (account, device): (AccountId, DeviceId),
+        taken: &mut Acknowledged,
+    ) -> bool {
         self.next = event.position;
-        if event.position <= self.claimed {
-            taken.add_note(event.position, event.note);
-            return false;
-        }
         let item = match event.note {
             // The device that sent a message has it already, unless it wrote to itself: then the event is its receipt.
-            Note::Message {
-                sender,
-                device: from,
-                recipient,
-            } if from == device && sender != recipient => return false,
-            Note::Message { sender, .. } => Item::Message { sender },
-            Note::Receipt { .. } => Item::Receipt,
+            Note::Message { sender, device: from, recipient } if from == device && sender != recipient => {
+                return false;
+            }
+            Note::Message { sender, recipient, .. } if recipient == account => Item::Message { sender },
+            // What one's own other device sent to somebody else says nothing about them.
+            Note::Message { .. } | Note::Receipt { .. } => Item::Other,
         };
-        self.push(InFlight {
-            position: event.position,
-            bytes: event.frame.len(),
-            item,
-        });
+        if event.position <= self.claimed {
+            if let Item::Message { sender } = item {
+                taken.add(sender, event.position);
+            }
+            return false;
+        }
+        self.push(InFlight { position: event.position, bytes: event.frame.len(), item });
         true
     }
 
     /// Takes note of a gap that ends at `upto`, to be written now.
     pub(super) fn pass_gap(&mut self, upto: Position) {
         self.next = self.next.max(upto);
-        self.push(InFlight {
-            position: upto,
-            bytes: 0,
-            item: Item::Gap,
-        });
+        self.push(InFlight { position: upto, bytes: 0, item: Item::Gap });
     }
 
     /// Returns how many events and bytes may be written, or `None` if that is not worth a read.
@@ -122,7 +112,7 @@ impl Feed {
         while let Some(front) = self.window.front().filter(|front| front.position <= upto) {
             match front.item {
                 Item::Message { sender } => taken.add(sender, front.position),
-                Item::Receipt => {}
+                Item::Other => {}
                 Item::Gap => taken.split(),
             }
             self.window_bytes -= front.bytes;
@@ -132,9 +122,7 @@ impl Feed {
 
     /// Returns the position up to which nothing is left to deliver or to acknowledge.
     pub(super) fn done(&self) -> Position {
-        self.window
-            .front()
-            .map_or(self.next, |front| Position(front.position.0 - 1))
+        self.window.front().map_or(self.next, |front| Position(front.position.0 - 1))
     }
 
     fn push(&mut self, in_flight: InFlight) {
@@ -159,19 +147,9 @@ pub(crate) struct Stretch {
 }
 
 impl Acknowledged {
-    fn add_note(&mut self, position: Position, note: Note) {
-        if let Note::Message { sender, .. } = note {
-            self.add(sender, position);
-        }
-    }
-
     fn add(&mut self, sender: AccountId, position: Position) {
         let at = *self.open.entry(sender).or_insert_with(|| {
-            self.stretches.push(Stretch {
-                sender,
-                first: position,
-                last: position,
-            });
+            self.stretches.push(Stretch { sender, first: position, last: position });
             self.stretches.len() - 1
         });
         self.stretches[at].last = position;
@@ -190,6 +168,7 @@ impl Acknowledged {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::ConnectionId;
 
     fn message(position: u64, sender: u8) -> StoredEvent {
         let note = Note::Message {
@@ -197,18 +176,14 @@ mod tests {
             device: DeviceId([sender; 16]),
             recipient: AccountId([9; 16]),
         };
-        StoredEvent {
-            position: Position(position),
-            note,
-            frame: bytes::Bytes::from_static(b"frame"),
-        }
+        StoredEvent { position: Position(position), note, frame: bytes::Bytes::from_static(b"frame") }
     }
 
     fn feed() -> Feed {
-        Feed::new(ConnectionId(1), Position::ZERO, Position(2))
+        Feed::new(FeedId { connection: ConnectionId(1), number: 1 }, Position::ZERO, Position(2))
     }
 
-    const READER: DeviceId = DeviceId([9; 16]);
+    const READER: (AccountId, DeviceId) = (AccountId([9; 16]), DeviceId([9; 16]));
 
     #[test]
     fn what_was_claimed_at_attach_counts_as_acknowledged() {
@@ -218,25 +193,15 @@ mod tests {
         assert!(feed.pass(&message(3, 1), READER, &mut taken));
         assert_eq!(feed.done(), Position(2));
         let sender = AccountId([1; 16]);
-        assert_eq!(
-            taken.into_stretches(),
-            [Stretch {
-                sender,
-                first: Position(1),
-                last: Position(2)
-            }]
-        );
+        assert_eq!(taken.into_stretches(), [Stretch { sender, first: Position(1), last: Position(2) }]);
     }
 
     #[test]
     fn the_sending_device_is_passed_over() {
         let mut feed = feed();
         let mut event = message(3, 8);
-        event.note = Note::Message {
-            sender: AccountId([8; 16]),
-            device: READER,
-            recipient: AccountId([1; 16]),
-        };
+        event.note =
+            Note::Message { sender: AccountId([8; 16]), device: READER.1, recipient: AccountId([1; 16]) };
         assert!(!feed.pass(&event, READER, &mut Acknowledged::default()));
         assert_eq!(feed.done(), Position(3));
     }
@@ -248,11 +213,7 @@ mod tests {
         feed.pass_gap(Position(7));
         feed.pass(&message(8, 1), READER, &mut taken);
         feed.ack(Position(8), &mut taken);
-        let ends: Vec<_> = taken
-            .into_stretches()
-            .iter()
-            .map(|s| (s.first.0, s.last.0))
-            .collect();
+        let ends: Vec<_> = taken.into_stretches().iter().map(|s| (s.first.0, s.last.0)).collect();
         assert_eq!(ends, [(3, 3), (8, 8)]);
         assert_eq!(feed.done(), Position(8));
     }
@@ -267,13 +228,7 @@ mod tests {
         feed.ack(Position(3), &mut Acknowledged::default());
         assert!(feed.has_room());
         assert_eq!(feed.room(), None);
-        feed.ack(
-            Position(2 + FEED_WINDOW_EVENTS as u64 / 4),
-            &mut Acknowledged::default(),
-        );
-        assert_eq!(
-            feed.room().map(|(events, _)| events),
-            Some(FEED_WINDOW_EVENTS / 4)
-        );
+        feed.ack(Position(2 + FEED_WINDOW_EVENTS as u64 / 4), &mut Acknowledged::default());
+        assert_eq!(feed.room().map(|(events, _)| events), Some(FEED_WINDOW_EVENTS / 4));
     }
 }

@@ -57,11 +57,7 @@ impl SendWindow {
     }
 
     fn compare(send: RecentSend, digest: [u8; 16]) -> Earlier {
-        if send.digest == digest {
-            Earlier::Same(send)
-        } else {
-            Earlier::IdReused
-        }
+        if send.digest == digest { Earlier::Same(send) } else { Earlier::IdReused }
     }
 }
 

@@ -275,11 +275,7 @@ mod tests {
 
     #[test]
     fn debug_output_shows_no_hash() {
-        let device = NewDevice {
-            device: DeviceId([1; 16]),
-            name: "phone".to_owned(),
-            token_hash: [211; 32],
-        };
+        let device = NewDevice { device: DeviceId([1; 16]), name: "phone".to_owned(), token_hash: [211; 32] };
         let credentials = Credentials {
             account: AccountId([2; 16]),
             handle: "ada".to_owned(),
@@ -292,29 +288,15 @@ mod tests {
             invite_hash: Some([211; 32]),
             device: device.clone(),
         };
-        for text in [
-            format!("{device:?}"),
-            format!("{credentials:?}"),
-            format!("{account:?}"),
-        ] {
+        for text in [format!("{device:?}"), format!("{credentials:?}"), format!("{account:?}")] {
             assert!(!text.contains("canary") && !text.contains("211"), "{text}");
         }
     }
 
     #[test]
     fn only_an_unavailable_directory_is_worth_a_retry() {
-        assert!(
-            DirectoryError::Unavailable {
-                reason: "disk full".to_owned()
-            }
-            .is_temporary()
-        );
-        assert!(
-            !DirectoryError::Corrupt {
-                reason: "short id".to_owned()
-            }
-            .is_temporary()
-        );
+        assert!(DirectoryError::Unavailable { reason: "disk full".to_owned() }.is_temporary());
+        assert!(!DirectoryError::Corrupt { reason: "short id".to_owned() }.is_temporary());
         assert!(!DirectoryError::HandleTaken.is_temporary());
     }
 }

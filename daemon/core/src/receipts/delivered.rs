@@ -88,11 +88,7 @@ impl State {
         now_ms: u64,
         outcome: &mut Outcome,
     ) {
-        if !self
-            .accounts
-            .get(&sender)
-            .is_some_and(|outbox| outbox.has_devices())
-        {
+        if !self.accounts.get(&sender).is_some_and(|outbox| outbox.has_devices()) {
             return;
         }
         let position = self.next_position();
@@ -100,11 +96,8 @@ impl State {
         let origin = self.origin.0;
         let outbox = self.accounts.entry(sender).or_default();
         // Between an unwritten receipt and this one lies nothing unacknowledged, unless it was collapsed.
-        if let Some(earlier) = outbox
-            .receipts
-            .unwritten
-            .remove(&account)
-            .filter(|earlier| earlier.upto >= collapsed)
+        if let Some(earlier) =
+            outbox.receipts.unwritten.remove(&account).filter(|earlier| earlier.upto >= collapsed)
         {
             outbox.withdraw(sender, earlier.position, outcome);
             after = earlier.after.min(after);
@@ -117,33 +110,12 @@ impl State {
             upto: upto.0,
         };
         let body = Some(v1::event::Body::Receipt(receipt));
-        let event = v1::Event {
-            origin,
-            position: position.0,
-            stamp: stamp.0,
-            body,
-        };
-        let down = v1::FeedDown {
-            frame: Some(v1::feed_down::Frame::Event(event)),
-        };
+        let event = v1::Event { origin, position: position.0, stamp: stamp.0, body };
+        let down = v1::FeedDown { frame: Some(v1::feed_down::Frame::Event(event)) };
         let note = Note::Receipt { account, after, upto };
-        let event = Arc::new(StoredEvent {
-            position,
-            note,
-            frame: frame::to_bytes(&down),
-        });
-        outcome.entries.push(Entry::Event {
-            event: event.clone(),
-            accounts: vec![sender],
-        });
-        outbox.receipts.unwritten.insert(
-            account,
-            Unwritten {
-                position,
-                after,
-                upto,
-            },
-        );
+        let event = Arc::new(StoredEvent { position, note, frame: frame::to_bytes(&down) });
+        outcome.entries.push(Entry::Event { event: event.clone(), accounts: vec![sender] });
+        outbox.receipts.unwritten.insert(account, Unwritten { position, after, upto });
         outbox.append(sender, &event, outcome);
     }
 }

@@ -65,7 +65,9 @@ pub(super) fn send_key(device: DeviceId, slot: u8) -> [u8; 17] {
 
 pub(super) fn parse_send_key(key: &[u8]) -> Result<(DeviceId, u8), StoreError> {
     match key.split_last() {
-        Some((slot, device)) => Ok((DeviceId::try_from(device).map_err(|error| damaged("send key", error))?, *slot)),
+        Some((slot, device)) => {
+            Ok((DeviceId::try_from(device).map_err(|error| damaged("send key", error))?, *slot))
+        }
         None => Err(damaged("send key", "its length")),
     }
 }
@@ -76,7 +78,9 @@ pub(super) fn event(event: &StoredEvent) -> Vec<u8> {
         Note::Message { sender, device, recipient } => {
             NoteV1::Message { sender: sender.0, device: device.0, recipient: recipient.0 }
         }
-        Note::Receipt { account, after, upto } => NoteV1::Receipt { account: account.0, after: after.0, upto: upto.0 },
+        Note::Receipt { account, after, upto } => {
+            NoteV1::Receipt { account: account.0, after: after.0, upto: upto.0 }
+        }
     };
     let mut value = encode(note);
     value.extend_from_slice(&event.frame);
@@ -86,9 +90,11 @@ pub(super) fn event(event: &StoredEvent) -> Vec<u8> {
 pub(super) fn parse_event(position: Position, value: &[u8]) -> Result<StoredEvent, StoreError> {
     let (note, rest) = decode::<NoteV1>("event", value)?;
     let note = match note {
-        NoteV1::Message { sender, device, recipient } => {
-            Note::Message { sender: AccountId(sender), device: DeviceId(device), recipient: AccountId(recipient) }
-        }
+        NoteV1::Message { sender, device, recipient } => Note::Message {
+            sender: AccountId(sender),
+            device: DeviceId(device),
+            recipient: AccountId(recipient),
+        },
         NoteV1::Receipt { account, after, upto } => {
             Note::Receipt { account: AccountId(account), after: Position(after), upto: Position(upto) }
         }
@@ -151,10 +157,13 @@ fn decode<'a, T: Decode<()>>(what: &str, value: &'a [u8]) -> Result<(T, &'a [u8]
     match value.split_first() {
         Some((&VERSION, rest)) => {
             let limit = bincode::config::standard().with_limit::<1024>();
-            let (decoded, len) = bincode::decode_from_slice(rest, limit).map_err(|error| damaged(what, error))?;
+            let (decoded, len) =
+                bincode::decode_from_slice(rest, limit).map_err(|error| damaged(what, error))?;
             Ok((decoded, &rest[len..]))
         }
-        Some((version, _)) => Err(damaged(what, format_args!("version {version}, which a newer quaild may know"))),
+        Some((version, _)) => {
+            Err(damaged(what, format_args!("version {version}, which a newer quaild may know")))
+        }
         None => Err(damaged(what, "an empty value")),
     }
 }
@@ -192,7 +201,10 @@ mod tests {
     #[test]
     fn other_versions_and_short_values_are_named() {
         let newer = parse_counters(&[2, 0, 0]).unwrap_err();
-        assert_eq!(newer.to_string(), "damaged record in the outbox: counters: version 2, which a newer quaild may know");
+        assert_eq!(
+            newer.to_string(),
+            "damaged record in the outbox: counters: version 2, which a newer quaild may know"
+        );
         assert!(parse_send(&[]).is_err());
         assert!(parse_send(&[1, 1]).is_err());
         assert!(parse_event_key(&[0; 7]).is_err());

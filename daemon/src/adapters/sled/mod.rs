@@ -98,11 +98,14 @@ impl SledOutbox {
             meta: tree("meta")?,
         };
         db.flush().map_err(|error| unusable(error.to_string()))?;
-        let file = File::options().write(true).open(path.join("db")).map_err(|error| unusable(error.to_string()))?;
+        let file =
+            File::options().write(true).open(path.join("db")).map_err(|error| unusable(error.to_string()))?;
         // The directory entry of a new database must be as durable as what will be written to it.
         let directories = [Some(path), path.parent()];
         for directory in directories.into_iter().flatten() {
-            File::open(directory).and_then(|file| file.sync_all()).map_err(|error| unusable(error.to_string()))?;
+            File::open(directory)
+                .and_then(|file| file.sync_all())
+                .map_err(|error| unusable(error.to_string()))?;
         }
         let (recovered, next_slot) = recover::recover(&trees)
             .map_err(|source| OpenOutboxError::Damaged { path: path.to_owned(), source })?;
@@ -116,7 +119,9 @@ impl SledOutbox {
             Entry::Event { event, accounts } => {
                 let value = format::event(event);
                 for account in accounts {
-                    self.trees.events.insert(format::event_key(*account, event.position), value.as_slice())?;
+                    self.trees
+                        .events
+                        .insert(format::event_key(*account, event.position), value.as_slice())?;
                 }
             }
             Entry::Sent { device, send } => {
@@ -227,7 +232,8 @@ mod tests {
         assert_eq!(recovered.last_position, last_position);
         assert_eq!(recovered.slots.len(), 1);
         let reader = outbox.reader();
-        let events = reader.read(conformance::account(1), quail_protocol::id::Position::ZERO, 10, 1000).unwrap();
+        let events =
+            reader.read(conformance::account(1), quail_protocol::id::Position::ZERO, 10, 1000).unwrap();
         assert_eq!(events.len(), 1);
     }
 }

@@ -18,14 +18,15 @@ pub(super) fn recover(trees: &Trees) -> Result<(Recovered, HashMap<DeviceId, u8>
     let next_slot = recover_sends(trees, &mut recovered)?;
     for item in &trees.devices {
         let (key, value) = item.map_err(|error| io("read", error))?;
-        let device = DeviceId::try_from(&*key).map_err(|error| StoreError::Damaged { what: error.to_string() })?;
+        let device =
+            DeviceId::try_from(&*key).map_err(|error| StoreError::Damaged { what: error.to_string() })?;
         let (account, record) = format::parse_device(&value)?;
         recovered.devices.push((account, device, record));
     }
     for item in &trees.collapsed {
         let (key, value) = item.map_err(|error| io("read", error))?;
-        let account = (&*key).try_into().map_err(|error: quail_protocol::id::IdLengthError| StoreError::Damaged {
-            what: error.to_string(),
+        let account = (&*key).try_into().map_err(|error: quail_protocol::id::IdLengthError| {
+            StoreError::Damaged { what: error.to_string() }
         })?;
         recovered.collapsed.push((account, format::parse_position(&value)?));
     }

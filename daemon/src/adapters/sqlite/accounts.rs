@@ -61,9 +61,7 @@ pub(super) async fn change_password(
     expected_password_hash: &str,
     new_password_hash: &str,
 ) -> Result<AccountFacts, Failure> {
-    let credentials = credentials_of(connection, account)
-        .await?
-        .ok_or(DirectoryError::UnknownAccount)?;
+    let credentials = credentials_of(connection, account).await?.ok_or(DirectoryError::UnknownAccount)?;
     if !devices::exists(connection, account, keep).await? {
         return Err(DirectoryError::UnknownDevice.into());
     }
@@ -142,9 +140,7 @@ pub(super) async fn known_facts(
     connection: &mut SqliteConnection,
     account: AccountId,
 ) -> Result<AccountFacts, Failure> {
-    Ok(facts(connection, account)
-        .await?
-        .ok_or(DirectoryError::UnknownAccount)?)
+    Ok(facts(connection, account).await?.ok_or(DirectoryError::UnknownAccount)?)
 }
 
 /// Says that the account's devices have changed in this transaction.

@@ -25,9 +25,7 @@ pub(super) async fn add(
     expected_password_hash: &str,
     now_ms: u64,
 ) -> Result<AccountFacts, Failure> {
-    let credentials = credentials_of(connection, account)
-        .await?
-        .ok_or(DirectoryError::UnknownAccount)?;
+    let credentials = credentials_of(connection, account).await?.ok_or(DirectoryError::UnknownAccount)?;
     if credentials.password_hash != expected_password_hash {
         return Err(DirectoryError::PasswordChanged.into());
     }
@@ -125,10 +123,7 @@ pub(super) async fn session(
         device: rows::id(&row, "device")?,
         handle: row.try_get("handle")?,
     };
-    Ok(Some(Session {
-        facts,
-        last_used_ms: rows::number(&row, "last_used_ms")?,
-    }))
+    Ok(Some(Session { facts, last_used_ms: rows::number(&row, "last_used_ms")? }))
 }
 
 /// Writes down when a session was used.

@@ -43,12 +43,8 @@ impl From<Failure> for DirectoryError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Directory(error) => error,
-            Failure::Sql(error) if is_temporary(&error) => Self::Unavailable {
-                reason: error.to_string(),
-            },
-            Failure::Sql(error) => Self::Corrupt {
-                reason: error.to_string(),
-            },
+            Failure::Sql(error) if is_temporary(&error) => Self::Unavailable { reason: error.to_string() },
+            Failure::Sql(error) => Self::Corrupt { reason: error.to_string() },
         }
     }
 }

@@ -102,14 +102,8 @@ impl Directory for SqliteDirectory {
     ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
         answer(async move {
             let mut transaction = self.begin().await?;
-            let facts = devices::add(
-                &mut transaction,
-                account,
-                &device,
-                &expected_password_hash,
-                now_ms,
-            )
-            .await?;
+            let facts =
+                devices::add(&mut transaction, account, &device, &expected_password_hash, now_ms).await?;
             transaction.commit().await?;
             Ok(facts)
         })

@@ -79,26 +79,11 @@ impl SqliteDirectory {
     /// See [`OpenDirectoryError`]; what the file holds is left as it was.
     pub async fn open(path: &Path) -> Result<Self, OpenDirectoryError> {
         let owned = || path.to_owned();
-        create(path).await.map_err(|source| OpenDirectoryError::Create {
-            path: owned(),
-            source,
-        })?;
-        let unopened = |source| OpenDirectoryError::Open {
-            path: owned(),
-            source,
-        };
-        let writer = pool(1)
-            .connect_with(writer_options(path))
-            .await
-            .map_err(unopened)?;
-        MIGRATIONS
-            .run(&writer)
-            .await
-            .map_err(|error| migrate_error(path, error))?;
-        let readers = pool(READERS_MAX)
-            .connect_with(reader_options(path))
-            .await
-            .map_err(unopened)?;
+        create(path).await.map_err(|source| OpenDirectoryError::Create { path: owned(), source })?;
+        let unopened = |source| OpenDirectoryError::Open { path: owned(), source };
+        let writer = pool(1).connect_with(writer_options(path)).await.map_err(unopened)?;
+        MIGRATIONS.run(&writer).await.map_err(|error| migrate_error(path, error))?;
+        let readers = pool(READERS_MAX).connect_with(reader_options(path)).await.map_err(unopened)?;
         Ok(Self { writer, readers })
     }
 }
@@ -108,10 +93,7 @@ async fn create(path: &Path) -> io::Result<()> {
     let mut options = tokio::fs::OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(FILE_MODE);
     options.open(path).await?.sync_all().await?;
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     tokio::fs::File::open(folder).await?.sync_all().await
 }
 
@@ -146,11 +128,7 @@ fn reader_options(path: &Path) -> SqliteConnectOptions {
 
 fn migrate_error(path: &Path, error: MigrateError) -> OpenDirectoryError {
     let path = path.to_owned();
-    let known = MIGRATIONS
-        .iter()
-        .map(|migration| migration.version)
-        .max()
-        .unwrap_or(0);
+    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
     match error {
         MigrateError::VersionMissing(version) if version > known => {
             OpenDirectoryError::Newer { path, version, known }

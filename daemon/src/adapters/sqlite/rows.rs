@@ -23,10 +23,7 @@ where
     T: for<'a> TryFrom<&'a [u8], Error = IdLengthError>,
 {
     let bytes: Option<&[u8]> = row.try_get(column)?;
-    Ok(bytes
-        .map(T::try_from)
-        .transpose()
-        .map_err(|error| damaged(column, error))?)
+    Ok(bytes.map(T::try_from).transpose().map_err(|error| damaged(column, error))?)
 }
 
 /// Reads a number that is never negative.
@@ -41,7 +38,5 @@ pub(super) fn time(unix_ms: u64) -> i64 {
 }
 
 fn damaged(column: &str, error: impl std::fmt::Display) -> DirectoryError {
-    DirectoryError::Corrupt {
-        reason: format!("column {column}: {error}"),
-    }
+    DirectoryError::Corrupt { reason: format!("column {column}: {error}") }
 }

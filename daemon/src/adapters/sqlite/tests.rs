@@ -25,20 +25,13 @@ fn new_account(seed: u8, handle: &str) -> NewAccount {
         handle: handle.to_owned(),
         password_hash: "hash".to_owned(),
         invite_hash: None,
-        device: NewDevice {
-            device: DeviceId([seed; 16]),
-            name: "phone".to_owned(),
-            token_hash: [seed; 32],
-        },
+        device: NewDevice { device: DeviceId([seed; 16]), name: "phone".to_owned(), token_hash: [seed; 32] },
     }
 }
 
 async fn last_used_ms(directory: &SqliteDirectory) -> i64 {
     let mut connection = directory.readers.acquire().await.unwrap();
-    let row = sqlx::query("SELECT last_used_ms FROM devices")
-        .fetch_one(&mut *connection)
-        .await
-        .unwrap();
+    let row = sqlx::query("SELECT last_used_ms FROM devices").fetch_one(&mut *connection).await.unwrap();
     row.get(0)
 }
 
@@ -60,24 +53,15 @@ async fn what_was_answered_is_there_after_reopening() {
     let directory = SqliteDirectory::open(&file(&folder)).await.unwrap();
     let first = directory.register_origin(NOW_MS).await.unwrap();
     directory.create_invite([9; 32], NOW_MS).await.unwrap();
-    let ada = directory
-        .create_account(new_account(1, "ada"), NOW_MS)
-        .await
-        .unwrap();
+    let ada = directory.create_account(new_account(1, "ada"), NOW_MS).await.unwrap();
     directory.close().await;
     let error = directory.facts(ada.account).await.unwrap_err();
     assert!(error.is_temporary(), "a closed directory is unavailable: {error}");
 
     let directory = SqliteDirectory::open(&file(&folder)).await.unwrap();
     assert_eq!(directory.facts(ada.account).await, Ok(Some(ada.clone())));
-    assert_eq!(
-        directory.session([1; 32], NOW_MS).await.unwrap().unwrap().account,
-        ada.account
-    );
-    let invited = NewAccount {
-        invite_hash: Some([9; 32]),
-        ..new_account(2, "bob")
-    };
+    assert_eq!(directory.session([1; 32], NOW_MS).await.unwrap().unwrap().account, ada.account);
+    let invited = NewAccount { invite_hash: Some([9; 32]), ..new_account(2, "bob") };
     directory.create_account(invited, NOW_MS).await.unwrap();
     assert!(directory.register_origin(NOW_MS).await.unwrap() > first);
 }
@@ -87,10 +71,7 @@ async fn what_was_answered_is_there_without_closing() {
     // The file as another process finds it after a kill: a copy taken while this one still has it open.
     let folder = TempDir::new().unwrap();
     let directory = SqliteDirectory::open(&file(&folder)).await.unwrap();
-    let ada = directory
-        .create_account(new_account(1, "ada"), NOW_MS)
-        .await
-        .unwrap();
+    let ada = directory.create_account(new_account(1, "ada"), NOW_MS).await.unwrap();
     let copy = TempDir::new().unwrap();
     for name in ["directory.db", "directory.db-wal"] {
         std::fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();
@@ -109,11 +90,7 @@ async fn of_two_who_ask_for_one_handle_at_once_one_gets_it() {
             directory.create_account(new_account(1 + 2 * round, &handle), NOW_MS),
             directory.create_account(new_account(2 + 2 * round, &handle), NOW_MS),
         );
-        let (winner, loser) = if first.is_ok() {
-            (first, second)
-        } else {
-            (second, first)
-        };
+        let (winner, loser) = if first.is_ok() { (first, second) } else { (second, first) };
         assert_eq!(loser, Err(DirectoryError::HandleTaken));
         assert_eq!(directory.look_up(handle).await, Ok(Some(winner.unwrap())));
     }
@@ -128,11 +105,7 @@ async fn of_two_processes_that_ask_for_one_handle_one_gets_it() {
         one.create_account(new_account(1, "ada"), NOW_MS),
         other.create_account(new_account(2, "ada"), NOW_MS),
     );
-    let (winner, loser) = if first.is_ok() {
-        (first, second)
-    } else {
-        (second, first)
-    };
+    let (winner, loser) = if first.is_ok() { (first, second) } else { (second, first) };
     assert_eq!(loser, Err(DirectoryError::HandleTaken));
     assert_eq!(one.look_up("ada".to_owned()).await, Ok(Some(winner.unwrap())));
 }
@@ -142,25 +115,17 @@ async fn a_command_that_is_dropped_halfway_is_rolled_back() {
     let folder = TempDir::new().unwrap();
     let directory = SqliteDirectory::open(&file(&folder)).await.unwrap();
     let mut transaction = directory.begin().await.unwrap();
-    accounts::create(&mut transaction, &new_account(1, "ada"), NOW_MS)
-        .await
-        .unwrap();
+    accounts::create(&mut transaction, &new_account(1, "ada"), NOW_MS).await.unwrap();
     drop(transaction);
     assert_eq!(directory.look_up("ada".to_owned()).await, Ok(None));
-    directory
-        .create_account(new_account(1, "ada"), NOW_MS)
-        .await
-        .unwrap();
+    directory.create_account(new_account(1, "ada"), NOW_MS).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_use_is_recorded_once_an_hour() {
     let folder = TempDir::new().unwrap();
     let directory = SqliteDirectory::open(&file(&folder)).await.unwrap();
-    directory
-        .create_account(new_account(1, "ada"), NOW_MS)
-        .await
-        .unwrap();
+    directory.create_account(new_account(1, "ada"), NOW_MS).await.unwrap();
     let hour_ms = LAST_USE_PRECISION.as_millis() as u64;
     for (now_ms, recorded_ms) in [
         (NOW_MS + hour_ms - 1, NOW_MS),
@@ -182,10 +147,7 @@ async fn a_use_is_recorded_once_an_hour() {
 async fn a_session_opens_while_a_command_is_running() {
     let folder = TempDir::new().unwrap();
     let directory = SqliteDirectory::open(&file(&folder)).await.unwrap();
-    directory
-        .create_account(new_account(1, "ada"), NOW_MS)
-        .await
-        .unwrap();
+    directory.create_account(new_account(1, "ada"), NOW_MS).await.unwrap();
     let transaction = directory.begin().await.unwrap();
     let later_ms = NOW_MS + 2 * LAST_USE_PRECISION.as_millis() as u64;
     assert!(directory.session([1; 32], later_ms).await.unwrap().is_some());
@@ -198,34 +160,19 @@ async fn commits_are_synced_and_only_the_owner_reads_the_file() {
     let folder = TempDir::new().unwrap();
     let directory = SqliteDirectory::open(&file(&folder)).await.unwrap();
     let mut connection = directory.writer.acquire().await.unwrap();
-    let synchronous = sqlx::query("PRAGMA synchronous")
-        .fetch_one(&mut *connection)
-        .await
-        .unwrap();
+    let synchronous = sqlx::query("PRAGMA synchronous").fetch_one(&mut *connection).await.unwrap();
     assert_eq!(synchronous.get::<i64, _>(0), 2, "FULL");
-    let journal_mode = sqlx::query("PRAGMA journal_mode")
-        .fetch_one(&mut *connection)
-        .await
-        .unwrap();
+    let journal_mode = sqlx::query("PRAGMA journal_mode").fetch_one(&mut *connection).await.unwrap();
     assert_eq!(journal_mode.get::<String, _>(0), "wal");
-    let foreign_keys = sqlx::query("PRAGMA foreign_keys")
-        .fetch_one(&mut *connection)
-        .await
-        .unwrap();
+    let foreign_keys = sqlx::query("PRAGMA foreign_keys").fetch_one(&mut *connection).await.unwrap();
     assert_eq!(foreign_keys.get::<i64, _>(0), 1);
 
     for name in ["directory.db", "directory.db-wal", "directory.db-shm"] {
-        let mode = std::fs::metadata(folder.path().join(name))
-            .unwrap()
-            .permissions()
-            .mode();
+        let mode = std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
     let mut reader = directory.readers.acquire().await.unwrap();
-    sqlx::query("DELETE FROM devices")
-        .execute(&mut *reader)
-        .await
-        .unwrap_err();
+    sqlx::query("DELETE FROM devices").execute(&mut *reader).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -244,17 +191,7 @@ async fn a_schema_from_the_future_is_left_alone() {
     directory.close().await;
 
     let error = SqliteDirectory::open(&file(&folder)).await.err().unwrap();
-    assert!(
-        matches!(
-            error,
-            OpenDirectoryError::Newer {
-                version: 9999,
-                known: 1..,
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error, OpenDirectoryError::Newer { version: 9999, known: 1.., .. }), "{error:?}");
     let text = error.to_string();
     assert!(text.contains("directory.db") && text.contains("9999"), "{text}");
 }
@@ -264,10 +201,7 @@ async fn what_cannot_be_opened_is_named() {
     let folder = TempDir::new().unwrap();
     let missing = folder.path().join("missing").join("directory.db");
     let error = SqliteDirectory::open(&missing).await.err().unwrap();
-    assert!(
-        matches!(&error, OpenDirectoryError::Create { path, .. } if *path == missing),
-        "{error:?}"
-    );
+    assert!(matches!(&error, OpenDirectoryError::Create { path, .. } if *path == missing), "{error:?}");
 
     std::fs::write(
         file(&folder),
@@ -282,10 +216,7 @@ async fn what_cannot_be_opened_is_named() {
 async fn what_this_daemon_cannot_have_written_is_damage() {
     let folder = TempDir::new().unwrap();
     let directory = SqliteDirectory::open(&file(&folder)).await.unwrap();
-    directory
-        .create_account(new_account(1, "ada"), NOW_MS)
-        .await
-        .unwrap();
+    directory.create_account(new_account(1, "ada"), NOW_MS).await.unwrap();
     let mut connection = directory.writer.acquire().await.unwrap();
     for statement in [
         "PRAGMA ignore_check_constraints = ON",
@@ -297,8 +228,6 @@ async fn what_this_daemon_cannot_have_written_is_damage() {
     let error = directory.facts(AccountId([1; 16])).await.unwrap_err();
     assert_eq!(
         error,
-        DirectoryError::Corrupt {
-            reason: "column device: device id must be 16 bytes, not 2".to_owned()
-        }
+        DirectoryError::Corrupt { reason: "column device: device id must be 16 bytes, not 2".to_owned() }
     );
 }

@@ -3,10 +3,7 @@
 //! One suite for all implementations: an adapter that passes can stand where the twin stands. Each check gets a
 //! directory of its own and names one promise. A broken promise panics with what was expected, as a test does.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "checks are called by tests, which end by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "checks are called by tests, which end by panicking")]
 
 pub mod accounts;
 pub mod devices;
@@ -43,20 +40,12 @@ pub async fn directory_conformance<F: AsyncFn() -> Box<dyn Directory>>(make: F) 
 }
 
 async fn sign_up(directory: &dyn Directory, seed: u8, handle: &str) -> AccountFacts {
-    directory
-        .create_account(new_account(seed, handle), NOW_MS)
-        .await
-        .unwrap()
+    directory.create_account(new_account(seed, handle), NOW_MS).await.unwrap()
 }
 
 async fn log_in(directory: &dyn Directory, owner: u8, handle: &str, seed: u8) -> AccountFacts {
     directory
-        .add_device(
-            account(owner),
-            new_device(seed),
-            format!("first of {handle}"),
-            NOW_MS,
-        )
+        .add_device(account(owner), new_device(seed), format!("first of {handle}"), NOW_MS)
         .await
         .unwrap()
 }
@@ -72,11 +61,7 @@ fn new_account(seed: u8, handle: &str) -> NewAccount {
 }
 
 fn new_device(seed: u8) -> NewDevice {
-    NewDevice {
-        device: device(seed),
-        name: format!("device {seed}"),
-        token_hash: token(seed),
-    }
+    NewDevice { device: device(seed), name: format!("device {seed}"), token_hash: token(seed) }
 }
 
 fn account(seed: u8) -> AccountId {

@@ -62,9 +62,7 @@ impl TwinDirectory {
 
 impl State {
     fn register_origin(&mut self) -> Result<Origin, DirectoryError> {
-        let used_up = || DirectoryError::Corrupt {
-            reason: "origin numbers are used up".to_owned(),
-        };
+        let used_up = || DirectoryError::Corrupt { reason: "origin numbers are used up".to_owned() };
         self.origin_last = self.origin_last.checked_add(1).ok_or_else(used_up)?;
         Ok(Origin(self.origin_last))
     }
@@ -86,8 +84,7 @@ impl State {
             self.invites.insert(invite, Invite::Used);
         }
         self.handles.insert(new.handle.clone(), new.account);
-        self.sessions
-            .insert(new.device.token_hash, (new.account, new.device.device));
+        self.sessions.insert(new.device.token_hash, (new.account, new.device.device));
         let account = Account {
             handle: new.handle,
             password_hash: new.password_hash,
@@ -150,8 +147,7 @@ impl State {
             account.version += 1;
         }
         let facts = account.facts(id);
-        self.sessions
-            .retain(|_, (account, device)| *account != id || *device == keep);
+        self.sessions.retain(|_, (account, device)| *account != id || *device == keep);
         Ok(facts)
     }
 
@@ -160,17 +156,11 @@ impl State {
     }
 
     fn check_fresh(&self, device: &NewDevice) -> Result<(), DirectoryError> {
-        if self
-            .accounts
-            .values()
-            .any(|account| account.devices.contains(&device.device))
-        {
+        if self.accounts.values().any(|account| account.devices.contains(&device.device)) {
             return Err(DirectoryError::Duplicate { what: "device id" });
         }
         if self.sessions.contains_key(&device.token_hash) {
-            return Err(DirectoryError::Duplicate {
-                what: "session token",
-            });
+            return Err(DirectoryError::Duplicate { what: "session token" });
         }
         Ok(())
     }
@@ -187,11 +177,7 @@ impl State {
     fn session(&self, token_hash: &SecretHash) -> Option<SessionFacts> {
         let (account, device) = *self.sessions.get(token_hash)?;
         let handle = self.accounts.get(&account)?.handle.clone();
-        Some(SessionFacts {
-            account,
-            device,
-            handle,
-        })
+        Some(SessionFacts { account, device, handle })
     }
 
     fn facts(&self, id: AccountId) -> Option<AccountFacts> {
@@ -251,11 +237,7 @@ impl Directory for TwinDirectory {
         expected_password_hash: String,
         _now_ms: u64,
     ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
-        Box::pin(ready(self.state().add_device(
-            account,
-            &device,
-            &expected_password_hash,
-        )))
+        Box::pin(ready(self.state().add_device(account, &device, &expected_password_hash)))
     }
 
     fn session(
@@ -284,12 +266,7 @@ impl Directory for TwinDirectory {
         _now_ms: u64,
     ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
         let mut state = self.state();
-        Box::pin(ready(state.change_password(
-            account,
-            keep,
-            &expected_password_hash,
-            new_password_hash,
-        )))
+        Box::pin(ready(state.change_password(account, keep, &expected_password_hash, new_password_hash)))
     }
 
     fn facts(&self, account: AccountId) -> PortFuture<'_, Result<Option<AccountFacts>, DirectoryError>> {
@@ -331,8 +308,6 @@ mod tests {
 
     #[test]
     fn the_twin_keeps_the_promises_of_the_port() {
-        block_on(directory_conformance(async || {
-            Box::new(TwinDirectory::new()) as Box<dyn Directory>
-        }));
+        block_on(directory_conformance(async || Box::new(TwinDirectory::new()) as Box<dyn Directory>));
     }
 }

@@ -45,16 +45,8 @@ pub fn device(n: u8) -> DeviceId {
 /// Returns an event of a test at `position` with a frame of `len` bytes.
 pub fn event(position: u64, len: usize) -> Arc<StoredEvent> {
     let note = match position % 2 {
-        0 => Note::Message {
-            sender: account(1),
-            device: device(1),
-            recipient: account(2),
-        },
-        _ => Note::Receipt {
-            account: account(3),
-            after: Position(1),
-            upto: Position(position),
-        },
+        0 => Note::Message { sender: account(1), device: device(1), recipient: account(2) },
+        _ => Note::Receipt { account: account(3), after: Position(1), upto: Position(position) },
     };
     Arc::new(StoredEvent {
         position: Position(position),
@@ -65,20 +57,11 @@ pub fn event(position: u64, len: usize) -> Arc<StoredEvent> {
 
 fn commit(store: &mut impl Outbox, last_position: u64, entries: &[Entry]) {
     let last_stamp = Stamp(last_position * 10);
-    store
-        .commit(Batch {
-            entries,
-            last_position: Position(last_position),
-            last_stamp,
-        })
-        .unwrap();
+    store.commit(Batch { entries, last_position: Position(last_position), last_stamp }).unwrap();
 }
 
 fn put(n: u8, position: u64) -> Entry {
-    Entry::Event {
-        event: event(position, 10),
-        accounts: vec![account(n)],
-    }
+    Entry::Event { event: event(position, 10), accounts: vec![account(n)] }
 }
 
 fn sent(n: u8, number: u64) -> Entry {
@@ -89,16 +72,11 @@ fn sent(n: u8, number: u64) -> Entry {
         position: Position(number),
         stamp: Stamp(number),
     };
-    Entry::Sent {
-        device: device(n),
-        send,
-    }
+    Entry::Sent { device: device(n), send }
 }
 
 fn positions(reader: &dyn BacklogReader, n: u8, after: u64) -> Vec<u64> {
-    let events = reader
-        .read(account(n), Position(after), 1000, usize::MAX)
-        .unwrap();
+    let events = reader.read(account(n), Position(after), 1000, usize::MAX).unwrap();
     events.iter().map(|event| event.position.0).collect()
 }
 
@@ -116,39 +94,23 @@ fn committed_events_are_read_in_order_after_reopen(mut fixture: impl Fixture) {
     let (store, recovered) = fixture.open();
     assert_eq!(recovered.last_position, Position(300));
     assert_eq!(recovered.last_stamp, Stamp(3000));
-    let slot = |position| Slot {
-        position: Position(position),
-        bytes: 10,
-    };
+    let slot = |position| Slot { position: Position(position), bytes: 10 };
     let mut slots = recovered.slots.clone();
     slots.sort_by_key(|(account, slot)| (*account, slot.position));
     assert_eq!(
         slots,
-        [
-            (account(1), slot(1)),
-            (account(1), slot(3)),
-            (account(1), slot(300)),
-            (account(2), slot(2))
-        ]
+        [(account(1), slot(1)), (account(1), slot(3)), (account(1), slot(300)), (account(2), slot(2))]
     );
     assert_eq!(positions(&*store.reader(), 1, 0), [1, 3, 300]);
     assert_eq!(positions(&*store.reader(), 1, 1), [3, 300]);
-    assert_eq!(
-        *event(3, 10),
-        store.reader().read(account(1), Position(1), 1, 1000).unwrap()[0]
-    );
+    assert_eq!(*event(3, 10), store.reader().read(account(1), Position(1), 1, 1000).unwrap()[0]);
 }
 
 fn reads_stop_at_their_limits_but_return_one(mut fixture: impl Fixture) {
     let (mut store, _) = fixture.open();
     commit(&mut store, 3, &[put(1, 1), put(1, 2), put(1, 3)]);
     let reader = store.reader();
-    let read = |events, bytes| {
-        reader
-            .read(account(1), Position::ZERO, events, bytes)
-            .unwrap()
-            .len()
-    };
+    let read = |events, bytes| reader.read(account(1), Position::ZERO, events, bytes).unwrap().len();
     assert_eq!(read(2, 1000), 2);
     assert_eq!(read(10, 20), 2);
     assert_eq!(read(10, 29), 2);
@@ -159,26 +121,13 @@ fn resolved_events_are_gone(mut fixture: impl Fixture) {
     let (mut store, _) = fixture.open();
     commit(&mut store, 3, &[put(1, 1), put(1, 2), put(1, 3)]);
     let positions_gone = vec![Position(1), Position(2), Position(99)];
-    commit(
-        &mut store,
-        3,
-        &[Entry::Resolved {
-            account: account(1),
-            positions: positions_gone,
-        }],
-    );
+    commit(&mut store, 3, &[Entry::Resolved { account: account(1), positions: positions_gone }]);
     assert_eq!(positions(&*store.reader(), 1, 0), [3]);
     // Put and resolved in one batch: never seen again.
     commit(
         &mut store,
         4,
-        &[
-            put(1, 4),
-            Entry::Resolved {
-                account: account(1),
-                positions: vec![Position(4)],
-            },
-        ],
+        &[put(1, 4), Entry::Resolved { account: account(1), positions: vec![Position(4)] }],
     );
     drop(store);
     let (store, recovered) = fixture.open();
@@ -189,28 +138,10 @@ fn resolved_events_are_gone(mut fixture: impl Fixture) {
 
 fn device_records_are_replaced_and_dropped(mut fixture: impl Fixture) {
     let (mut store, _) = fixture.open();
-    let record = |n| DeviceRecord {
-        cursor: Position(n),
-        acked: Position(n / 2),
-        attach_number: n,
-    };
-    let write = |d, n| Entry::Device {
-        account: account(1),
-        device: device(d),
-        record: record(n),
-    };
+    let record = |n| DeviceRecord { cursor: Position(n), acked: Position(n / 2), attach_number: n };
+    let write = |d, n| Entry::Device { account: account(1), device: device(d), record: record(n) };
     commit(&mut store, 1, &[write(1, 4), write(2, 5), sent(2, 1)]);
-    commit(
-        &mut store,
-        1,
-        &[
-            write(1, 8),
-            Entry::DeviceGone {
-                account: account(1),
-                device: device(2),
-            },
-        ],
-    );
+    commit(&mut store, 1, &[write(1, 8), Entry::DeviceGone { account: account(1), device: device(2) }]);
     drop(store);
     let (_, recovered) = fixture.open();
     assert_eq!(recovered.devices, [(account(1), device(1), record(8))]);
@@ -221,9 +152,7 @@ fn send_windows_keep_the_newest(mut fixture: impl Fixture) {
     let (mut store, _) = fixture.open();
     let over = 5;
     let last = (SENDS_UNANSWERED_MAX + over) as u64;
-    let all: Vec<_> = (1..=(SENDS_UNANSWERED_MAX + over) as u64)
-        .map(|number| sent(1, number))
-        .collect();
+    let all: Vec<_> = (1..=(SENDS_UNANSWERED_MAX + over) as u64).map(|number| sent(1, number)).collect();
     commit(&mut store, last, &all[..100]);
     commit(&mut store, last, &all[100..]);
     commit(&mut store, last, &[sent(2, 1)]);
@@ -233,57 +162,24 @@ fn send_windows_keep_the_newest(mut fixture: impl Fixture) {
         let of_device = recovered.sends.iter().filter(|(owner, _)| *owner == device(n));
         of_device.map(|(_, send)| send.number).collect::<Vec<_>>()
     };
-    assert_eq!(
-        numbers(1),
-        (over as u64 + 1..=(SENDS_UNANSWERED_MAX + over) as u64).collect::<Vec<_>>()
-    );
+    assert_eq!(numbers(1), (over as u64 + 1..=(SENDS_UNANSWERED_MAX + over) as u64).collect::<Vec<_>>());
     assert_eq!(numbers(2), [1]);
-    let Entry::Sent { send, .. } = sent(2, 1) else {
-        unreachable!()
-    };
+    let Entry::Sent { send, .. } = sent(2, 1) else { unreachable!() };
     assert!(recovered.sends.contains(&(device(2), send)));
 }
 
 fn collapse_is_remembered(mut fixture: impl Fixture) {
     let (mut store, _) = fixture.open();
-    commit(
-        &mut store,
-        9,
-        &[Entry::Collapsed {
-            account: account(1),
-            upto: Position(5),
-        }],
-    );
-    commit(
-        &mut store,
-        9,
-        &[Entry::Collapsed {
-            account: account(1),
-            upto: Position(9),
-        }],
-    );
+    commit(&mut store, 9, &[Entry::Collapsed { account: account(1), upto: Position(5) }]);
+    commit(&mut store, 9, &[Entry::Collapsed { account: account(1), upto: Position(9) }]);
     drop(store);
     assert_eq!(fixture.open().1.collapsed, [(account(1), Position(9))]);
 }
 
 fn one_event_for_many_accounts_is_one_each(mut fixture: impl Fixture) {
     let (mut store, _) = fixture.open();
-    commit(
-        &mut store,
-        1,
-        &[Entry::Event {
-            event: event(1, 10),
-            accounts: vec![account(1), account(2)],
-        }],
-    );
-    commit(
-        &mut store,
-        1,
-        &[Entry::Resolved {
-            account: account(1),
-            positions: vec![Position(1)],
-        }],
-    );
+    commit(&mut store, 1, &[Entry::Event { event: event(1, 10), accounts: vec![account(1), account(2)] }]);
+    commit(&mut store, 1, &[Entry::Resolved { account: account(1), positions: vec![Position(1)] }]);
     assert_eq!(positions(&*store.reader(), 1, 0), []);
     assert_eq!(positions(&*store.reader(), 2, 0), [1]);
 }
@@ -291,20 +187,10 @@ fn one_event_for_many_accounts_is_one_each(mut fixture: impl Fixture) {
 fn large_frames_come_back_whole(mut fixture: impl Fixture) {
     let (mut store, _) = fixture.open();
     let large = event(2, quail_protocol::limits::FRAME_BYTES_MAX);
-    commit(
-        &mut store,
-        2,
-        &[Entry::Event {
-            event: large.clone(),
-            accounts: vec![account(1)],
-        }],
-    );
+    commit(&mut store, 2, &[Entry::Event { event: large.clone(), accounts: vec![account(1)] }]);
     drop(store);
     let (store, _) = fixture.open();
-    assert_eq!(
-        store.reader().read(account(1), Position::ZERO, 1, 1).unwrap(),
-        [StoredEvent::clone(&large)]
-    );
+    assert_eq!(store.reader().read(account(1), Position::ZERO, 1, 1).unwrap(), [StoredEvent::clone(&large)]);
 }
 
 fn a_reader_sees_what_is_committed_later(mut fixture: impl Fixture) {

@@ -45,29 +45,15 @@ impl TwinOutbox {
                 .iter()
                 .map(|(device, (account, record))| (*account, *device, *record))
                 .collect(),
-            sends: tables
-                .sends
-                .iter()
-                .map(|((device, _), send)| (*device, *send))
-                .collect(),
+            sends: tables.sends.iter().map(|((device, _), send)| (*device, *send)).collect(),
             slots: tables
                 .events
                 .iter()
                 .map(|((account, position), event)| {
-                    (
-                        *account,
-                        Slot {
-                            position: *position,
-                            bytes: event.frame.len() as u32,
-                        },
-                    )
+                    (*account, Slot { position: *position, bytes: event.frame.len() as u32 })
                 })
                 .collect(),
-            collapsed: tables
-                .collapsed
-                .iter()
-                .map(|(account, upto)| (*account, *upto))
-                .collect(),
+            collapsed: tables.collapsed.iter().map(|(account, upto)| (*account, *upto)).collect(),
         };
         (self.clone(), recovered)
     }
@@ -96,11 +82,7 @@ impl Tables {
                     self.sends.remove(&oldest);
                 }
             }
-            Entry::Device {
-                account,
-                device,
-                record,
-            } => {
+            Entry::Device { account, device, record } => {
                 self.devices.insert(*device, (*account, *record));
             }
             Entry::DeviceGone { device, .. } => {
@@ -146,11 +128,7 @@ impl BacklogReader for TwinOutbox {
         let tables = self.lock();
         let mut bytes = 0;
         let range = (account, after.next())..=(account, Position(u64::MAX));
-        let events = tables
-            .events
-            .range(range)
-            .map(|(_, event)| event)
-            .take(events_max);
+        let events = tables.events.range(range).map(|(_, event)| event).take(events_max);
         Ok(events
             .take_while(|event| {
                 let first = bytes == 0;

@@ -3,8 +3,7 @@
 //! Positions mean something only together with the data that counted them. The number therefore lies inside the outbox
 //! directory: whoever removes the outbox gets a new origin and cannot give a position twice.
 
-use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::Context;
@@ -12,6 +11,7 @@ use quail_core::ports::directory::Directory;
 use quail_protocol::id::Origin;
 
 use crate::ops::clock::unix_ms;
+use crate::ops::files::write_atomically;
 
 /// Returns the origin of the outbox directory, which is made, with a new origin, if it is not there.
 pub(super) async fn of(outbox: &Path, directory: &dyn Directory) -> anyhow::Result<Origin> {
@@ -31,19 +31,11 @@ pub(super) async fn of(outbox: &Path, directory: &dyn Directory) -> anyhow::Resu
         outbox.display()
     );
     let origin = directory.register_origin(unix_ms()).await.context("register a new origin")?;
-    write(outbox, &file, origin).with_context(|| format!("write {}", file.display()))?;
+    let written = std::fs::create_dir_all(outbox)
+        .and_then(|()| write_atomically(&file, format!("{origin}\n").as_bytes(), 0o600));
+    written.with_context(|| format!("write {}", file.display()))?;
     tracing::info!(%origin, "new origin");
     Ok(origin)
-}
-
-fn write(outbox: &Path, file: &Path, origin: Origin) -> std::io::Result<()> {
-    std::fs::create_dir_all(outbox)?;
-    let unfinished = outbox.join("origin.new");
-    let mut writer = File::create(&unfinished)?;
-    writeln!(writer, "{origin}")?;
-    writer.sync_all()?;
-    std::fs::rename(&unfinished, file)?;
-    File::open(outbox)?.sync_all()
 }
 
 #[cfg(test)]

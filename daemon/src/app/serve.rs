@@ -16,6 +16,7 @@ use anyhow::Context;
 use quail_core::State;
 use quail_core::ports::directory::Directory;
 use quail_core::ports::outbox::{Outbox, StoreError};
+use quail_protocol::address::Address;
 use quail_protocol::id::Origin;
 use quinn::{Endpoint, VarInt};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,15 +24,17 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Settings;
-use super::origin;
+use super::{DataDir, DataPaths, Settings, origin};
 use crate::adapters::sled::SledOutbox;
 use crate::adapters::sqlite::SqliteDirectory;
 use crate::delivery::{BacklogThread, Delivery, Reads, Releaser};
-use crate::directory::DirectoryService;
+use crate::config::{Config, SignUp};
+use crate::directory::{DirectoryService, SignUpPolicy};
 use crate::gateway::{Gateway, GatewayParts};
-use crate::net::{Accepting, accept_all, bind, identity};
+use crate::net::identity::Identity;
+use crate::net::{Accepting, accept_all, bind};
 use crate::ops::clock::unix_ms;
+use crate::ops::version;
 use crate::sequencer::{Sequencer, SequencerHandle};
 
 /// How long the parts behind the connections may take to stop once these are gone.
@@ -39,6 +42,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Everything that runs.
 struct Running {
+    /// Holds the lock of the data directory until everything in it is closed.
+    data: DataDir,
     endpoint: Endpoint,
     gateway: Arc<Gateway>,
     connections: TaskTracker,
@@ -73,11 +78,12 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
 
 async fn start(settings: Settings) -> anyhow::Result<Running> {
     let Settings { config, data } = settings;
-    let identity = identity::load(&config.tls, &config.server.name, data.tls())?;
-    let directory = SqliteDirectory::open(data.directory_database()).await.context("open the directory")?;
+    let paths = data.paths();
+    let identity = identity(&config, paths)?;
+    let directory = SqliteDirectory::open(&paths.directory_file()).await.context("open the directory")?;
     let directory: Arc<dyn Directory> = Arc::new(directory);
-    let origin = origin::of(data.outbox(), &*directory).await?;
-    let store = data.outbox().join("store");
+    let origin = origin::of(&paths.outbox(), &*directory).await?;
+    let store = paths.outbox().join("store");
     let (outbox, recovered) = tokio::task::spawn_blocking(move || SledOutbox::open(&store)).await??;
     tracing::info!(%origin, last_position = %recovered.last_position, unresolved = recovered.slots.len(), "outbox open");
     let state = State::new(origin, recovered);
@@ -90,7 +96,7 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     let backlog = BacklogThread { reads: reads.clone(), reader, hand_back, delivery: delivery.clone() };
     let (threads, sequencer_ended) =
         start_threads(sequencer, backlog, Releaser::new(delivery.clone(), reads.clone()))?;
-    let gateway = gateway(origin, handle, delivery, directory, config.accounts.sign_up.into());
+    let gateway = gateway(origin, handle, delivery, directory, policy(config.accounts.sign_up));
 
     let endpoint = bind(config.server.listen, identity.server_config()?)?;
     let address = endpoint.local_addr().context("read the bound address")?;
@@ -102,8 +108,8 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
         drain: drain.clone(),
     };
     connections.spawn(accept_all(accepting));
-    announce(&config.server.name, address, &identity)?;
-    Ok(Running { endpoint, gateway, connections, drain, reads, threads, sequencer_ended })
+    announce(&config, address, &identity)?;
+    Ok(Running { data, endpoint, gateway, connections, drain, reads, threads, sequencer_ended })
 }
 
 fn gateway(
@@ -111,7 +117,7 @@ fn gateway(
     sequencer: SequencerHandle,
     delivery: Arc<Delivery>,
     directory: Arc<dyn Directory>,
-    policy: crate::directory::SignUpPolicy,
+    policy: SignUpPolicy,
 ) -> Arc<Gateway> {
     Arc::new(Gateway::new(GatewayParts {
         origin,
@@ -142,16 +148,33 @@ fn start_threads(
     ))
 }
 
+fn identity(config: &Config, paths: &DataPaths) -> anyhow::Result<Identity> {
+    match &config.tls.operator {
+        Some(files) => Ok(Identity::load(&files.certificate, &files.key)?),
+        None => Ok(Identity::load_or_create(&paths.certificate(), &paths.key(), &config.server.name)?),
+    }
+}
+
+fn policy(sign_up: SignUp) -> SignUpPolicy {
+    match sign_up {
+        SignUp::Open => SignUpPolicy::Open,
+        SignUp::Invite => SignUpPolicy::Invite,
+        SignUp::Closed => SignUpPolicy::Closed,
+    }
+}
+
 /// Prints the address, alone on its line, for people and for programs that start a daemon.
-fn announce(name: &str, address: SocketAddr, identity: &identity::Identity) -> anyhow::Result<()> {
-    let printed = identity.address(name, address.port());
-    tracing::info!(%address, fingerprint = crate::ops::FINGERPRINT, "serving");
+fn announce(config: &Config, address: SocketAddr, identity: &Identity) -> anyhow::Result<()> {
+    // An operator's certificate is trusted by its issuer and may be renewed with another key; a pin would outlive it.
+    let pin = config.tls.operator.is_none().then_some(identity.pin());
+    let printed = Address { handle: None, host: config.server.name.clone(), port: address.port(), pin };
+    tracing::info!(%address, pin = %identity.pin(), version = version::VERSION, "serving");
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{printed}").and_then(|()| stdout.flush()).context("print the address")
 }
 
 async fn shut_down(running: Running, drain_patience: Duration) -> anyhow::Result<()> {
-    let Running { endpoint, gateway, connections, drain, reads, threads, sequencer_ended } = running;
+    let Running { data, endpoint, gateway, connections, drain, reads, threads, sequencer_ended } = running;
     drain.cancel();
     connections.close();
     gateway.requests().close();
@@ -181,6 +204,7 @@ async fn shut_down(running: Running, drain_patience: Duration) -> anyhow::Result
     let joined =
         tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok())).await;
     anyhow::ensure!(joined.context("wait for threads")?, "a thread panicked while stopping");
+    drop(data);
     tracing::info!("stopped");
     Ok(())
 }

@@ -1,0 +1,82 @@
+//! Every setting by name, with what its value must be.
+//!
+//! The file, the environment, error messages and suggestions read this one table; a setting that is not in it does not
+//! exist.
+//!
+//! Invariants: a path is `section.key`, both of lower-case letters and `_`; sections contain no `_`, so that no two settings
+//! share a variable.
+
+/// One setting.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// Section and key: `server.listen`.
+    pub(super) path: &'static str,
+    /// What to write, to end the sentence "write ...".
+    pub(super) wants: &'static str,
+}
+
+pub(super) const LISTEN: Key = Key {
+    path: "server.listen",
+    wants: r#"an IP address and a UDP port, as in "[::]:7824" or "192.0.2.1:7824""#,
+};
+pub(super) const NAME: Key = Key {
+    path: "server.name",
+    wants: r#"a host name or an IP address without port and brackets, as in "chat.example.org""#,
+};
+pub(super) const DRAIN: Key = Key {
+    path: "server.drain",
+    wants: r#"a whole number with its unit, ms, s, m or h, of at most 1h, as in "5s""#,
+};
+pub(super) const DATA_DIRECTORY: Key = Key {
+    path: "data.directory",
+    wants: r#"the path of a directory, as in "/var/lib/quail", or "" to have it chosen"#,
+};
+pub(super) const CERTIFICATE_FILE: Key = Key {
+    path: "tls.certificate_file",
+    wants: r#"the path of a PEM file, or "" to have a certificate made"#,
+};
+pub(super) const KEY_FILE: Key =
+    Key { path: "tls.key_file", wants: r#"the path of a PEM file, or "" to have a certificate made"# };
+pub(super) const SIGN_UP: Key =
+    Key { path: "accounts.sign_up", wants: r#""open", "invite" or "closed""# };
+pub(super) const LOG_LEVEL: Key =
+    Key { path: "log.level", wants: r#""error", "warn", "info", "debug" or "trace""# };
+pub(super) const LOG_FORMAT: Key = Key { path: "log.format", wants: r#""auto", "human" or "json""# };
+
+/// All of them, in the order of the default configuration.
+pub(super) const KEYS: &[&Key] = &[
+    &LISTEN,
+    &NAME,
+    &DRAIN,
+    &DATA_DIRECTORY,
+    &CERTIFICATE_FILE,
+    &KEY_FILE,
+    &SIGN_UP,
+    &LOG_LEVEL,
+    &LOG_FORMAT,
+];
+
+impl Key {
+    /// Returns the environment variable of the setting.
+    pub(super) fn variable(&self) -> String {
+        variable(self.path)
+    }
+}
+
+/// Returns the environment variable of a path, whether a setting has that path or not.
+pub(super) fn variable(path: &str) -> String {
+    format!("QUAIL_{}", path.replace('.', "_").to_uppercase())
+}
+
+/// Returns the setting with this path.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path).copied()
+}
+
+/// Returns every section once.
+pub(super) fn sections() -> Vec<&'static str> {
+    let mut sections: Vec<_> =
+        KEYS.iter().filter_map(|key| key.path.split_once('.')).map(|(section, _)| section).collect();
+    sections.dedup();
+    sections
+}

@@ -1,0 +1,6 @@
+//! What an operator and every other module needs: the clock, files, the log, the version.
+
+pub mod clock;
+pub mod files;
+pub mod logging;
+pub mod version;

@@ -1,0 +1,148 @@
+//! The client: the handle of a logged-in device, from opening to closing.
+//!
+//! What a client can do stands in `api/`, one file per part of the protocol; here is its life. A driver task of its own
+//! keeps it connected until it is closed or dropped.
+//!
+//! Invariants: the driver ends before [`Client::close`] returns, and soon after the last handle is dropped; it holds no
+//! handle itself, so it cannot keep the client alive.
+
+use std::sync::Arc;
+
+use quail_protocol::address::Address;
+use quail_protocol::id::{AccountId, DeviceId};
+use tokio::sync::{oneshot, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::driver::{self, Opening};
+use crate::shared::Shared;
+use crate::state::{ConnectionState, Stats};
+use crate::store::Store;
+use crate::transport::Transport;
+use crate::{Credentials, Error, Options};
+
+/// A logged-in device: sends and receives messages, reconnects by itself, resumes where it was.
+///
+/// Clones are handles of the same client. When the last one is dropped the connection is closed at once and messages
+/// without an answer are given up; [`Client::close`] waits for them.
+///
+/// ```no_run
+/// # use quail_client::{Address, Client, Credentials, Error, FileStore, Options};
+/// # async fn example(address: &Address, credentials: &Credentials) -> Result<(), Error> {
+/// let store = FileStore::open("/var/lib/weather-bot")?;
+/// let client = Client::open(address, credentials, store, Options::default()).await?;
+/// let peer = client.look_up("ada").await?;
+/// client.send(peer.account, "it will rain").await?;
+/// client.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Client {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.end(Error::Closed);
+    }
+}
+
+impl Client {
+    /// Connects a device and returns once the server has answered the hello. From then on the client reconnects by
+    /// itself.
+    ///
+    /// `store` is where the device remembers its counters from run to run: a [`FileStore`](crate::FileStore), or a
+    /// [`MemoryStore`](crate::MemoryStore) for devices that live as long as the process. It must belong to this device
+    /// alone.
+    ///
+    /// # Errors
+    /// As [`Guest::connect`](crate::Guest::connect), and finally [`Error::Refused`] with `UNAUTHENTICATED` if the session
+    /// has ended and [`Error::OtherAccount`]. Temporary errors are returned too, unless
+    /// [`Options::wait_for_server`] says to keep trying.
+    pub async fn open(
+        address: &Address,
+        credentials: &Credentials,
+        store: impl Store,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let transport = Transport::new(address, &options).await?;
+        let shared = Arc::new(Shared::new(credentials.clone(), Arc::new(store), options));
+        let handle = Handle { shared, tasks: TaskTracker::new() };
+        let (opened, first_hello) = oneshot::channel();
+        let opening = Opening::new(opened, handle.shared.options.wait_for_server);
+        handle.tasks.spawn(driver::run(handle.shared.clone(), transport, opening));
+        handle.tasks.close();
+        match first_hello.await {
+            Ok(()) => Ok(Self { handle: Arc::new(handle) }),
+            // The driver ended without a hello.
+            Err(_) => Err(handle.shared.wait_for_end().await),
+        }
+    }
+
+    /// Returns the account of the device.
+    pub fn account(&self) -> AccountId {
+        self.shared().credentials.account
+    }
+
+    /// Returns the device.
+    pub fn device(&self) -> DeviceId {
+        self.shared().credentials.device
+    }
+
+    /// Returns the public name of the account.
+    pub fn handle(&self) -> &str {
+        &self.shared().credentials.handle
+    }
+
+    /// Returns where the client stands, and lets wait for changes.
+    pub fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.shared().state()
+    }
+
+    /// Returns the counters of the client.
+    pub fn stats(&self) -> Stats {
+        self.shared().counters.snapshot()
+    }
+
+    /// Moves the connection to a new UDP socket, as after a change of networks. The connection goes on under its new
+    /// address; nothing is sent again. Does nothing while there is no connection.
+    ///
+    /// # Errors
+    /// [`Error::Bind`] if no socket can be bound, or the socket is [shared](crate::transport::SharedSocket).
+    pub fn rebind(&self) -> Result<(), Error> {
+        let live = self.shared().live.borrow().clone();
+        live.map_or(Ok(()), |live| live.link.rebind())
+    }
+
+    /// Ends the client in good order: takes no more messages, waits up to [`Options::close_timeout`] until those on
+    /// their way are answered, delivers the acknowledgements, saves the cursors, and closes the connection.
+    ///
+    /// Handles of messages and [`Events`](crate::Events) then end with [`Error::Closed`]. Closing again does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Unanswered`] if messages were left without an answer; the client is closed nevertheless.
+    pub async fn close(&self) -> Result<(), Error> {
+        let shared = self.shared();
+        shared.publish.close(Error::Closed);
+        // Whether it was in time is seen by what is left.
+        let _ = tokio::time::timeout(shared.options.close_timeout, self.flush()).await;
+        let count = shared.publish.unanswered();
+        shared.finish.cancel();
+        self.driver_ended().await;
+        if count == 0 { Ok(()) } else { Err(Error::Unanswered { count }) }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    pub(crate) async fn driver_ended(&self) {
+        self.handle.tasks.wait().await;
+    }
+}

@@ -1,0 +1,165 @@
+//! The driver: the one task of a client that keeps it connected.
+//!
+//! ```text
+//! Connecting ──hello answered──> Online ──lost──> Waiting ──pause over──> Connecting ...
+//! ```
+//!
+//! It connects, runs the connection until it ends (`connection.rs`), and decides what comes next: another try after a
+//! pause, or the end. The lanes of a connection (`publish.rs`, `feed.rs`) run inside this task, so nothing of a client
+//! runs on after it. Beside the connection it saves cursors now and then (`saver.rs`).
+//!
+//! Invariants: between two tries there is a pause, which grows while they fail; a final error ends the client; whatever
+//! ends this task, everything that waits for the client is told.
+
+mod connection;
+mod feed;
+mod publish;
+mod saver;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use quinn::SendStream;
+use tokio::sync::oneshot;
+
+use crate::backoff::{Backoff, chance};
+use crate::error::local_fault;
+use crate::shared::Shared;
+use crate::state::ConnectionState;
+use crate::transport::{Link, Transport};
+use crate::{Error, frames};
+
+/// A connection that held so long was a good one: pauses start small again after it.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+
+/// Longest advice of a server on when to return that is followed.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+/// How long the server is given to receive the end of a lane when the client closes.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The task that called `open` and waits for the first hello.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    waiting: Option<oneshot::Sender<()>>,
+    patient: bool,
+}
+
+impl Opening {
+    pub(crate) fn new(waiting: oneshot::Sender<()>, patient: bool) -> Self {
+        Self { waiting: Some(waiting), patient }
+    }
+
+    /// The hello was answered.
+    fn succeeded(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            // Whoever waited may have given up; its handle then ends the client.
+            let _ = waiting.send(());
+        }
+    }
+
+    /// Returns whether a temporary failure is the end, because `open` is to return it.
+    fn is_impatient(&self) -> bool {
+        self.waiting.is_some() && !self.patient
+    }
+}
+
+/// Runs a client to its end.
+pub(crate) async fn run(shared: Arc<Shared>, transport: Transport, opening: Opening) {
+    // Also when this task is cancelled with its runtime or panics.
+    let guard = EndGuard(&shared);
+    let reason = tokio::select! {
+        reason = Box::pin(keep_connected(&shared, &transport, opening)) => reason,
+        never = saver::run(&shared) => match never {},
+    };
+    if let Err(error) = shared.feed.save(&shared.store).await {
+        tracing::warn!(%error, "save cursors; events acknowledged last will come again");
+    }
+    tracing::debug!(%reason, "client ends");
+    shared.end(reason);
+    drop(guard);
+}
+
+struct EndGuard<'a>(&'a Shared);
+
+impl Drop for EndGuard<'_> {
+    fn drop(&mut self) {
+        // Changes nothing if the end was reached in order.
+        self.0.end(local_fault("the driver of the client was stopped".into()));
+    }
+}
+
+/// Connects again and again; returns why the client ends.
+async fn keep_connected(shared: &Arc<Shared>, transport: &Transport, mut opening: Opening) -> Error {
+    let mut backoff = Backoff::new(shared.options.backoff_min, shared.options.backoff_max);
+    let mut attempt = 0_u32;
+    loop {
+        attempt = attempt.saturating_add(1);
+        shared.set_state(ConnectionState::Connecting { attempt });
+        let connected = tokio::select! {
+            link = transport.connect() => link,
+            () = asked_to_stop(shared) => return Error::Closed,
+        };
+        let error = match connected {
+            Ok(link) => {
+                let began = Instant::now();
+                let ended = connection::run(shared, link, &mut opening).await;
+                if ended.was_online {
+                    attempt = 0;
+                }
+                if ended.was_online && began.elapsed() >= STABLE_AFTER {
+                    backoff.reset();
+                }
+                match ended.result {
+                    Ok(()) => return Error::Closed,
+                    Err(error) => error,
+                }
+            }
+            Err(error) => error,
+        };
+        if error.is_final() || opening.is_impatient() {
+            return error;
+        }
+        let delay = backoff.pause(chance()).max(advice(&error));
+        tracing::debug!(%error, ?delay, "connection failed");
+        shared.set_state(ConnectionState::Waiting { delay, reason: error });
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = asked_to_stop(shared) => return Error::Closed,
+        }
+    }
+}
+
+/// The pause the server asks for, and a little more, so that not everybody returns at the same moment.
+fn advice(error: &Error) -> Duration {
+    let advice = error.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX);
+    advice + advice.mul_f64(chance() / 4.0)
+}
+
+async fn asked_to_stop(shared: &Shared) {
+    tokio::select! {
+        () = shared.finish.cancelled() => {}
+        () = shared.over.cancelled() => {}
+    }
+}
+
+/// Says that nothing more will be written on a lane and waits, for a while, until the server has all of it.
+async fn finish_lane(mut stream: SendStream) {
+    frames::finish(&mut stream);
+    // An error means that the connection is gone; there is nothing to wait for then.
+    let _ = tokio::time::timeout(FINISH_TIMEOUT, stream.stopped()).await;
+}
+
+/// What a connection came to.
+struct Ended {
+    was_online: bool,
+    /// `Ok` if it ended because the client is to end.
+    result: Result<(), Error>,
+}
+
+impl Ended {
+    async fn close(self, link: &Link) -> Self {
+        link.close().await;
+        self
+    }
+}

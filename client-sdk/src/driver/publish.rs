@@ -1,0 +1,140 @@
+//! The publish lane: messages up, answers down.
+//!
+//! All that is queued when the lane gets to write leaves in one write; all answers that arrived together are taken in
+//! together. So under load the work per message is encoding and decoding, not waking up.
+//!
+//! Invariant: what may be written when is decided by the queue; this file only moves bytes.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use quail_protocol::id::{Origin, Position, Stamp};
+use quail_protocol::v1::{self, Reason, open, publish_down};
+use quinn::SendStream;
+
+use super::finish_lane;
+use crate::error::Refusal;
+use crate::frames::{self, FrameReader, write_error};
+use crate::publish::queue::Next;
+use crate::publish::{Answer, Decided};
+use crate::shared::Shared;
+use crate::state::Counters;
+use crate::{Accepted, Error, SendError};
+
+/// How many bytes of messages are gathered for one write; one message more may go over it.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// Runs the lane until it fails or the client is to end.
+pub(super) async fn run(shared: &Arc<Shared>, connection: &quinn::Connection) -> Result<(), Error> {
+    shared.publish.lane_opened();
+    let (stream, reader) = frames::open(connection, open::Stream::Publish(v1::OpenPublish {})).await?;
+    tokio::select! {
+        ended = write(shared, stream) => ended,
+        ended = read(shared, reader) => ended,
+    }
+}
+
+async fn write(shared: &Shared, mut stream: SendStream) -> Result<(), Error> {
+    let mut finishing = pin!(shared.finish.cancelled());
+    let mut buffer = BytesMut::new();
+    loop {
+        let (filled, next) = shared.publish.fill(&mut buffer, WRITE_BYTES, shared.seen());
+        if !buffer.is_empty() {
+            Counters::add(&shared.counters.publish_writes, 1);
+            Counters::add(&shared.counters.resent, filled.resent as u64);
+            stream.write_all(&buffer).await.map_err(write_error)?;
+            buffer.clear();
+        }
+        tokio::select! {
+            biased;
+            () = &mut finishing => break,
+            () = ready(shared, next) => {}
+        }
+    }
+    finish_lane(stream).await;
+    Ok(())
+}
+
+/// Waits until there may be something to write.
+async fn ready(shared: &Shared, next: Next) {
+    match next {
+        Next::Write => {}
+        Next::Wait => shared.publish.writable().await,
+        Next::Pause(until) => tokio::select! {
+            () = shared.publish.writable() => {}
+            () = tokio::time::sleep_until(until.into()) => {}
+        },
+    }
+}
+
+async fn read(shared: &Shared, mut reader: FrameReader) -> Result<(), Error> {
+    loop {
+        let mut next: Option<v1::PublishDown> = reader.next().await?;
+        if next.is_none() {
+            return Err(Error::lost("the server ended the publish lane"));
+        }
+        let (mut answers, mut ended) = (Vec::new(), None);
+        while let Some(down) = next {
+            match down.frame {
+                Some(publish_down::Frame::Accepted(accepted)) => answers.push(accepted_answer(&accepted)),
+                // Number zero is the lane itself.
+                Some(publish_down::Frame::Refused(refused)) if refused.number == 0 => {
+                    return Err(Error::refused(refusal(refused).of_connection()));
+                }
+                Some(publish_down::Frame::Refused(refused)) => {
+                    answers.push(refused_answer(refused, &mut ended));
+                }
+                // A later version may say more.
+                None => {}
+            }
+            next = reader.ready()?;
+        }
+        shared.publish.answered(answers.into_iter())?.into_iter().for_each(|decided| settle(shared, decided));
+        if let Some(refusal) = ended {
+            return Err(Error::Refused(refusal));
+        }
+    }
+}
+
+fn accepted_answer(accepted: &v1::Accepted) -> Answer {
+    let v1::Accepted { number, origin, position, stamp } = *accepted;
+    Answer::Accepted(
+        number,
+        Accepted { origin: Origin(origin), position: Position(position), stamp: Stamp(stamp) },
+    )
+}
+
+/// Reads a refusal; one that says the session has ended is noted, because it is about all sends.
+fn refused_answer(refused: v1::Refused, ended: &mut Option<Refusal>) -> Answer {
+    let number = refused.number;
+    let refusal = refusal(refused);
+    if refusal.temporary {
+        return Answer::ForNow(number, refusal);
+    }
+    if refusal.reason == Reason::Unauthenticated {
+        *ended = Some(refusal.clone());
+    }
+    let error = match refusal.reason {
+        Reason::NumberPassed => SendError::OutcomeUnknown,
+        _ => SendError::Refused(refusal),
+    };
+    Answer::Refused(number, error)
+}
+
+fn refusal(refused: v1::Refused) -> Refusal {
+    Refusal::from_wire(refused.error.unwrap_or_else(|| Reason::Internal.error()))
+}
+
+fn settle(shared: &Shared, decided: Decided) {
+    if let Ok(accepted) = &decided.outcome {
+        Counters::add(&shared.counters.accepted, 1);
+        shared.saw(accepted.stamp);
+    }
+    // Without a handle nobody asks what became of it.
+    let Some(ticket) = decided.ticket else { return };
+    if let Ok(accepted) = &decided.outcome {
+        shared.feed.watch(&ticket, decided.recipient, accepted);
+    }
+    ticket.decide(decided.outcome);
+}

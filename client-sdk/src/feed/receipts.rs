@@ -1,0 +1,207 @@
+//! Which accepted messages wait for their receipt: a table without IO.
+//!
+//! A receipt names a stretch of positions, not messages, and it may overtake the answer to the send it is about: the two
+//! travel on different streams. So the table keeps both: messages that wait for a receipt, and the stretches that came
+//! last, for messages whose answer is still on its way.
+//!
+//! Invariant: both are bounded; what falls out is the oldest.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use quail_protocol::id::{AccountId, Origin, Position};
+
+/// Most accepted messages that are watched for their receipt at once.
+pub const TRACKED_MESSAGES_MAX: usize = 65_536;
+
+/// Most stretches that are kept for answers which come after their receipt, one per recipient and origin. An answer is
+/// late by milliseconds, so these are many.
+const STRETCHES_MAX: usize = 1024;
+
+/// Whom a message went to, and who holds it.
+type Target = (AccountId, Origin);
+
+/// Messages that wait for their receipt; `T` is whatever is told.
+#[derive(Debug)]
+pub(crate) struct Receipts<T> {
+    waiting: HashMap<Target, BTreeMap<Position, T>>,
+    /// Everything in `waiting` and perhaps some that are no longer, oldest first.
+    order: VecDeque<(Target, Position)>,
+    stretches: HashMap<Target, Stretch>,
+    /// Oldest first.
+    stretch_order: VecDeque<Target>,
+}
+
+/// Positions above `after`, up to and including `upto`.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    after: Position,
+    upto: Position,
+}
+
+/// What became of a message that was to be watched.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Watch<T> {
+    /// It waits; another may have had to make room for it.
+    Waiting { evicted: Option<T> },
+    /// Its receipt was here before.
+    Delivered(T),
+}
+
+impl<T> Receipts<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            waiting: HashMap::new(),
+            order: VecDeque::new(),
+            stretches: HashMap::new(),
+            stretch_order: VecDeque::new(),
+        }
+    }
+
+    /// Watches an accepted message.
+    pub(crate) fn watch(
+        &mut self,
+        recipient: AccountId,
+        origin: Origin,
+        position: Position,
+        waiter: T,
+    ) -> Watch<T> {
+        let target = (recipient, origin);
+        if self.stretches.get(&target).is_some_and(|stretch| stretch.contains(position)) {
+            return Watch::Delivered(waiter);
+        }
+        self.waiting.entry(target).or_default().insert(position, waiter);
+        self.order.push_back((target, position));
+        let overflow = if self.order.len() > TRACKED_MESSAGES_MAX { self.order.pop_front() } else { None };
+        let evicted = overflow.and_then(|(target, position)| self.remove(target, position));
+        Watch::Waiting { evicted }
+    }
+
+    /// Takes in a receipt and returns those it was for.
+    pub(crate) fn receipt(
+        &mut self,
+        recipient: AccountId,
+        origin: Origin,
+        after: Position,
+        upto: Position,
+    ) -> Vec<T> {
+        if upto <= after {
+            return Vec::new();
+        }
+        let target = (recipient, origin);
+        self.remember(target, Stretch { after, upto });
+        let Some(waiting) = self.waiting.get_mut(&target) else {
+            return Vec::new();
+        };
+        let mut covered = waiting.split_off(&after.next());
+        let mut later = covered.split_off(&upto.next());
+        waiting.append(&mut later);
+        if waiting.is_empty() {
+            self.waiting.remove(&target);
+        }
+        covered.into_values().collect()
+    }
+
+    /// Takes out all that wait.
+    pub(crate) fn drain(&mut self) -> Vec<T> {
+        self.order.clear();
+        self.waiting.drain().flat_map(|(_, waiting)| waiting.into_values()).collect()
+    }
+
+    fn remove(&mut self, target: Target, position: Position) -> Option<T> {
+        let waiting = self.waiting.get_mut(&target)?;
+        let waiter = waiting.remove(&position);
+        if waiting.is_empty() {
+            self.waiting.remove(&target);
+        }
+        waiter
+    }
+
+    fn remember(&mut self, target: Target, new: Stretch) {
+        if let Some(known) = self.stretches.get_mut(&target) {
+            // Receipts of one target follow one another, so they usually grow one stretch; else the newest counts.
+            *known = if new.after <= known.upto && known.after <= new.upto {
+                Stretch { after: known.after.min(new.after), upto: known.upto.max(new.upto) }
+            } else {
+                new
+            };
+            return;
+        }
+        self.stretches.insert(target, new);
+        self.stretch_order.push_back(target);
+        if self.stretch_order.len() > STRETCHES_MAX
+            && let Some(oldest) = self.stretch_order.pop_front()
+        {
+            self.stretches.remove(&oldest);
+        }
+    }
+}
+
+impl Stretch {
+    fn contains(&self, position: Position) -> bool {
+        self.after < position && position <= self.upto
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: AccountId = AccountId([1; 16]);
+    const ORIGIN: Origin = Origin(1);
+
+    fn watch(receipts: &mut Receipts<u64>, position: u64) -> Watch<u64> {
+        receipts.watch(PEER, ORIGIN, Position(position), position)
+    }
+
+    fn receipt(receipts: &mut Receipts<u64>, after: u64, upto: u64) -> Vec<u64> {
+        receipts.receipt(PEER, ORIGIN, Position(after), Position(upto))
+    }
+
+    #[test]
+    fn a_receipt_is_for_its_stretch_its_account_and_its_origin() {
+        let mut receipts = Receipts::new();
+        for position in [1, 2, 3, 4] {
+            assert_eq!(watch(&mut receipts, position), Watch::Waiting { evicted: None });
+        }
+        receipts.watch(AccountId([2; 16]), ORIGIN, Position(2), 102);
+        receipts.watch(PEER, Origin(2), Position(2), 202);
+        assert_eq!(receipt(&mut receipts, 1, 3), [2, 3]);
+        assert_eq!(receipt(&mut receipts, 0, 10), [1, 4]);
+        assert_eq!(receipts.drain().len(), 2);
+    }
+
+    #[test]
+    fn a_receipt_that_overtakes_the_answer_still_counts() {
+        let mut receipts = Receipts::new();
+        assert!(receipt(&mut receipts, 0, 2).is_empty());
+        assert!(receipt(&mut receipts, 2, 5).is_empty());
+        assert_eq!(watch(&mut receipts, 1), Watch::Delivered(1));
+        assert_eq!(watch(&mut receipts, 5), Watch::Delivered(5));
+        assert_eq!(watch(&mut receipts, 6), Watch::Waiting { evicted: None });
+    }
+
+    #[test]
+    fn a_stretch_with_a_hole_before_it_does_not_cover_the_hole() {
+        let mut receipts = Receipts::new();
+        receipt(&mut receipts, 0, 2);
+        receipt(&mut receipts, 6, 9);
+        assert_eq!(watch(&mut receipts, 5), Watch::Waiting { evicted: None });
+        assert!(receipt(&mut receipts, 9, 9).is_empty(), "an empty stretch covers nothing");
+    }
+
+    #[test]
+    fn the_oldest_makes_room() {
+        let mut receipts = Receipts::new();
+        let last = TRACKED_MESSAGES_MAX as u64;
+        for position in 1..=last {
+            watch(&mut receipts, position);
+        }
+        assert_eq!(watch(&mut receipts, last + 1), Watch::Waiting { evicted: Some(1) });
+        assert_eq!(receipt(&mut receipts, 1, 2), [2]);
+        assert_eq!(watch(&mut receipts, last + 2), Watch::Waiting { evicted: None }, "the oldest was gone");
+        for peer in 0..2 * STRETCHES_MAX as u128 {
+            receipts.receipt(AccountId(peer.to_be_bytes()), ORIGIN, Position(0), Position(1));
+        }
+        assert!(receipts.stretches.len() <= STRETCHES_MAX);
+    }
+}

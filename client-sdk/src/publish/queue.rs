@@ -1,0 +1,242 @@
+//! The queue of sends that have no answer yet: a state machine without IO.
+//!
+//! A send stays here, in the order of its number, until the server has accepted or refused it for good. The lane reads
+//! frames to write out of it and tells it the answers. What makes it more than a list:
+//!
+//! - A new lane begins from the front: everything unanswered is written again under the same number and id.
+//! - After a temporary refusal the server refuses all that was written behind it. Once these answers are in and the
+//!   pause is over, a `Restart` is written and the queue goes on from the refused send.
+//!
+//! Invariants: at most `window` sends are written and unanswered; answers come in the order of the writes, anything
+//! else is the server's fault; a send leaves the queue exactly once.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use quail_protocol::frame;
+use quail_protocol::id::{AccountId, MessageId};
+use quail_protocol::limits::SENDS_UNANSWERED_MAX;
+use quail_protocol::v1::{self, publish_up};
+
+use crate::backoff::Backoff;
+
+/// Upper end of the first and of the longest pause after temporary refusals that come without advice.
+const REFUSAL_PAUSE_MIN: Duration = Duration::from_millis(100);
+const REFUSAL_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Longest advice that is followed. A server that says more is wrong about itself.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+/// A message to be sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) id: MessageId,
+    pub(crate) recipient: AccountId,
+    pub(crate) kind: i32,
+    pub(crate) body: Bytes,
+}
+
+/// A send in the queue; `T` is whatever waits for its answer.
+#[derive(Debug)]
+pub(crate) struct Queued<T> {
+    pub(crate) number: u64,
+    pub(crate) message: Outgoing,
+    pub(crate) waiter: T,
+    written_before: bool,
+}
+
+/// What the server did that it must not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("answer to send {got}, expected {expected:?}")]
+pub(crate) struct OutOfOrder {
+    expected: Option<u64>,
+    got: u64,
+}
+
+/// What the lane may do after a [`Queue::fill`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// More can be written at once.
+    Write,
+    /// Nothing can be written before a push or an answer.
+    Wait,
+    /// Nothing can be written before this time, whatever happens on this lane.
+    Pause(Instant),
+}
+
+/// What a [`Queue::fill`] put into the buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Filled {
+    pub(crate) sends: usize,
+    pub(crate) resent: usize,
+}
+
+/// The sends without an answer.
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
+    /// By rising number.
+    entries: VecDeque<Queued<T>>,
+    /// How many from the front are written on this lane and count as such: since the last restart.
+    written: usize,
+    /// Index of the send whose answer comes next. Above zero only while `refused`.
+    expected: usize,
+    /// A send was refused temporarily and no restart was written yet.
+    refused: bool,
+    /// Nothing is written before.
+    pause_until: Option<Instant>,
+    backoff: Backoff,
+    window: usize,
+}
+
+impl<T> Queue<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            entries: VecDeque::new(),
+            written: 0,
+            expected: 0,
+            refused: false,
+            pause_until: None,
+            backoff: Backoff::new(REFUSAL_PAUSE_MIN, REFUSAL_PAUSE_MAX),
+            window: SENDS_UNANSWERED_MAX,
+        }
+    }
+
+    /// Appends a send. Numbers must rise.
+    pub(crate) fn push(&mut self, number: u64, message: Outgoing, waiter: T) {
+        debug_assert!(self.entries.back().is_none_or(|last| last.number < number));
+        self.entries.push_back(Queued { number, message, waiter, written_before: false });
+    }
+
+    /// A new lane: nothing is written yet, and the server holds no refusal against it. A pause goes on, so that a
+    /// reconnect is no way around it.
+    pub(crate) fn lane_opened(&mut self) {
+        self.written = 0;
+        self.expected = 0;
+        self.refused = false;
+        self.window = SENDS_UNANSWERED_MAX;
+    }
+
+    /// Takes over the server's limit where it is lower than ours.
+    pub(crate) fn limit_window(&mut self, sends: usize) {
+        self.window = sends.clamp(1, SENDS_UNANSWERED_MAX);
+    }
+
+    /// Appends to `buffer` the frames that may be written now, until it holds `bytes_max` or more.
+    pub(crate) fn fill(
+        &mut self,
+        buffer: &mut BytesMut,
+        bytes_max: usize,
+        seen: u64,
+        now: Instant,
+    ) -> (Filled, Next) {
+        let mut filled = Filled::default();
+        if self.refused && self.expected < self.written {
+            return (filled, Next::Wait);
+        }
+        match self.pause_until {
+            Some(until) if until > now && !self.entries.is_empty() => return (filled, Next::Pause(until)),
+            Some(until) if until > now => return (filled, Next::Wait),
+            _ => self.pause_until = None,
+        }
+        if self.refused {
+            self.refused = false;
+            self.written = 0;
+            self.expected = 0;
+            encode(publish_up::Frame::Restart(v1::Restart {}), buffer);
+        }
+        while self.written < self.window && self.written < self.entries.len() {
+            if buffer.len() >= bytes_max {
+                return (filled, Next::Write);
+            }
+            let entry = &mut self.entries[self.written];
+            encode(publish_up::Frame::Send(entry.to_wire(seen)), buffer);
+            filled.sends += 1;
+            filled.resent += usize::from(entry.written_before);
+            entry.written_before = true;
+            self.written += 1;
+        }
+        (filled, Next::Wait)
+    }
+
+    /// Takes out the send that the server has decided, accepted or refused for good.
+    pub(crate) fn decided(&mut self, number: u64) -> Result<Queued<T>, OutOfOrder> {
+        self.check_order(number)?;
+        if !self.refused {
+            self.backoff.reset();
+        }
+        self.written -= 1;
+        self.entries.remove(self.expected).ok_or(OutOfOrder { expected: None, got: number })
+    }
+
+    /// Notes that the server refused a send for now, and with it all that was written behind it.
+    pub(crate) fn refused_for_now(
+        &mut self,
+        number: u64,
+        retry_after: Option<Duration>,
+        now: Instant,
+        chance: f64,
+    ) -> Result<(), OutOfOrder> {
+        self.check_order(number)?;
+        self.expected += 1;
+        let pause = match retry_after {
+            // A little more than the advice, so that those who were refused together do not return together.
+            Some(advice) => {
+                let advice = advice.min(RETRY_AFTER_MAX);
+                advice + advice.mul_f64(chance / 4.0)
+            }
+            None if self.refused => Duration::ZERO,
+            None => self.backoff.pause(chance),
+        };
+        self.refused = true;
+        self.pause_until = self.pause_until.max(Some(now + pause));
+        Ok(())
+    }
+
+    /// Takes everything out, for the end of the client.
+    pub(crate) fn drain(&mut self) -> Vec<Queued<T>> {
+        self.lane_opened();
+        self.entries.drain(..).collect()
+    }
+
+    /// Returns how many sends have no answer.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Returns whether a lane could write something now or later that it has not written.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.refused || self.written < self.entries.len()
+    }
+
+    /// Returns the number of the first send without an answer.
+    pub(crate) fn first_number(&self) -> Option<u64> {
+        self.entries.front().map(|entry| entry.number)
+    }
+
+    fn check_order(&self, number: u64) -> Result<(), OutOfOrder> {
+        let expected = (self.expected < self.written).then(|| self.entries[self.expected].number);
+        if expected == Some(number) { Ok(()) } else { Err(OutOfOrder { expected, got: number }) }
+    }
+}
+
+impl<T> Queued<T> {
+    fn to_wire(&self, seen: u64) -> v1::Send {
+        v1::Send {
+            number: self.number,
+            id: self.message.id.to_bytes(),
+            recipient: self.message.recipient.to_bytes(),
+            kind: self.message.kind,
+            body: self.message.body.clone(),
+            seen,
+        }
+    }
+}
+
+fn encode(frame: publish_up::Frame, buffer: &mut BytesMut) {
+    frame::encode(&v1::PublishUp { frame: Some(frame) }, buffer);
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

@@ -1,0 +1,138 @@
+//! The handle of one message on its way.
+//!
+//! A message goes its way without the handle; the handle is for those who want to know. It is also the reason to
+//! remember: a message whose handle was dropped is not watched for its receipt.
+//!
+//! Invariant: each of the two answers is given once and stays; any number of tasks may wait for it, before and after.
+
+use std::sync::{Arc, OnceLock};
+
+use quail_protocol::id::{MessageId, Origin, Position, Stamp};
+use tokio::sync::Notify;
+
+use crate::SendError;
+use crate::shared::Shared;
+
+pub use crate::feed::TRACKED_MESSAGES_MAX;
+pub use crate::publish::{QUEUED_BYTES_MAX, QUEUED_MESSAGES_MAX};
+
+/// Where an accepted message stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Origin that answers for the message.
+    pub origin: Origin,
+    /// Position at the origin.
+    pub position: Position,
+    /// Sorts the message in its conversation, together with the origin.
+    pub stamp: Stamp,
+}
+
+/// The handle of one message on its way. Clones are the same handle; dropping it stops nothing but the watching.
+///
+/// ```no_run
+/// # async fn example(client: quail_client::Client, peer: quail_client::AccountId) -> Result<(), Box<dyn std::error::Error>> {
+/// let sending = client.send(peer, "hello").await?;
+/// let accepted = sending.accepted().await?;
+/// println!("{} is safe at position {}", sending.id(), accepted.position);
+/// sending.delivered().await?;
+/// println!("and has arrived");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Sending {
+    id: MessageId,
+    number: u64,
+    ticket: Arc<Ticket>,
+    shared: Arc<Shared>,
+}
+
+impl Sending {
+    pub(crate) fn new(id: MessageId, number: u64, ticket: Arc<Ticket>, shared: Arc<Shared>) -> Self {
+        Self { id, number, ticket, shared }
+    }
+
+    /// Returns the identity of the message, together with its sender.
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+
+    /// Returns the device's own number of this send.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Waits until the server has the message on disk.
+    ///
+    /// Waits across reconnects and temporary refusals, without limit: put a timeout around it where that matters; the
+    /// message stays on its way.
+    ///
+    /// # Errors
+    /// [`SendError::Refused`] and [`SendError::OutcomeUnknown`] are the server's last word; [`SendError::Stopped`] if
+    /// the client ended first.
+    pub async fn accepted(&self) -> Result<Accepted, SendError> {
+        self.ticket.accepted().await
+    }
+
+    /// Waits until a device of the recipient has acknowledged the message.
+    ///
+    /// That takes as long as the recipient is away: put a timeout around it. Receipts come over the feed, so this
+    /// attaches it, as [`Client::watch_receipts`](crate::Client::watch_receipts) does, unless it is attached already.
+    ///
+    /// # Errors
+    /// As [`Sending::accepted`]; [`SendError::FeedEnded`] if receipts can no longer arrive, also when the feed could
+    /// not be attached; [`SendError::Unwatched`] if more than [`TRACKED_MESSAGES_MAX`] later messages wait as well.
+    pub async fn delivered(&self) -> Result<(), SendError> {
+        if let Some(Err(error)) = self.ticket.decided.get() {
+            return Err(error.clone());
+        }
+        if let Some(received) = self.ticket.received.get() {
+            return received.clone();
+        }
+        self.shared.feed.watch_receipts(&self.shared.store).await.map_err(SendError::FeedEnded)?;
+        self.ticket.accepted().await?;
+        self.ticket.delivered().await
+    }
+}
+
+/// What the lanes know of a handle.
+#[derive(Debug, Default)]
+pub(crate) struct Ticket {
+    decided: OnceLock<Result<Accepted, SendError>>,
+    received: OnceLock<Result<(), SendError>>,
+    changed: Notify,
+}
+
+impl Ticket {
+    /// The server has decided, or will not.
+    pub(crate) fn decide(&self, outcome: Result<Accepted, SendError>) {
+        // A second outcome cannot come; if it did, the first stands.
+        let _ = self.decided.set(outcome);
+        self.changed.notify_waiters();
+    }
+
+    /// The receipt has come, or will not.
+    pub(crate) fn receive(&self, outcome: Result<(), SendError>) {
+        let _ = self.received.set(outcome);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) async fn accepted(&self) -> Result<Accepted, SendError> {
+        self.wait(&self.decided).await
+    }
+
+    async fn delivered(&self) -> Result<(), SendError> {
+        self.wait(&self.received).await
+    }
+
+    async fn wait<T: Clone>(&self, answer: &OnceLock<T>) -> T {
+        loop {
+            // Made before looking, so that an answer in between is not missed.
+            let changed = self.changed.notified();
+            if let Some(answer) = answer.get() {
+                return answer.clone();
+            }
+            changed.await;
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! UDP sockets and QUIC connections: from an address to a connection that is up.
+//!
+//! A host may have several addresses, and often one of them does not answer (an IPv6 address of a server that listens on
+//! IPv4 only). They are tried like in RFC 8305: the next one starts a moment after the one before, whoever completes the
+//! handshake first wins.
+//!
+//! Invariants: every try is bounded by the connect timeout; a connection has bounded windows, and the server may open no
+//! streams.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use quail_protocol::address::Address;
+use quail_protocol::error::close;
+use quail_protocol::limits::IDLE_TIMEOUT;
+use quinn::{ConnectError, ConnectionError, TransportConfig, VarInt};
+use tokio::task::JoinSet;
+
+use crate::error::{certificate, local_fault};
+use crate::frames::connection_error;
+use crate::tls::{Negotiated, Tls};
+use crate::{Error, Options};
+
+/// Most addresses of a host that are tried.
+const ADDRESSES_MAX: usize = 8;
+
+/// How much later than the one before the next address of a host is tried (RFC 8305, section 5).
+const ADDRESS_STAGGER: Duration = Duration::from_millis(250);
+
+/// Most bytes of one stream that may arrive unread: four times the longest frame, so that a window update is on its way
+/// while a frame is read.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Most bytes of all streams together that may arrive unread.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Most bytes of all streams together that are written and not acknowledged.
+const SEND_WINDOW: u64 = 1024 * 1024;
+
+/// TLS alerts that are about certificates (RFC 8446, section 6.2): bad, unsupported, revoked, expired, unknown, unknown
+/// CA, and a signature that is not by the certificate's key.
+const CERTIFICATE_ALERTS: &[u64] = &[42, 43, 44, 45, 46, 48, 51];
+
+/// TLS alert for "no protocol in common" (RFC 7301).
+const NO_APPLICATION_PROTOCOL: u64 = 120;
+
+/// QUIC transport errors (RFC 9000, section 20.1).
+const CONNECTION_REFUSED: u64 = 0x2;
+const CRYPTO_ERROR: u64 = 0x100;
+
+/// One UDP socket for many clients of one process.
+///
+/// Every client has a socket of its own unless it is given one by [`Options::socket`]. With hundreds of clients in one
+/// process their buffers add up to gigabytes; one socket serves them all.
+#[derive(Clone, Debug)]
+pub struct SharedSocket {
+    endpoint: quinn::Endpoint,
+}
+
+impl SharedSocket {
+    /// Binds a socket. Must be called inside a tokio runtime, on which the socket then lives. A wildcard IPv6 address
+    /// also reaches IPv4 servers.
+    ///
+    /// # Errors
+    /// [`Error::Bind`].
+    pub fn bind(address: SocketAddr) -> Result<Self, Error> {
+        Ok(Self { endpoint: bind(address)? })
+    }
+}
+
+/// A connection that is up, and how it came up.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) connection: quinn::Connection,
+    endpoint: quinn::Endpoint,
+    shared: bool,
+    /// Length of the handshake.
+    pub(crate) handshake: Duration,
+    /// TLS name of the key exchange.
+    pub(crate) key_exchange: String,
+}
+
+impl Link {
+    /// Ends the connection and lets the last packet leave.
+    pub(crate) async fn close(&self) {
+        /// The close packet leaves at once or, on a busy machine, a little later; nothing waits for an answer to it.
+        const LINGER: Duration = Duration::from_millis(100);
+        self.connection.close(VarInt::from_u32(close::DONE), b"");
+        // Times out on a shared socket whose other connections go on.
+        let _ = tokio::time::timeout(LINGER, self.endpoint.wait_idle()).await;
+    }
+
+    /// Moves the connection to a new UDP socket.
+    pub(crate) fn rebind(&self) -> Result<(), Error> {
+        let address = self.endpoint.local_addr().map_err(|error| local_fault(error.to_string()))?;
+        let address = wildcard(address.is_ipv6());
+        let fault = |error: std::io::Error| Error::Bind { address, detail: error.to_string() };
+        if self.shared {
+            return Err(Error::Bind { address, detail: "the socket is shared with other clients".into() });
+        }
+        let socket = std::net::UdpSocket::bind(address).map_err(fault)?;
+        self.endpoint.rebind(socket).map_err(fault)
+    }
+}
+
+/// Connects to one address.
+#[derive(Clone, Debug)]
+pub(crate) struct Transport {
+    address: Address,
+    tls: Tls,
+    config: quinn::ClientConfig,
+    /// Where tries start from. Without one each has a new socket: a fresh port gets around what a router on the way may
+    /// still believe about the old one.
+    endpoint: Option<quinn::Endpoint>,
+    shared: bool,
+    timeout: Duration,
+}
+
+impl Transport {
+    /// Prepares connecting. Reads trust roots from disk if the address has no pin.
+    pub(crate) async fn new(address: &Address, options: &Options) -> Result<Self, Error> {
+        let pin = address.pin;
+        let tls = tokio::task::spawn_blocking(move || Tls::new(pin));
+        let tls = tls.await.map_err(|error| local_fault(error.to_string()))??;
+        let mut config = quinn::ClientConfig::new(tls.config());
+        config.transport_config(Arc::new(transport_config(options)));
+        let endpoint = match (&options.socket, options.bind_address) {
+            (Some(socket), _) => Some(socket.endpoint.clone()),
+            // Once for all tries: the port stays taken for a moment after a connection is gone.
+            (None, Some(address)) => Some(bind(address)?),
+            (None, None) => None,
+        };
+        Ok(Self {
+            address: address.clone(),
+            tls,
+            config,
+            endpoint,
+            shared: options.socket.is_some(),
+            timeout: options.connect_timeout,
+        })
+    }
+
+    /// Resolves the host and completes a handshake with one of its addresses.
+    pub(crate) async fn connect(&self) -> Result<Link, Error> {
+        let unreachable = || Error::Unreachable { server: self.server(), waited: self.timeout };
+        tokio::time::timeout(self.timeout, self.race()).await.unwrap_or_else(|_| Err(unreachable()))
+    }
+
+    async fn race(&self) -> Result<Link, Error> {
+        let mut addresses = self.resolve().await?.into_iter();
+        // Dropping the set ends the tries that lost.
+        let mut tries = JoinSet::new();
+        let mut failure = None;
+        loop {
+            if let Some(address) = addresses.next() {
+                let this = self.clone();
+                tries.spawn(async move { this.handshake(address).await });
+            }
+            let stagger = if addresses.len() > 0 { ADDRESS_STAGGER } else { Duration::MAX };
+            match tokio::time::timeout(stagger, tries.join_next()).await {
+                Err(_) => {}
+                Ok(Some(Ok(Ok(link)))) => return Ok(link),
+                // A server that answered and is not the right one: no use asking at its other addresses.
+                Ok(Some(Ok(Err(error)))) if error.is_final() => return Err(error),
+                Ok(Some(Ok(Err(error)))) => failure = Some(error),
+                Ok(Some(Err(error))) => failure = Some(local_fault(error.to_string())),
+                Ok(None) if addresses.len() == 0 => {
+                    let nothing = || Error::UnknownHost {
+                        host: self.address.host.clone(),
+                        detail: "no address".into(),
+                    };
+                    return Err(failure.unwrap_or_else(nothing));
+                }
+                Ok(None) => {}
+            }
+        }
+    }
+
+    async fn resolve(&self) -> Result<Vec<SocketAddr>, Error> {
+        let unknown = |error: std::io::Error| Error::UnknownHost {
+            host: self.address.host.clone(),
+            detail: error.to_string(),
+        };
+        let found = tokio::net::lookup_host((self.address.host.as_str(), self.address.port)).await;
+        let mut addresses: Vec<_> = found.map_err(unknown)?.take(ADDRESSES_MAX).collect();
+        if let Some(local) = self.endpoint.as_ref().and_then(|endpoint| endpoint.local_addr().ok()) {
+            let both = local.ip() == Ipv6Addr::UNSPECIFIED;
+            addresses.retain(|address| both || address.is_ipv4() == local.is_ipv4());
+        }
+        Ok(addresses)
+    }
+
+    async fn handshake(&self, address: SocketAddr) -> Result<Link, Error> {
+        let endpoint = match &self.endpoint {
+            Some(endpoint) => endpoint.clone(),
+            None => bind(wildcard(address.is_ipv6()))?,
+        };
+        let began = Instant::now();
+        let connecting = endpoint
+            .connect_with(self.config.clone(), address, &self.address.host)
+            .map_err(|error| self.connect_error(error))?;
+        let connection = connecting.await.map_err(|error| self.handshake_error(&error))?;
+        let handshake = began.elapsed();
+        let negotiated = connection.handshake_data().and_then(|data| data.downcast::<Negotiated>().ok());
+        let key_exchange = match negotiated.and_then(|negotiated| negotiated.key_exchange) {
+            Some(group) => format!("{group:?}"),
+            None => "unknown".to_owned(),
+        };
+        Ok(Link { connection, endpoint, shared: self.shared, handshake, key_exchange })
+    }
+
+    fn connect_error(&self, error: ConnectError) -> Error {
+        match error {
+            ConnectError::InvalidServerName(name) => {
+                Error::UnknownHost { host: name, detail: "not a host name".into() }
+            }
+            other => Error::lost(other.to_string()),
+        }
+    }
+
+    fn handshake_error(&self, error: &ConnectionError) -> Error {
+        match error {
+            ConnectionError::TimedOut => Error::Unreachable { server: self.server(), waited: IDLE_TIMEOUT },
+            ConnectionError::VersionMismatch => {
+                Error::Version { detail: "the server does not speak QUIC version 1".into() }
+            }
+            ConnectionError::TransportError(error) => {
+                let alert = u64::from(error.code).checked_sub(CRYPTO_ERROR);
+                match (self.tls.take_wrong_pin(), alert) {
+                    (Some(wrong_pin), _) => wrong_pin,
+                    (None, Some(NO_APPLICATION_PROTOCOL)) => Error::NotQuail,
+                    (None, Some(alert)) if CERTIFICATE_ALERTS.contains(&alert) => {
+                        certificate(error.reason.clone())
+                    }
+                    _ => Error::lost(error.to_string()),
+                }
+            }
+            ConnectionError::ConnectionClosed(closed) => match u64::from(closed.error_code) {
+                CONNECTION_REFUSED => Error::ConnectionRefused { server: self.server() },
+                code if code == CRYPTO_ERROR + NO_APPLICATION_PROTOCOL => Error::NotQuail,
+                _ => connection_error(error),
+            },
+            other => connection_error(other),
+        }
+    }
+
+    fn server(&self) -> String {
+        format!("{}:{}", self.address.host, self.address.port)
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<quinn::Endpoint, Error> {
+    quinn::Endpoint::client(address).map_err(|error| Error::Bind { address, detail: error.to_string() })
+}
+
+fn wildcard(ipv6: bool) -> SocketAddr {
+    match ipv6 {
+        true => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        false => (Ipv4Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
+fn transport_config(options: &Options) -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(SEND_WINDOW)
+        .keep_alive_interval(Some(options.keep_alive).filter(|interval| !interval.is_zero()));
+    // Cannot fail: 45 s fit the encoding by far. If it did, quinn's own default of 30 s would stand.
+    if let Ok(idle) = IDLE_TIMEOUT.try_into() {
+        config.max_idle_timeout(Some(idle));
+    }
+    config
+}

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// The directories that count, and the files in them that do.
-const TREES: [(&str, &[&str]); 2] = [("daemon", &["rs", "toml", "sql"]), ("protocol", &["rs", "toml", "proto"])];
+const TREES: [(&str, &[&str]); 2] =
+    [("daemon", &["rs", "toml", "sql"]), ("protocol", &["rs", "toml", "proto"])];
 
 /// The other files that count: what is taken from others, and how all is compiled.
 const FILES: [&str; 2] = ["Cargo.lock", "Cargo.toml"];

@@ -12,7 +12,7 @@ use crate::ops::version;
 
 const EXAMPLES: &str = "\
 Examples:
-  quaild                                         serve with the defaults; prints the address for clients
+  quaild                                         serve with the defaults
   quaild --listen 127.0.0.1:0 --data /tmp/quail  serve on a free port of this machine only
   quaild default-config > quail.toml             begin a configuration file
   quaild --config quail.toml check-config        check it and show what is in force
@@ -38,7 +38,7 @@ pub(super) struct Options {
     /// Read the settings of this file instead of /etc/quail/quail.toml
     #[arg(long, value_name = "FILE", global = true)]
     pub(super) config: Option<PathBuf>,
-    /// Listen on this IP address and UDP port, as in [::]:7824
+    /// Listen on this IP address and UDP port, as in 0.0.0.0:7824
     #[arg(long, value_name = "ADDR", global = true)]
     listen: Option<String>,
     /// Keep everything that must survive in this directory
@@ -162,7 +162,9 @@ mod tests {
 
     #[test]
     fn mistakes_of_usage_exit_with_2() {
-        for line in ["quaild serve", "quaild --port 1", "quaild admin", "quaild --health-check default-config"] {
+        for line in
+            ["quaild serve", "quaild --port 1", "quaild admin", "quaild --health-check default-config"]
+        {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }
     }

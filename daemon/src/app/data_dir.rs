@@ -297,7 +297,11 @@ fn lock(paths: &DataPaths) -> Result<File, DataDirError> {
 fn close_to_others(path: &Path) {
     let closed = fs::metadata(path).and_then(|metadata| {
         let mode = metadata.permissions().mode();
-        if mode & OTHERS == 0 { Ok(()) } else { fs::set_permissions(path, Permissions::from_mode(mode & !OTHERS)) }
+        if mode & OTHERS == 0 {
+            Ok(())
+        } else {
+            fs::set_permissions(path, Permissions::from_mode(mode & !OTHERS))
+        }
     });
     if let Err(error) = closed {
         // Somebody else owns the directory and lends it; that is for them to know.
@@ -381,7 +385,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let format = root.path().join("format");
         fs::write(&format, "quail-data 2\n").unwrap();
-        for error in [DataDir::open(root.path()).unwrap_err(), DataPaths::existing(root.path()).unwrap_err()] {
+        for error in [DataDir::open(root.path()).unwrap_err(), DataPaths::existing(root.path()).unwrap_err()]
+        {
             assert!(matches!(error, DataDirError::Newer { version: 2, .. }), "{error}");
             assert!(error.to_string().ends_with("has format 2, this quaild knows up to 1"), "{error}");
         }

@@ -65,7 +65,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
         return error.hint();
     }
     if let Some(OpenDirectoryError::Open { .. }) = error.downcast_ref() {
-        return Some("see that no other program holds the file, and that it is whole; a backup may be needed");
+        return Some(
+            "see that no other program holds the file, and that it is whole; a backup may be needed",
+        );
     }
     error.downcast_ref::<io::Error>().and_then(|error| system_hint(error.kind()))
 }
@@ -86,7 +88,9 @@ fn system_hint(kind: io::ErrorKind) -> Option<&'static str> {
         }
         io::ErrorKind::NotFound => "see that the path is right and that the directories in it exist",
         io::ErrorKind::ReadOnlyFilesystem => "name a directory that can be written, with --data",
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free space on the disk, then start again",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free space on the disk, then start again"
+        }
         _ => return None,
     })
 }

@@ -72,7 +72,9 @@ impl HealthCheckError {
     /// Returns the operator's next step.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Certificate(_) => Some("run the check with the daemon's settings and as its user; it has to have started once"),
+            Self::Certificate(_) => {
+                Some("run the check with the daemon's settings and as its user; it has to have started once")
+            }
             Self::AnyPort => Some("give the daemon and the check the same port with --listen"),
             Self::Silence { .. } => Some("see that quaild runs and listens there; its log says where"),
             Self::SetUp { .. } | Self::Connection { .. } | Self::Refused { .. } => None,
@@ -160,8 +162,10 @@ async fn read_reply(
         if let Some(reply) = decoded.map_err(|error: FrameError| failed(address, &error))? {
             return Ok(reply);
         }
-        let chunk = receive.read_chunk(OPEN_BYTES_MAX, true).await.map_err(|error| failed(address, &error))?;
-        let chunk = chunk.ok_or_else(|| failed(address, &"the stream ended before the answer to the hello"))?;
+        let chunk =
+            receive.read_chunk(OPEN_BYTES_MAX, true).await.map_err(|error| failed(address, &error))?;
+        let chunk =
+            chunk.ok_or_else(|| failed(address, &"the stream ended before the answer to the hello"))?;
         buffer.extend_from_slice(&chunk.bytes);
     }
 }

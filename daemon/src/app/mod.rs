@@ -12,6 +12,7 @@ mod exit;
 mod health_check;
 mod invites;
 mod origin;
+mod reset_key;
 pub mod serve;
 
 use std::future::Future;
@@ -83,8 +84,7 @@ fn serve(loaded: Loaded) -> anyhow::Result<()> {
 fn check_config(options: &Options) -> anyhow::Result<()> {
     let Loaded { config, unknown, settings } = load(options)?;
     if !unknown.is_empty() {
-        let lines: Vec<String> = unknown.iter().map(ToString::to_string).collect();
-        anyhow::bail!(lines.join("\n"));
+        return Err(ConfigErrors { errors: Vec::new(), unknown }.into());
     }
     if let Some(operator) = &config.tls.operator {
         Identity::load(&operator.certificate, &operator.key)?;

@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{DataDir, DataPaths, Settings, origin};
+use super::{DataDir, DataPaths, Settings, origin, reset_key};
 use crate::adapters::sled::SledOutbox;
 use crate::adapters::sqlite::SqliteDirectory;
 use crate::delivery::{BacklogThread, Delivery, Reads, Releaser};
@@ -80,6 +80,7 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     let Settings { config, data } = settings;
     let paths = data.paths();
     let identity = identity(&config, paths)?;
+    let reset_key = reset_key::load_or_create(&paths.root().join("reset.key"))?;
     let directory = SqliteDirectory::open(&paths.directory_file()).await.context("open the directory")?;
     let directory: Arc<dyn Directory> = Arc::new(directory);
     let origin = origin::of(&paths.outbox(), &*directory).await?;
@@ -98,7 +99,7 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
         start_threads(sequencer, backlog, Releaser::new(delivery.clone(), reads.clone()))?;
     let gateway = gateway(origin, handle, delivery, directory, policy(config.accounts.sign_up));
 
-    let endpoint = bind(config.server.listen, identity.server_config()?)?;
+    let endpoint = bind(config.server.listen, identity.server_config()?, &reset_key)?;
     let address = endpoint.local_addr().context("read the bound address")?;
     let (connections, drain) = (TaskTracker::new(), CancellationToken::new());
     let accepting = Accepting {

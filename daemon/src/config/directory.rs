@@ -55,8 +55,7 @@ mod tests {
 
     #[test]
     fn a_terminal_started_by_systemd_is_no_service() {
-        let terminal =
-            [("INVOCATION_ID", "1"), ("XDG_RUNTIME_DIR", "/run/user/1000"), ("HOME", "/home/ada")];
+        let terminal = [("INVOCATION_ID", "1"), ("XDG_RUNTIME_DIR", "/run/user/1000"), ("HOME", "/home/ada")];
         assert_eq!(chosen(&terminal).as_deref(), Some("/home/ada/.local/share/quail"));
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::Source;
+use super::{Source, UnknownKey};
 
 /// One mistake.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,9 @@ pub enum ConfigError {
         missing: &'static str,
     },
     /// The data directory is left open, and nothing says where it could be.
-    #[error("no data directory: none is configured, and none of STATE_DIRECTORY, XDG_DATA_HOME and HOME is set")]
+    #[error(
+        "no data directory: none is configured, and none of STATE_DIRECTORY, XDG_DATA_HOME and HOME is set"
+    )]
     NoDataDirectory,
     /// The embedded configuration lacks a setting. A mistake in this program.
     #[error("the built-in configuration has no {key}")]
@@ -71,35 +73,41 @@ pub enum ConfigError {
     },
 }
 
-/// All mistakes of a configuration; at least one.
-#[derive(Debug)]
-pub struct ConfigErrors(
-    /// In the order in which they were found.
-    pub Vec<ConfigError>,
-);
+/// All that is wrong with a configuration.
+#[derive(Debug, Default)]
+pub struct ConfigErrors {
+    /// The mistakes, in the order in which they were found.
+    pub errors: Vec<ConfigError>,
+    /// Keys that no setting has: by themselves no reason not to start, but often the other half of a mistake.
+    pub unknown: Vec<UnknownKey>,
+}
 
 impl ConfigErrors {
     /// Returns the operator's next step.
     pub fn hint(&self) -> &'static str {
-        match self.0.first() {
+        match self.errors.first() {
             Some(ConfigError::Read { .. }) => {
                 "name an existing file with --config; `quaild default-config` prints one to begin with"
             }
             Some(ConfigError::NoDataDirectory) => {
                 "name one with --data, QUAIL_DATA_DIRECTORY or `directory` in the section [data]"
             }
-            _ => "`quaild default-config` prints every setting with its meaning, `quaild check-config` checks a file",
+            _ => {
+                "`quaild default-config` prints every setting with its meaning, `quaild check-config` checks a file"
+            }
         }
     }
 }
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
+        let errors = self.errors.iter().map(|error| error as &dyn fmt::Display);
+        let unknown = self.unknown.iter().map(|key| key as &dyn fmt::Display);
+        for (index, line) in errors.chain(unknown).enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{error}")?;
+            write!(f, "{line}")?;
         }
         Ok(())
     }

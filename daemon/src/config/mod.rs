@@ -203,7 +203,7 @@ pub fn load(
             let settings = layers.settings();
             Ok(Loaded { config, unknown: layers.unknown, settings })
         }
-        _ => Err(ConfigErrors(layers.errors)),
+        _ => Err(ConfigErrors { errors: layers.errors, unknown: layers.unknown }),
     }
 }
 
@@ -211,8 +211,7 @@ pub fn load(
 fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
     let listen = layers.parse(&keys::LISTEN, |text| text.parse().ok());
     let name = layers.parse(&keys::NAME, values::host_name);
-    let drain =
-        layers.parse(&keys::DRAIN, |text| values::duration(text).filter(|drain| *drain <= DRAIN_MAX));
+    let drain = layers.parse(&keys::DRAIN, |text| values::duration(text).filter(|drain| *drain <= DRAIN_MAX));
     let directory = data_directory(layers, environment);
     let operator = certificate_files(layers);
     let sign_up = layers.parse(&keys::SIGN_UP, |text| values::one_of(text, SIGN_UPS));

@@ -183,22 +183,28 @@ fn bad_values_of_variables_and_flags_are_named_too() {
 
 #[test]
 fn all_mistakes_are_reported_at_once() {
-    let errors = error("[log]\nlevel = 1\nformat = \"\"\n[accounts]\nsign_up = \"\"");
-    assert_eq!(errors.lines().count(), 3, "{errors}");
+    let errors = error("[log]\nlevel = 1\nformat = \"\"\nlevle = \"\"\n[accounts]\nsign_up = \"\"");
+    assert_eq!(errors.lines().count(), 4, "{errors}");
+    assert!(
+        errors.ends_with("unknown key log.levle in quail.toml line 4; did you mean log.level?"),
+        "{errors}"
+    );
 }
 
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
     let missing = Path::new("/nonexistent/quail.toml");
     let errors = load(Some(missing), &environment(&[]), &Flags::default()).unwrap_err();
-    assert!(errors.to_string().starts_with("read the configuration file /nonexistent/quail.toml: No such file"));
+    assert!(
+        errors.to_string().starts_with("read the configuration file /nonexistent/quail.toml: No such file")
+    );
     assert!(errors.hint().contains("--config"));
 }
 
 #[test]
 fn without_any_place_for_data_the_error_says_what_was_looked_for() {
     let errors = load(None, &Variables::new(), &Flags::default()).unwrap_err();
-    assert!(matches!(errors.0[..], [ConfigError::NoDataDirectory]));
+    assert!(matches!(errors.errors[..], [ConfigError::NoDataDirectory]));
     assert!(errors.to_string().contains("STATE_DIRECTORY") && errors.hint().contains("--data"));
 }
 

@@ -33,7 +33,8 @@ pub(super) fn host_name(text: &str) -> Option<String> {
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     // What ends in a number is meant to be an IP address (RFC 3986 has no other way to tell them apart).
-    let is_numeric = text.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_numeric =
+        text.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
     let is_name = !is_numeric && text.len() <= HOST_NAME_BYTES_MAX && text.split('.').all(is_label);
     (is_name || text.parse::<IpAddr>().is_ok()).then(|| text.to_owned())
 }
@@ -60,8 +61,7 @@ mod tests {
         for (text, ms) in [("250ms", 250), ("5s", 5_000), ("2m", 120_000), ("1h", 3_600_000), ("0s", 0)] {
             assert_eq!(duration(text), Some(Duration::from_millis(ms)), "{text}");
         }
-        let wrong =
-            ["", "5", "s", "5 s", " 5s", "5s ", "-5s", "+5s", "1.5s", "5S", "5sec", "1m30s", "٥s"];
+        let wrong = ["", "5", "s", "5 s", " 5s", "5s ", "-5s", "+5s", "1.5s", "5S", "5sec", "1m30s", "٥s"];
         for text in wrong {
             assert_eq!(duration(text), None, "{text}");
         }
@@ -78,7 +78,8 @@ mod tests {
             assert_eq!(address.host, text);
         }
         let long = format!("{}example", "abc.".repeat(64));
-        let wrong = ["", ".", "a..b", "a.", "[::1]", "host:7824", "-a", "ä.example", "a b", "256.0.0.1", &long];
+        let wrong =
+            ["", ".", "a..b", "a.", "[::1]", "host:7824", "-a", "ä.example", "a b", "256.0.0.1", &long];
         for text in wrong {
             assert_eq!(host_name(text), None, "{text}");
         }

@@ -49,18 +49,20 @@ pub enum BindError {
     Tls(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
 }
 
-/// Binds the socket and returns the endpoint.
+/// Binds the socket and returns the endpoint. With the `reset_key` of its last life it ends the connections it has forgotten
+/// (RFC 9000, section 10.3).
 ///
 /// # Errors
 /// [`BindError`].
-pub fn bind(address: SocketAddr, tls: rustls::ServerConfig) -> Result<Endpoint, BindError> {
+pub fn bind(address: SocketAddr, tls: rustls::ServerConfig, reset_key: &[u8; 32]) -> Result<Endpoint, BindError> {
     let failed = |source| BindError::Bind { address, source };
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport()));
+    let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, reset_key);
     let socket = socket(address).map_err(failed)?;
     let runtime =
         quinn::default_runtime().ok_or_else(|| failed(std::io::Error::other("no async runtime")))?;
-    Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime).map_err(failed)
+    Endpoint::new(EndpointConfig::new(Arc::new(reset_key)), Some(config), socket, runtime).map_err(failed)
 }
 
 fn transport() -> TransportConfig {

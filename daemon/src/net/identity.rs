@@ -51,8 +51,7 @@ impl Identity {
             pem::Error::NoItemsFound => IdentityError::NoKey { path: key.to_owned() },
             error => IdentityError::Pem { path: key.to_owned(), reason: error.to_string() },
         })?;
-        let unusable_key =
-            |reason: String| IdentityError::UnusableKey { path: key.to_owned(), reason };
+        let unusable_key = |reason: String| IdentityError::UnusableKey { path: key.to_owned(), reason };
         let signing_key = provider()
             .key_provider
             .load_private_key(private_key)
@@ -63,10 +62,9 @@ impl Identity {
                 IdentityError::Mismatch { certificate: certificate.to_owned(), key: key.to_owned() }
             }
             rustls::Error::InconsistentKeys(_) => unusable_key("it has no public half".to_owned()),
-            error => IdentityError::UnusableCertificate {
-                path: certificate.to_owned(),
-                reason: error.to_string(),
-            },
+            error => {
+                IdentityError::UnusableCertificate { path: certificate.to_owned(), reason: error.to_string() }
+            }
         })?;
         let public_key = certified.key.public_key();
         let public_key = public_key.ok_or_else(|| unusable_key("it has no public half".to_owned()))?;

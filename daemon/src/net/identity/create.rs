@@ -38,11 +38,14 @@ pub(super) fn key(path: &Path) -> Result<(), IdentityError> {
 
 /// Makes a certificate for the key and the host, in place of whatever is there.
 pub(super) fn certificate(path: &Path, key: &Path, name: &str) -> Result<(), IdentityError> {
-    let pem = fs::read_to_string(key).map_err(|source| IdentityError::Read { path: key.to_owned(), source })?;
+    let pem =
+        fs::read_to_string(key).map_err(|source| IdentityError::Read { path: key.to_owned(), source })?;
     let key_pair = KeyPair::from_pem(&pem)
         .map_err(|error| IdentityError::UnusableKey { path: key.to_owned(), reason: error.to_string() })?;
     let mut names = vec![name.to_owned()];
-    names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned).into_iter().filter(|other| other != name));
+    names.extend(
+        ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into_iter().filter(|other| other != name),
+    );
     let mut params = CertificateParams::new(names).map_err(|error| create_error(&error))?;
     params.distinguished_name.push(DnType::CommonName, "quaild");
     let now = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_millis(clock::unix_ms());

@@ -104,9 +104,9 @@ impl IdentityError {
             Self::UnusableCertificate { .. } | Self::UnusableKey { .. } => {
                 Some("use a certificate with an ECDSA (P-256, P-384), Ed25519 or RSA (2048 bits or more) key")
             }
-            Self::Mismatch { .. } => {
-                Some("put the two files that were made together in their places; the server's certificate comes first")
-            }
+            Self::Mismatch { .. } => Some(
+                "put the two files that were made together in their places; the server's certificate comes first",
+            ),
             Self::KeyGone { .. } => Some(
                 "restore the key from a backup; or delete the certificate too, and give clients the new address that quaild prints",
             ),

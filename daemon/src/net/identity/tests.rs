@@ -159,7 +159,8 @@ fn clients_agree_to_tls_13_with_the_hybrid_key_exchange() {
 #[test]
 fn a_client_turns_away_from_another_key() {
     let (place, other) = (Place::new(), Place::new());
-    let error = handshake(&place.open("localhost").unwrap(), other.open("localhost").unwrap().pin()).unwrap_err();
+    let error =
+        handshake(&place.open("localhost").unwrap(), other.open("localhost").unwrap().pin()).unwrap_err();
     assert!(error.to_string().contains("holds another key"), "{error}");
 }
 

@@ -1,0 +1,203 @@
+//! A client that speaks the wire by hand, to say what no SDK would.
+//!
+//! It accepts any certificate and any order of frames, and shows every answer as it came.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use prost::Message;
+use quail_protocol::{ALPN, address::Address, frame, limits::FRAME_BYTES_MAX, v1};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::expect;
+
+/// A connection on which nothing has been said yet.
+pub struct RawClient {
+    /// The connection.
+    pub connection: Connection,
+    _endpoint: Endpoint,
+}
+
+/// A stream of a raw client.
+pub struct RawStream {
+    /// Where the client writes.
+    pub send: SendStream,
+    /// Where the daemon writes.
+    pub recv: RecvStream,
+    buffer: BytesMut,
+}
+
+impl RawClient {
+    /// Connects without saying hello.
+    pub async fn connect(address: &Address) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("QUIC settings")));
+        let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a socket");
+        let connecting = endpoint.connect_with(config, ([127, 0, 0, 1], address.port).into(), "localhost");
+        let connection = expect("a connection", connecting.expect("a valid name")).await.expect("a handshake");
+        Self { connection, _endpoint: endpoint }
+    }
+
+    /// Connects and says hello with a token.
+    pub async fn resume(address: &Address, token: &[u8]) -> Self {
+        let client = Self::connect(address).await;
+        let reply = client.hello(hello(token)).await;
+        assert!(matches!(reply, v1::hello_reply::Result::Welcome(_)), "{reply:?}");
+        client
+    }
+
+    /// Says hello and returns the answer.
+    pub async fn hello(&self, hello: v1::Hello) -> v1::hello_reply::Result {
+        let mut stream = self.open(v1::open::Stream::Hello(hello)).await;
+        stream.send.finish().expect("the stream is open");
+        stream.next::<v1::HelloReply>().await.result.expect("a result")
+    }
+
+    /// Opens a stream without writing anything.
+    pub async fn stream(&self) -> RawStream {
+        let (send, recv) = expect("a stream", self.connection.open_bi()).await.expect("the connection is open");
+        RawStream { send, recv, buffer: BytesMut::new() }
+    }
+
+    /// Opens a stream with its first frame.
+    pub async fn open(&self, stream: v1::open::Stream) -> RawStream {
+        let mut raw = self.stream().await;
+        raw.write(&v1::Open { stream: Some(stream) }).await;
+        raw
+    }
+
+    /// Opens the publish lane.
+    pub async fn publish(&self) -> RawStream {
+        self.open(v1::open::Stream::Publish(v1::OpenPublish {})).await
+    }
+
+    /// Opens the feed lane.
+    pub async fn attach(&self, number: u64, cursors: Vec<v1::Cursor>) -> RawStream {
+        self.open(v1::open::Stream::Feed(v1::Attach { number, cursors })).await
+    }
+
+    /// Makes a request and returns the answer.
+    pub async fn request(&self, command: v1::request::Command) -> v1::response::Result {
+        let mut stream = self.open(v1::open::Stream::Request(v1::Request { command: Some(command) })).await;
+        stream.send.finish().expect("the stream is open");
+        stream.next::<v1::Response>().await.result.expect("a result")
+    }
+
+    /// Waits for the daemon to close the connection and returns the reason in its code.
+    pub async fn closed(&self) -> v1::Reason {
+        match expect("the connection to be closed", self.connection.closed()).await {
+            quinn::ConnectionError::ApplicationClosed(closed) => {
+                quail_protocol::error::close::reason(closed.error_code.into_inner()).expect("a code with a reason")
+            }
+            other => panic!("expected a close with a code, got {other}"),
+        }
+    }
+}
+
+impl RawStream {
+    /// Writes a message as one frame.
+    pub async fn write<M: Message>(&mut self, message: &M) {
+        self.bytes(frame::to_bytes(message)).await;
+    }
+
+    /// Writes bytes as they are.
+    pub async fn bytes(&mut self, bytes: Bytes) {
+        self.send.write_chunk(bytes).await.expect("the stream is open");
+    }
+
+    /// Returns the next frame, which must come.
+    pub async fn next<M: Message + Default>(&mut self) -> M {
+        self.read().await.expect("a frame, not the end of the stream")
+    }
+
+    /// Returns the next frame, or `None` at the end of the stream or when it was reset.
+    pub async fn read<M: Message + Default>(&mut self) -> Option<M> {
+        loop {
+            if let Some(message) = frame::decode(&mut self.buffer, FRAME_BYTES_MAX).expect("a valid frame") {
+                return Some(message);
+            }
+            match expect("a frame", self.recv.read_chunk(FRAME_BYTES_MAX, true)).await {
+                Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk.bytes),
+                Ok(None) | Err(_) => return None,
+            }
+        }
+    }
+
+    /// Sends a message on a publish lane and returns the answer.
+    pub async fn say(&mut self, send: v1::Send) -> v1::publish_down::Frame {
+        self.write(&v1::PublishUp { frame: Some(v1::publish_up::Frame::Send(send)) }).await;
+        self.next::<v1::PublishDown>().await.frame.expect("an answer")
+    }
+
+    /// Acknowledges on a feed lane.
+    pub async fn ack(&mut self, origin: u32, position: u64) {
+        let ack = v1::Ack { upto: vec![v1::Cursor { origin, position }] };
+        self.write(&v1::FeedUp { frame: Some(v1::feed_up::Frame::Ack(ack)) }).await;
+    }
+
+    /// Returns the next frame of a feed lane.
+    pub async fn feed(&mut self) -> v1::feed_down::Frame {
+        self.next::<v1::FeedDown>().await.frame.expect("a frame of the feed")
+    }
+}
+
+/// Returns a hello of the present version.
+pub fn hello(token: &[u8]) -> v1::Hello {
+    let session_token = Bytes::copy_from_slice(token);
+    v1::Hello { version_min: 1, version_max: 1, client_name: "raw".to_owned(), session_token }
+}
+
+/// Returns a send with a new id.
+pub fn send(number: u64, recipient: quail_protocol::id::AccountId, body: &str) -> v1::Send {
+    let id = Bytes::copy_from_slice(uuid::Uuid::now_v7().as_bytes());
+    let (kind, body) = (v1::BodyKind::PlainText as i32, Bytes::copy_from_slice(body.as_bytes()));
+    v1::Send { number, id, recipient: recipient.to_bytes(), kind, body, seen: 0 }
+}
+
+#[derive(Debug)]
+struct AnyCertificate;
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}

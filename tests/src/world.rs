@@ -1,0 +1,160 @@
+//! A daemon and the people who use it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use quail::launcher::{Daemon, DaemonOptions, LogTarget};
+use quail_client::{AccountId, Address, Client, Credentials, Delivery, Event, Events, Guest, MemoryStore, Message, Options};
+use tempfile::TempDir;
+
+use crate::expect;
+
+/// The password of everybody in tests.
+pub const PASSWORD: &str = "correct horse battery";
+
+/// Returns the path of a binary of this build.
+pub fn binary(name: &str) -> PathBuf {
+    let exe = std::env::current_exe().expect("the test knows its own path");
+    let profile = exe.parent().and_then(|deps| deps.parent()).expect("test executables lie in deps/");
+    let path = profile.join(name);
+    assert!(path.exists(), "{} is not built; run: cargo build --workspace --bins", path.display());
+    path
+}
+
+/// Returns the `quaild` of this build, and refuses one whose sources are not those of this harness.
+pub fn quaild() -> PathBuf {
+    static CHECKED: OnceLock<PathBuf> = OnceLock::new();
+    let checked = CHECKED.get_or_init(|| {
+        let path = binary("quaild");
+        let output = std::process::Command::new(&path).arg("--version").output().expect("quaild runs");
+        let version = String::from_utf8_lossy(&output.stdout).into_owned();
+        let expected = env!("QUAIL_FINGERPRINT");
+        assert!(
+            version.contains(expected),
+            "{} is of another build ({}; the sources are {expected}); run: cargo build --workspace --bins",
+            path.display(),
+            version.trim()
+        );
+        path
+    });
+    checked.clone()
+}
+
+/// A daemon with a data directory of its own.
+pub struct World {
+    /// The daemon.
+    pub daemon: Daemon,
+    /// Its data directory and log; gone with the world.
+    pub directory: TempDir,
+}
+
+/// Somebody with an account: their credentials and what their device keeps.
+#[derive(Clone)]
+pub struct Person {
+    /// The session of the device.
+    pub credentials: Credentials,
+    /// What the device keeps over restarts of the client.
+    pub store: Arc<MemoryStore>,
+    address: Address,
+}
+
+impl World {
+    /// Starts a daemon on embedded defaults.
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// Starts a daemon with other options.
+    pub async fn start_with(change: impl FnOnce(&mut DaemonOptions)) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let mut options = DaemonOptions::new(quaild(), directory.path().join("data"));
+        options.log = LogTarget::File(directory.path().join("log"));
+        change(&mut options);
+        let daemon = Daemon::start(options).await.expect("the daemon starts");
+        Self { daemon, directory }
+    }
+
+    /// Returns the daemon's address.
+    pub fn address(&self) -> Address {
+        self.daemon.address().clone()
+    }
+
+    /// Creates an account with a first device.
+    pub async fn sign_up(&self, handle: &str) -> Person {
+        let guest = Guest::connect(&self.address(), options()).await.expect("a guest connects");
+        let credentials = guest.sign_up(handle, PASSWORD, None).await.expect("sign up");
+        guest.close().await;
+        self.person(credentials)
+    }
+
+    /// Opens a session for another device of an account.
+    pub async fn log_in(&self, handle: &str) -> Person {
+        let guest = Guest::connect(&self.address(), options()).await.expect("a guest connects");
+        let credentials = guest.log_in(handle, PASSWORD).await.expect("log in");
+        guest.close().await;
+        self.person(credentials)
+    }
+
+    fn person(&self, credentials: Credentials) -> Person {
+        Person { credentials, store: Arc::new(MemoryStore::new()), address: self.address() }
+    }
+
+    /// Kills the daemon with SIGKILL and starts it again on the same port and data directory.
+    pub async fn kill_and_restart(&mut self) {
+        self.daemon.kill().await.expect("the daemon can be killed");
+        self.daemon.restart().await.expect("the daemon starts again");
+    }
+}
+
+/// Client options of tests: like everybody's, but quick to try again.
+pub fn options() -> Options {
+    Options {
+        client_name: "quail-tests".to_owned(),
+        backoff_min: Duration::from_millis(10),
+        backoff_max: Duration::from_millis(200),
+        // A client that only listens finds out by a keep-alive that its daemon was killed.
+        keep_alive: Duration::from_millis(250),
+        ..Options::default()
+    }
+}
+
+impl Person {
+    /// Returns the account's id.
+    pub fn account(&self) -> AccountId {
+        self.credentials.account
+    }
+
+    /// Opens this device's client.
+    pub async fn open(&self) -> Client {
+        let opened = Client::open(&self.address, &self.credentials, self.store.clone(), options());
+        expect("a client", opened).await.expect("the client opens")
+    }
+}
+
+/// Returns the next message without acknowledging it.
+pub async fn next_delivery(events: &mut Events) -> (Delivery, Message) {
+    loop {
+        let delivery = expect("the next event", events.next()).await.expect("the feed is open");
+        match &delivery.event {
+            Event::Message(message) => {
+                let message = message.clone();
+                return (delivery, message);
+            }
+            Event::CaughtUp => drop(delivery.acknowledge()),
+            other => panic!("expected a message, got {other:?}"),
+        }
+    }
+}
+
+/// Returns the next message and acknowledges it.
+pub async fn next_message(events: &mut Events) -> Message {
+    let (delivery, message) = next_delivery(events).await;
+    delivery.acknowledge();
+    message
+}
+
+/// Returns the text of a message.
+pub fn text(message: &Message) -> &str {
+    message.body.as_text().expect("a text body")
+}

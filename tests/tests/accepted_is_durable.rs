@@ -7,7 +7,7 @@ use quail_client::{Client, MessageId, Sending};
 use quail_tests::{Chance, World, expect, next_message, rounds};
 
 /// Messages that are on their way when the daemon dies.
-const MESSAGES: usize = 120;
+const MESSAGES: usize = 1000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn accepted_is_durable() {

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use quail::launcher::Signal;
 use quail_client::{Error, Guest};
+use quail_tests::raw::RawClient;
 use quail_tests::{PASSWORD, World, expect, next_message, options, quaild};
 use tempfile::TempDir;
 
@@ -154,4 +155,16 @@ async fn sign_up_can_be_closed_or_by_invite() {
     guest.sign_up("ada", PASSWORD, Some(code)).await.unwrap();
     let second = Guest::connect(&invite.address(), options()).await.unwrap();
     refused(second.sign_up("bob", PASSWORD, Some(code)).await.unwrap_err());
+}
+
+#[tokio::test]
+async fn a_daemon_that_was_killed_ends_the_connections_of_its_last_life_when_it_is_back() {
+    let mut world = World::start().await;
+    let ada = world.sign_up("ada").await;
+    let client = RawClient::resume(&world.address(), ada.credentials.token.as_bytes()).await;
+    world.kill_and_restart().await;
+    let mut stream = client.stream().await;
+    stream.bytes("anything".into()).await;
+    let ended = expect("a stateless reset", client.connection.closed()).await;
+    assert!(matches!(ended, quinn::ConnectionError::Reset), "{ended}");
 }

@@ -1,11 +1,12 @@
 //! Invites: issued by the operator, each good for one account.
 
-use std::fmt::Write;
-
 use super::{DirectoryService, Refusal, tokens};
 
-/// Random bytes of an invite: beyond guessing, and its hexadecimal form still fits the limit of names.
-const INVITE_BYTES: usize = 16;
+/// Characters of an invite: at 5 bits each beyond guessing, and short enough to type.
+const INVITE_CHARS: usize = 26;
+
+/// Base 32 without I, L, O and U (Crockford): nothing in it is read as something else.
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 impl DirectoryService {
     /// Issues an invite and returns its text, which is kept nowhere else.
@@ -13,18 +14,15 @@ impl DirectoryService {
     /// # Errors
     /// `DIRECTORY_UNAVAILABLE`, `INTERNAL`.
     pub async fn create_invite(&self, now_ms: u64) -> Result<String, Refusal> {
-        let invite = hex(&tokens::random::<INVITE_BYTES>()?);
-        self.port.create_invite(tokens::hash(invite.as_bytes()), now_ms).await?;
+        let invite = text(&tokens::random()?);
+        self.port.create_invite(tokens::invite_hash(&invite), now_ms).await?;
         Ok(invite)
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+fn text(random: &[u8; INVITE_CHARS]) -> String {
+    // 256 is a multiple of 32, so every character is as likely as any other.
+    random.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect()
 }
 
 #[cfg(test)]
@@ -40,7 +38,14 @@ mod tests {
         let (one, other) =
             (service.create_invite(NOW_MS).await.unwrap(), service.create_invite(NOW_MS).await.unwrap());
         assert_ne!(one, other);
-        assert!(one.len() == 2 * INVITE_BYTES && one.len() <= NAME_BYTES_MAX);
-        assert_eq!(hex(&[0, 0xab]), "00ab");
+        assert!(one.len() == INVITE_CHARS && one.len() <= NAME_BYTES_MAX);
+        let bytes = std::array::from_fn(|index| index as u8 + 230);
+        assert_eq!(text(&bytes), "6789ABCDEFGHJKMNPQRSTVWXYZ");
+    }
+
+    #[test]
+    fn an_invite_may_be_typed_in_small_letters() {
+        assert_eq!(tokens::invite_hash(" 0abz\n"), tokens::invite_hash("0ABZ"));
+        assert_ne!(tokens::invite_hash("0ABZ"), tokens::invite_hash("0ABY"));
     }
 }

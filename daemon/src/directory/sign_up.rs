@@ -63,10 +63,10 @@ impl DirectoryService {
         match self.policy {
             SignUpPolicy::Closed => Err(Refusal::SignUpClosed),
             SignUpPolicy::Open => Ok(None),
-            SignUpPolicy::Invite if invite.is_empty() || invite.len() > NAME_BYTES_MAX => {
+            SignUpPolicy::Invite if invite.trim().is_empty() || invite.len() > NAME_BYTES_MAX => {
                 Err(Refusal::InviteInvalid)
             }
-            SignUpPolicy::Invite => Ok(Some(tokens::hash(invite.as_bytes()))),
+            SignUpPolicy::Invite => Ok(Some(tokens::invite_hash(invite))),
         }
     }
 }

@@ -42,6 +42,11 @@ pub(super) fn hash(secret: &[u8]) -> SecretHash {
     Sha256::digest(secret).into()
 }
 
+/// Returns what the directory knows of an invite. People type invites: letter case and surrounding space do not count.
+pub(super) fn invite_hash(invite: &str) -> SecretHash {
+    hash(invite.trim().to_ascii_uppercase().as_bytes())
+}
+
 /// Draws an id: a UUID version 4. Its time of birth is nobody's business, unlike a message's.
 pub(super) fn random_id() -> Result<[u8; 16], Refusal> {
     Ok(uuid::Builder::from_random_bytes(random()?).into_uuid().into_bytes())

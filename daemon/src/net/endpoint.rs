@@ -7,9 +7,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use aws_lc_rs::hmac;
 use quail_protocol::limits::{IDLE_TIMEOUT, REQUESTS_MAX};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 
 /// Streams a client may have open before it has a session: hello, both lanes and one request.
 pub(super) const STREAMS_BEFORE_SESSION: u32 = 4;
@@ -54,15 +56,29 @@ pub enum BindError {
 ///
 /// # Errors
 /// [`BindError`].
-pub fn bind(address: SocketAddr, tls: rustls::ServerConfig, reset_key: &[u8; 32]) -> Result<Endpoint, BindError> {
+pub fn bind(
+    address: SocketAddr,
+    tls: rustls::ServerConfig,
+    reset_key: &[u8; 32],
+) -> Result<Endpoint, BindError> {
     let failed = |source| BindError::Bind { address, source };
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport()));
-    let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, reset_key);
     let socket = socket(address).map_err(failed)?;
     let runtime =
         quinn::default_runtime().ok_or_else(|| failed(std::io::Error::other("no async runtime")))?;
-    Endpoint::new(EndpointConfig::new(Arc::new(reset_key)), Some(config), socket, runtime).map_err(failed)
+    Endpoint::new(endpoint_config(reset_key), Some(config), socket, runtime).map_err(failed)
+}
+
+/// A reset is sent only for a connection id that this daemon may have given out, so the ids must stay recognisable too.
+fn endpoint_config(reset_key: &[u8; 32]) -> EndpointConfig {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, reset_key);
+    let mut id_key = [0; 8];
+    id_key.copy_from_slice(&hmac::sign(&key, b"connection ids").as_ref()[..8]);
+    let id_key = u64::from_be_bytes(id_key);
+    let mut config = EndpointConfig::new(Arc::new(key));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+    config
 }
 
 fn transport() -> TransportConfig {

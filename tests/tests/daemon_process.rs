@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use quail::launcher::Signal;
-use quail_client::{Error, Guest};
+use quail_client::{Address, Error, Guest};
 use quail_tests::raw::RawClient;
 use quail_tests::{PASSWORD, World, expect, next_message, options, quaild};
 use tempfile::TempDir;
@@ -167,4 +167,29 @@ async fn a_daemon_that_was_killed_ends_the_connections_of_its_last_life_when_it_
     stream.bytes("anything".into()).await;
     let ended = expect("a stateless reset", client.connection.closed()).await;
     assert!(matches!(ended, quinn::ConnectionError::Reset), "{ended}");
+}
+
+#[tokio::test]
+async fn an_operators_certificate_is_used_and_its_address_has_no_pin() {
+    let other = World::start().await;
+    let tls = other.directory.path().join("data/tls");
+    let world = World::start_with(|options| {
+        options.env.push(("QUAIL_TLS_CERTIFICATE_FILE".into(), tls.join("certificate.pem").into()));
+        options.env.push(("QUAIL_TLS_KEY_FILE".into(), tls.join("key.pem").into()));
+    })
+    .await;
+    let printed = world.address();
+    assert_eq!(printed.pin, None);
+    let address = Address { host: "127.0.0.1".to_owned(), pin: other.address().pin, ..printed };
+    let guest = Guest::connect(&address, options()).await.unwrap();
+    guest.sign_up("ada", PASSWORD, None).await.unwrap();
+
+    let directory = TempDir::new().unwrap();
+    let mismatched = TempDir::new().unwrap();
+    let key = mismatched.path().join("key.pem");
+    std::fs::write(&key, std::fs::read(world.directory.path().join("log")).unwrap()).unwrap();
+    let mut command = Command::new(quaild());
+    command.args(["--listen", "127.0.0.1:0", "--data"]).arg(directory.path().join("data"));
+    command.env("QUAIL_TLS_CERTIFICATE_FILE", tls.join("certificate.pem")).env("QUAIL_TLS_KEY_FILE", &key);
+    failed(&command.output().unwrap(), 1, &key.display().to_string());
 }

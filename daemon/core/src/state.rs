@@ -57,7 +57,7 @@ impl State {
     /// Decides one command at the time `now_ms` (milliseconds since the Unix epoch) and adds to `outcome` what it comes to.
     pub fn decide(&mut self, command: Command, now_ms: u64, outcome: &mut Outcome) {
         match command {
-            Command::Facts { facts, ticket } => self.learn(facts, ticket, outcome),
+            Command::Facts { facts, ticket } => self.learn(&facts, ticket, outcome),
             Command::Send(send) => self.send(send, now_ms, outcome),
             Command::Restart { connection } => {
                 self.refusing.remove(&connection);

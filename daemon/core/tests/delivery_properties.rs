@@ -238,12 +238,7 @@ impl World {
         let upto = vec![(ORIGIN, Position(device.cursor))];
         self.check_receipts();
         if heard {
-            self.turn(Command::Ack {
-                feed,
-                account: account(OWNERS[d]),
-                device: crate::device(d),
-                upto,
-            });
+            self.turn(Command::Ack { feed, account: account(OWNERS[d]), device: crate::device(d), upto });
         }
     }
 

@@ -121,9 +121,7 @@ impl AccountOutbox {
             return Err(Reason::Replaced);
         }
         if let Some(older) = device.feed.take() {
-            outcome
-                .after
-                .push(Effect::Ended { feed: older.id, error: Reason::Replaced.error() });
+            outcome.after.push(Effect::Ended { feed: older.id, error: Reason::Replaced.error() });
         }
         let acked = device.record.acked;
         let mut feed = Feed::new(id, device.record.cursor, claimed);

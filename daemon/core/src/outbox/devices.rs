@@ -11,7 +11,7 @@ use crate::state::State;
 
 impl State {
     /// Applies what the directory says of an account. Facts may come out of order; an older version changes nothing.
-    pub(crate) fn learn(&mut self, facts: AccountFacts, ticket: Option<Ticket>, outcome: &mut Outcome) {
+    pub(crate) fn learn(&mut self, facts: &AccountFacts, ticket: Option<Ticket>, outcome: &mut Outcome) {
         let outbox = self.accounts.entry(facts.account).or_default();
         if outbox.facts_version.is_none_or(|known| known < facts.version) {
             outbox.facts_version = Some(facts.version);

@@ -6,7 +6,13 @@
 use bytes::Bytes;
 use quail_protocol::limits::SENDS_UNANSWERED_MAX;
 
-use super::*;
+use std::sync::Arc;
+
+use quail_protocol::id::{AccountId, DeviceId, MessageId, Position, Stamp};
+
+use super::{
+    BacklogReader, Batch, DeviceRecord, Entry, Note, Outbox, RecentSend, Recovered, Slot, StoredEvent,
+};
 
 /// How a check opens the store under test.
 pub trait Fixture {
@@ -95,7 +101,7 @@ fn committed_events_are_read_in_order_after_reopen(mut fixture: impl Fixture) {
     assert_eq!(recovered.last_position, Position(300));
     assert_eq!(recovered.last_stamp, Stamp(3000));
     let slot = |position| Slot { position: Position(position), bytes: 10 };
-    let mut slots = recovered.slots.clone();
+    let mut slots = recovered.slots;
     slots.sort_by_key(|(account, slot)| (*account, slot.position));
     assert_eq!(
         slots,

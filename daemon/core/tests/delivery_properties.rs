@@ -34,6 +34,8 @@ enum Op {
     Take(usize, usize),
     /// The same, but the acknowledgement is lost.
     TakeUnheard(usize, usize),
+    /// A device acknowledges again all that it has taken, whether or not this feed brought it.
+    AckAgain(usize),
     /// Reads of backlogs come back.
     Read,
     /// The process dies after the commit of a send; its answer is never heard.
@@ -51,6 +53,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => device.clone().prop_map(Op::Detach),
         4 => (device.clone(), count.clone()).prop_map(|(d, n)| Op::Take(d, n)),
         1 => (device.clone(), count).prop_map(|(d, n)| Op::TakeUnheard(d, n)),
+        2 => device.clone().prop_map(Op::AckAgain),
         4 => Just(Op::Read),
         1 => (device.clone(), account.clone()).prop_map(|(d, a)| Op::DieAfterCommit(d, a)),
         1 => (device, account).prop_map(|(d, a)| Op::DieBeforeCommit(d, a)),
@@ -230,16 +233,21 @@ impl World {
     fn take(&mut self, d: usize, count: usize, heard: bool) {
         let device = &mut self.devices[d];
         let count = count.min(device.arrived.len());
-        let Some(feed) = device.feed.filter(|_| count > 0) else {
+        if device.feed.is_none() || count == 0 {
             return;
-        };
+        }
         device.taken.extend(device.arrived.drain(..count));
         device.cursor = device.taken.last().map_or(0, |event| event.position);
-        let upto = vec![(ORIGIN, Position(device.cursor))];
         self.check_receipts();
         if heard {
-            self.turn(Command::Ack { feed, account: account(OWNERS[d]), device: crate::device(d), upto });
+            self.ack(d);
         }
+    }
+
+    fn ack(&mut self, d: usize) {
+        let Some(feed) = self.devices[d].feed else { return };
+        let upto = vec![(ORIGIN, Position(self.devices[d].cursor))];
+        self.turn(Command::Ack { feed, account: account(OWNERS[d]), device: device(d), upto });
     }
 
     fn apply(&mut self, op: Op) {
@@ -262,6 +270,7 @@ impl World {
             Op::Detach(d) => self.detach(d),
             Op::Take(d, count) => self.take(d, count, true),
             Op::TakeUnheard(d, count) => self.take(d, count, false),
+            Op::AckAgain(d) => self.ack(d),
             Op::Read => self.read(),
             Op::DieAfterCommit(d, to) => {
                 self.resend(d);

@@ -41,6 +41,7 @@ impl State {
         now_ms: u64,
         outcome: &mut Outcome,
     ) {
+        let last_position = self.last_position;
         let Some(outbox) = self.accounts.get_mut(&account) else {
             return;
         };
@@ -50,11 +51,13 @@ impl State {
         let Some(feed) = device.feed.as_mut().filter(|feed| feed.id == id) else {
             return;
         };
-        if upto > feed.next {
+        if upto > last_position {
             device.feed = None;
             outcome.after.push(Effect::Ended { feed: id, error: Reason::AckInvalid.error() });
             return;
         }
+        // What was written to an older feed may be acknowledged on this one before it is written again: then it need not be.
+        feed.claimed = feed.claimed.max(upto);
         let mut taken = Acknowledged::default();
         feed.ack(upto, &mut taken);
         let acked = device.record.acked.max(upto);
@@ -123,7 +126,8 @@ impl AccountOutbox {
         if let Some(older) = device.feed.take() {
             outcome.after.push(Effect::Ended { feed: older.id, error: Reason::Replaced.error() });
         }
-        let acked = device.record.acked;
+        // A device may have acknowledged more than it was found to have taken; that much is still here.
+        let acked = device.record.acked.min(device.record.cursor);
         let mut feed = Feed::new(id, device.record.cursor, claimed);
         if claimed < acked {
             // The device forgot what it had acknowledged: this origin no longer has it, the device must be told.
@@ -132,7 +136,7 @@ impl AccountOutbox {
         }
         device.feed = Some(feed);
         device.record.attach_number = id.number;
-        device.record.acked = acked.max(claimed);
+        device.record.acked = device.record.acked.max(claimed);
         outcome.entries.push(Entry::Device { account, device: device_id, record: device.record });
         Ok(self)
     }

@@ -42,7 +42,7 @@ impl Guest {
         Ok(Self { link, welcome, options })
     }
 
-    /// Closes the connection and lets the last packet leave; takes at most a tenth of a second.
+    /// Closes the connection and lets the packet that says so leave; takes at most a tenth of a second.
     pub async fn close(self) {
         self.link.close().await;
     }

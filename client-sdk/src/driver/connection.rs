@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use quail_protocol::v1::Reason;
 
-use super::{Ended, Opening, feed, publish};
+use super::{Ended, Opening, feed, publish, silence};
 use crate::error::Refusal;
 use crate::hello::{self, Welcome};
 use crate::shared::{Live, Shared};
@@ -70,6 +70,7 @@ async fn drive(
     let ended = tokio::select! {
         ended = lanes => ended,
         reason = connection.closed() => return Err(frames::connection_error(&reason)),
+        silent = silence::run(shared, connection) => return Err(silent),
     };
     match ended {
         // A server that ends its lanes is about to say why it ends the connection.

@@ -6,7 +6,8 @@
 //!
 //! It connects, runs the connection until it ends (`connection.rs`), and decides what comes next: another try after a
 //! pause, or the end. The lanes of a connection (`publish.rs`, `feed.rs`) run inside this task, so nothing of a client
-//! runs on after it. Beside the connection it saves cursors now and then (`saver.rs`).
+//! runs on after it. Beside them it notices a server that is gone (`silence.rs`) and saves cursors now and then
+//! (`saver.rs`).
 //!
 //! Invariants: between two tries there is a pause, which grows while they fail; a final error ends the client; whatever
 //! ends this task, everything that waits for the client is told.
@@ -15,6 +16,7 @@ mod connection;
 mod feed;
 mod publish;
 mod saver;
+mod silence;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -90,7 +90,10 @@ async fn read(shared: &Shared, mut reader: FrameReader) -> Result<(), Error> {
             }
             next = reader.ready()?;
         }
-        shared.publish.answered(answers.into_iter())?.into_iter().for_each(|decided| settle(shared, decided));
+        let (all_decided, fits) = shared.publish.answered(answers);
+        all_decided.into_iter().for_each(|decided| settle(shared, decided));
+        shared.publish.announce();
+        fits?;
         if let Some(refusal) = ended {
             return Err(Error::Refused(refusal));
         }

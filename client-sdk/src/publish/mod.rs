@@ -23,7 +23,7 @@ use crate::shared::blocking;
 use crate::store::{PublishState, Store};
 use crate::{Accepted, Body, Error, SendError};
 use numbers::{NUMBERS_PER_BLOCK, Numbers};
-use queue::{Filled, Next, Outgoing, Queue};
+use queue::{Filled, Next, OutOfOrder, Outgoing, Queue};
 
 /// Most messages without an answer that a client holds. [`Client::send`](crate::Client::send) waits for room.
 pub const QUEUED_MESSAGES_MAX: usize = 4096;
@@ -163,36 +163,45 @@ impl Publish {
         self.wake.notified().await;
     }
 
-    /// Takes in the answers that arrived together and returns the sends that they decide.
-    pub(crate) fn answered(&self, answers: impl Iterator<Item = Answer>) -> Result<Vec<Decided>, Error> {
+    /// Takes in the answers that arrived together. Returns the sends that they decide, and what is wrong with the first
+    /// answer that does not fit; those behind it are not looked at.
+    pub(crate) fn answered(
+        &self,
+        answers: impl IntoIterator<Item = Answer>,
+    ) -> (Vec<Decided>, Result<(), Error>) {
         let mut all_decided = Vec::new();
         let mut room = 0;
         let mut inner = self.lock();
-        for answer in answers {
+        let fits = answers.into_iter().try_for_each(|answer| {
             let (number, outcome) = match answer {
                 Answer::Accepted(number, accepted) => (number, Ok(accepted)),
                 Answer::Refused(number, error) => (number, Err(error)),
                 Answer::ForNow(number, refusal) => {
                     let now = Instant::now();
-                    let noted = inner.queue.refused_for_now(number, refusal.retry_after, now, chance());
-                    noted.map_err(|error| Error::protocol(error.to_string()))?;
-                    continue;
+                    return inner.queue.refused_for_now(number, refusal.retry_after, now, chance());
                 }
             };
-            let queued = inner.queue.decided(number).map_err(|error| Error::protocol(error.to_string()))?;
+            let queued = inner.queue.decided(number)?;
             room += charge(queued.message.body.len());
             let (ticket, recipient) = (queued.waiter.upgrade(), queued.message.recipient);
             all_decided.push(Decided { ticket, recipient, outcome });
-        }
-        let upto = inner.queue.first_number().map_or(inner.last_number, |first| first - 1);
+            Ok(())
+        });
         let wake = inner.queue.has_unwritten();
         drop(inner);
         self.room.add_permits(room);
         if wake {
             self.wake.notify_one();
         }
+        (all_decided, fits.map_err(|error: OutOfOrder| Error::protocol(error.to_string())))
+    }
+
+    /// Lets those go on who wait in [`Publish::flushed`]; to be called when everybody else knows what was decided.
+    pub(crate) fn announce(&self) {
+        let inner = self.lock();
+        let upto = inner.queue.first_number().map_or(inner.last_number, |first| first - 1);
+        drop(inner);
         self.decided_upto.send_if_modified(|decided| std::mem::replace(decided, upto) != upto);
-        Ok(all_decided)
     }
 
     /// Waits until every send that is queued now is decided.
@@ -274,8 +283,22 @@ mod tests {
         );
         publish.fill(&mut BytesMut::new(), 100, 0);
         let refused = Answer::Refused(1, SendError::OutcomeUnknown);
-        assert_eq!(publish.answered([refused].into_iter()).unwrap().len(), 1);
+        assert_eq!(publish.answered([refused]).0.len(), 1);
         assert_eq!(next.await, Ok(1 + QUEUED_MESSAGES_MAX as u64));
+    }
+
+    #[tokio::test]
+    async fn answers_before_one_that_does_not_fit_still_count() {
+        let (publish, store, ticket) = publish();
+        send(&publish, &store, &ticket, "x").await.unwrap();
+        publish.fill(&mut BytesMut::new(), 100, 0);
+        let answer = |number| Answer::Refused(number, SendError::OutcomeUnknown);
+        let (decided, fits) = publish.answered([answer(1), answer(7)]);
+        assert_eq!(decided.len(), 1);
+        assert!(matches!(fits, Err(Error::Protocol { .. })));
+        assert_eq!((publish.unanswered(), publish.room.available_permits()), (0, QUEUED_BYTES_MAX));
+        publish.announce();
+        publish.flushed().await;
     }
 
     #[tokio::test]

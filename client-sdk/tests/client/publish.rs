@@ -7,7 +7,7 @@ use quail_client::{
     Accepted, Body, ConnectionState, Error, FileStore, MemoryStore, Options, Origin, Position, Reason,
     SendError, Stamp, Store, new_message_id,
 };
-use quail_protocol::v1::publish_up;
+use quail_protocol::v1::{self, publish_up, request};
 
 use crate::support::{FakeServer, PEER, credentials, options, soon};
 
@@ -264,6 +264,21 @@ async fn many_messages_share_few_writes_and_the_window_is_kept() {
 }
 
 #[tokio::test]
+async fn in_silence_a_ping_asks_whether_the_server_is_still_there() {
+    let server = FakeServer::start();
+    let (client, mut peer) = server.client(MemoryStore::new()).await;
+    let mut lane = peer.publish().await;
+    let sending = soon(client.send(PEER, "one")).await.unwrap();
+    lane.read_send().await;
+    let (command, ping) = peer.request().await;
+    assert_eq!(command, request::Command::Ping(v1::Ping {}));
+    peer.respond(ping, v1::response::Result::Pong(v1::Pong::default())).await;
+    lane.accept(1).await;
+    soon(sending.accepted()).await.unwrap();
+    assert_eq!(client.stats().connections, 1, "slow is not gone");
+}
+
+#[tokio::test]
 async fn closing_waits_for_answers_and_reports_what_had_none() {
     let server = FakeServer::start();
     let (client, mut peer) = server.client(MemoryStore::new()).await;
@@ -272,7 +287,7 @@ async fn closing_waits_for_answers_and_reports_what_had_none() {
     lane.read_send().await;
     let (closed, ()) = tokio::join!(soon(client.close()), async {
         lane.accept(1).await;
-        assert_eq!(lane.next::<quail_protocol::v1::PublishUp>().await, None, "the lane is finished in order");
+        assert_eq!(lane.next::<v1::PublishUp>().await, None, "the lane is finished in order");
     });
     closed.unwrap();
     soon(sending.accepted()).await.unwrap();

@@ -56,7 +56,9 @@ impl FromStr for Address {
         let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (handle, host_port) = match rest.split_once('@') {
-            Some((handle, _)) if !text::is_handle(handle) => return Err(AddressError::Handle(handle.to_owned())),
+            Some((handle, _)) if !text::is_handle(handle) => {
+                return Err(AddressError::Handle(handle.to_owned()));
+            }
             Some((handle, host_port)) => (Some(handle.to_owned()), host_port),
             None => (None, rest),
         };

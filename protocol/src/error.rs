@@ -33,7 +33,12 @@ pub const REASONS: &[ReasonMeta] = &[
     row(Reason::Internal, "INTERNAL", true, "the server failed"),
     row(Reason::WrongCredentials, "WRONG_CREDENTIALS", false, "wrong handle or password"),
     row(Reason::HandleTaken, "HANDLE_TAKEN", false, "the handle is taken"),
-    row(Reason::HandleInvalid, "HANDLE_INVALID", false, "a handle has 3 to 32 characters of a-z, 0-9, _ and ."),
+    row(
+        Reason::HandleInvalid,
+        "HANDLE_INVALID",
+        false,
+        "a handle has 3 to 32 characters of a-z, 0-9, _ and .",
+    ),
     row(Reason::PasswordInvalid, "PASSWORD_INVALID", false, "a password has 8 to 1,024 bytes"),
     row(Reason::SignUpClosed, "SIGN_UP_CLOSED", false, "this server takes no new accounts"),
     row(Reason::InviteInvalid, "INVITE_INVALID", false, "the invite is missing, unknown or used"),
@@ -67,7 +72,12 @@ impl Reason {
     /// Returns the error a peer sees, with the text of the table and no advice on when to retry.
     pub fn error(self) -> Error {
         let meta = self.meta();
-        Error { reason: self as i32, text: meta.text.to_owned(), retry_after_ms: 0, temporary: meta.temporary }
+        Error {
+            reason: self as i32,
+            text: meta.text.to_owned(),
+            retry_after_ms: 0,
+            temporary: meta.temporary,
+        }
     }
 
     /// Returns the error a peer sees, with a text of its own.

@@ -46,38 +46,18 @@ fn both_ways<M: Message + Default + PartialEq + Debug + 'static>(name: &'static 
     let encoded = frame::to_bytes(&value);
     let expected = encoded.clone();
     let check = move |bytes: &[u8]| {
-        assert_eq!(
-            value,
-            decode::<M>(name, bytes).unwrap(),
-            "{name} is decoded to another value"
-        );
-        assert!(
-            expected == bytes,
-            "{name} is encoded to other bytes:\n{}",
-            dump(&expected)
-        );
+        assert_eq!(value, decode::<M>(name, bytes).unwrap(), "{name} is decoded to another value");
+        assert!(expected == bytes, "{name} is encoded to other bytes:\n{}", dump(&expected));
     };
-    Vector {
-        name,
-        check: Box::new(check),
-        encoded: Some(encoded),
-    }
+    Vector { name, check: Box::new(check), encoded: Some(encoded) }
 }
 
 /// A message that we never send as it stands, but understand.
 fn one_way<M: Message + Default + PartialEq + Debug + 'static>(name: &'static str, value: M) -> Vector {
     let check = move |bytes: &[u8]| {
-        assert_eq!(
-            value,
-            decode::<M>(name, bytes).unwrap(),
-            "{name} is decoded to another value"
-        );
+        assert_eq!(value, decode::<M>(name, bytes).unwrap(), "{name} is decoded to another value");
     };
-    Vector {
-        name,
-        check: Box::new(check),
-        encoded: None,
-    }
+    Vector { name, check: Box::new(check), encoded: None }
 }
 
 /// Bytes that are refused where an `M` is expected.
@@ -86,25 +66,14 @@ fn refused<M: Message + Default + Debug + 'static>(
     is_expected: fn(&FrameError) -> bool,
 ) -> Vector {
     let check = move |bytes: &[u8]| match decode::<M>(name, bytes) {
-        Err(error) => assert!(
-            is_expected(&error),
-            "{name} is refused for another reason: {error}"
-        ),
+        Err(error) => assert!(is_expected(&error), "{name} is refused for another reason: {error}"),
         Ok(value) => panic!("{name} is decoded to {value:?}"),
     };
-    Vector {
-        name,
-        check: Box::new(check),
-        encoded: None,
-    }
+    Vector { name, check: Box::new(check), encoded: None }
 }
 
 fn decode<M: Message + Default>(name: &str, bytes: &[u8]) -> Result<M, FrameError> {
-    let max = if name.starts_with("open_") {
-        OPEN_BYTES_MAX
-    } else {
-        FRAME_BYTES_MAX
-    };
+    let max = if name.starts_with("open_") { OPEN_BYTES_MAX } else { FRAME_BYTES_MAX };
     let mut buffer = BytesMut::from(bytes);
     let value = frame::decode(&mut buffer, max)?;
     assert!(buffer.is_empty(), "{name} has bytes behind its frame");
@@ -135,10 +104,7 @@ fn bob() -> Bytes {
 }
 
 fn laptop() -> Bytes {
-    "019b76da-a800-7000-8000-0000000de71c"
-        .parse::<DeviceId>()
-        .unwrap()
-        .to_bytes()
+    "019b76da-a800-7000-8000-0000000de71c".parse::<DeviceId>().unwrap().to_bytes()
 }
 
 fn message_id(id: &str) -> Bytes {
@@ -231,11 +197,7 @@ fn hello() -> Vec<Vector> {
 
 fn requests() -> Vec<Vector> {
     use v1::request::Command as C;
-    let request = |command| {
-        open(v1::open::Stream::Request(v1::Request {
-            command: Some(command),
-        }))
-    };
+    let request = |command| open(v1::open::Stream::Request(v1::Request { command: Some(command) }));
     let sign_up = v1::SignUp {
         handle: "ada".to_owned(),
         password: "correct horse".to_owned(),
@@ -258,10 +220,7 @@ fn requests() -> Vec<Vector> {
         both_ways("open_request_sign_up", request(C::SignUp(sign_up))),
         both_ways("open_request_log_in", request(C::LogIn(log_in))),
         both_ways("open_request_log_out", request(C::LogOut(v1::LogOut {}))),
-        both_ways(
-            "open_request_change_password",
-            request(C::ChangePassword(change_password)),
-        ),
+        both_ways("open_request_change_password", request(C::ChangePassword(change_password))),
         both_ways("open_request_look_up_handle", request(by_handle)),
         both_ways("open_request_look_up_account", request(by_account)),
         both_ways("open_request_ping", request(C::Ping(v1::Ping {}))),
@@ -274,28 +233,15 @@ fn response(result: v1::response::Result) -> v1::Response {
 
 fn responses() -> Vec<Vector> {
     use v1::response::Result as R;
-    let session = v1::Session {
-        token: token(),
-        account: ada(),
-        device: laptop(),
-        handle: "ada".to_owned(),
-    };
-    let profile = v1::Profile {
-        account: bob(),
-        handle: "bob".to_owned(),
-    };
-    let pong = v1::Pong {
-        server_time_ms: MIDNIGHT_MS + 1234,
-    };
+    let session = v1::Session { token: token(), account: ada(), device: laptop(), handle: "ada".to_owned() };
+    let profile = v1::Profile { account: bob(), handle: "bob".to_owned() };
+    let pong = v1::Pong { server_time_ms: MIDNIGHT_MS + 1234 };
     vec![
         both_ways("response_session", response(R::Session(session))),
         both_ways("response_done", response(R::Done(v1::Done {}))),
         both_ways("response_profile", response(R::Profile(profile))),
         both_ways("response_pong", response(R::Pong(pong))),
-        both_ways(
-            "response_error",
-            response(R::Error(Reason::WrongCredentials.error())),
-        ),
+        both_ways("response_error", response(R::Error(Reason::WrongCredentials.error()))),
     ]
 }
 
@@ -310,23 +256,10 @@ fn publish_up() -> Vec<Vector> {
         body: Bytes::from_static(b"hello, bob"),
         seen: bob_stamp(),
     };
-    let largest = v1::Send {
-        number: 300,
-        body: vec![b'a'; BODY_BYTES_MAX].into(),
-        ..send.clone()
-    };
-    let bare = v1::Send {
-        number: u64::MAX,
-        recipient: ada(),
-        body: Bytes::new(),
-        seen: 0,
-        ..send.clone()
-    };
+    let largest = v1::Send { number: 300, body: vec![b'a'; BODY_BYTES_MAX].into(), ..send.clone() };
+    let bare = v1::Send { number: u64::MAX, recipient: ada(), body: Bytes::new(), seen: 0, ..send.clone() };
     vec![
-        both_ways(
-            "open_publish",
-            open(v1::open::Stream::Publish(v1::OpenPublish {})),
-        ),
+        both_ways("open_publish", open(v1::open::Stream::Publish(v1::OpenPublish {}))),
         both_ways("publish_up_send", up(F::Send(send))),
         both_ways("publish_up_send_bare", up(F::Send(bare))),
         both_ways("publish_up_send_largest", up(F::Send(largest))),
@@ -337,46 +270,28 @@ fn publish_up() -> Vec<Vector> {
 fn publish_down() -> Vec<Vector> {
     use v1::publish_down::Frame as F;
     let down = |frame| v1::PublishDown { frame: Some(frame) };
-    let refused = |number, error: v1::Error| {
-        down(F::Refused(v1::Refused {
-            number,
-            error: Some(error),
-        }))
-    };
+    let refused = |number, error: v1::Error| down(F::Refused(v1::Refused { number, error: Some(error) }));
     let overloaded = Reason::Overloaded.retry_after(std::time::Duration::from_millis(250));
     vec![
         both_ways("publish_down_accepted", down(F::Accepted(accepted()))),
         both_ways("publish_down_refused", refused(2, Reason::UnknownAccount.error())),
         both_ways("publish_down_refused_temporary", refused(3, overloaded)),
-        both_ways(
-            "publish_down_refused_after",
-            refused(4, Reason::AfterRefused.error()),
-        ),
+        both_ways("publish_down_refused_after", refused(4, Reason::AfterRefused.error())),
     ]
 }
 
 fn accepted() -> v1::Accepted {
-    v1::Accepted {
-        number: 1,
-        origin: 1,
-        position: 4712,
-        stamp: ada_stamp(),
-    }
+    v1::Accepted { number: 1, origin: 1, position: 4712, stamp: ada_stamp() }
 }
 
 fn feed_up() -> Vec<Vector> {
     let attach = |number, cursors| open(v1::open::Stream::Feed(v1::Attach { number, cursors }));
     let cursor = |origin, position| v1::Cursor { origin, position };
-    let ack = v1::feed_up::Frame::Ack(v1::Ack {
-        upto: vec![cursor(1, 4713)],
-    });
+    let ack = v1::feed_up::Frame::Ack(v1::Ack { upto: vec![cursor(1, 4713)] });
     vec![
         both_ways("open_feed", attach(1, vec![])),
         both_ways("open_feed_resume", attach(2, vec![cursor(1, 4713)])),
-        both_ways(
-            "open_feed_cursors",
-            attach(3, vec![cursor(1, 4713), cursor(7, 300)]),
-        ),
+        both_ways("open_feed_cursors", attach(3, vec![cursor(1, 4713), cursor(7, 300)])),
         both_ways("feed_up_ack", v1::FeedUp { frame: Some(ack) }),
     ]
 }
@@ -401,66 +316,30 @@ fn feed_down() -> Vec<Vector> {
         after: 4711,
         upto: 4712,
     };
-    let event = |position, stamp, body| {
-        F::Event(v1::Event {
-            origin: 1,
-            position,
-            stamp,
-            body: Some(body),
-        })
-    };
+    let event = |position, stamp, body| F::Event(v1::Event { origin: 1, position, stamp, body: Some(body) });
     let message = event(4710, bob_stamp(), v1::event::Body::Message(message));
     let receipt = event(4713, receipt_stamp(), v1::event::Body::Receipt(receipt));
     vec![
         both_ways("feed_down_event_message", down(message)),
         both_ways("feed_down_event_receipt", down(receipt)),
-        both_ways(
-            "feed_down_gap",
-            down(F::Gap(v1::Gap {
-                origin: 1,
-                from: 4000,
-                upto: 4709,
-            })),
-        ),
+        both_ways("feed_down_gap", down(F::Gap(v1::Gap { origin: 1, from: 4000, upto: 4709 }))),
         both_ways("feed_down_caught_up", down(F::CaughtUp(v1::CaughtUp {}))),
         both_ways("feed_down_ended", down(F::Ended(Reason::Replaced.error()))),
     ]
 }
 
 fn future() -> Vec<Vector> {
-    let unknown_body = v1::Event {
-        origin: 1,
-        position: 4714,
-        stamp: receipt_stamp() + 1,
-        body: None,
-    };
-    let unknown_reason = v1::Error {
-        reason: 999,
-        text: "something new".to_owned(),
-        temporary: true,
-        ..Default::default()
-    };
+    let unknown_body = v1::Event { origin: 1, position: 4714, stamp: receipt_stamp() + 1, body: None };
+    let unknown_reason =
+        v1::Error { reason: 999, text: "something new".to_owned(), temporary: true, ..Default::default() };
     let accepted = v1::publish_down::Frame::Accepted(accepted());
-    let pong = v1::response::Result::Pong(v1::Pong {
-        server_time_ms: MIDNIGHT_MS,
-    });
+    let pong = v1::response::Result::Pong(v1::Pong { server_time_ms: MIDNIGHT_MS });
     vec![
         one_way("future_open_unknown_stream", v1::Open { stream: None }),
         one_way("future_pong_more_fields", response(pong)),
-        one_way(
-            "future_event_unknown_body",
-            down(v1::feed_down::Frame::Event(unknown_body)),
-        ),
-        one_way(
-            "future_error_unknown_reason",
-            response(v1::response::Result::Error(unknown_reason)),
-        ),
-        one_way(
-            "future_fields_out_of_order",
-            v1::PublishDown {
-                frame: Some(accepted),
-            },
-        ),
+        one_way("future_event_unknown_body", down(v1::feed_down::Frame::Event(unknown_body))),
+        one_way("future_error_unknown_reason", response(v1::response::Result::Error(unknown_reason))),
+        one_way("future_fields_out_of_order", v1::PublishDown { frame: Some(accepted) }),
     ]
 }
 
@@ -468,9 +347,7 @@ fn bad() -> Vec<Vector> {
     let is_malformed = |error: &FrameError| matches!(error, FrameError::Malformed(_));
     let is_too_large = |error: &FrameError| matches!(error, FrameError::TooLarge { .. });
     vec![
-        refused::<v1::Open>("bad_prefix_overlong", |error| {
-            matches!(error, FrameError::OverlongPrefix)
-        }),
+        refused::<v1::Open>("bad_prefix_overlong", |error| matches!(error, FrameError::OverlongPrefix)),
         refused::<v1::Open>("bad_prefix_too_long", is_too_large),
         refused::<v1::Open>("bad_frame_too_large", is_too_large),
         refused::<v1::Open>("bad_field_cut_off", is_malformed),
@@ -484,10 +361,7 @@ fn every_vector_means_what_it_meant() {
     let files = support::files("tests/golden", ".hex");
     for vector in vectors() {
         let Some(text) = files.get(vector.name) else {
-            let bytes = vector
-                .encoded
-                .as_deref()
-                .map_or_else(|| "bytes of your own".to_owned(), dump);
+            let bytes = vector.encoded.as_deref().map_or_else(|| "bytes of your own".to_owned(), dump);
             panic!("golden/{}.hex is missing; it should hold\n{bytes}", vector.name);
         };
         (vector.check)(&support::hex(text));
@@ -500,10 +374,7 @@ fn every_file_has_a_value() {
     let names: BTreeSet<_> = vectors.iter().map(|vector| vector.name).collect();
     assert_eq!(names.len(), vectors.len(), "a vector is named twice");
     for name in support::files("tests/golden", ".hex").keys() {
-        assert!(
-            names.contains(name.as_str()),
-            "golden/{name}.hex is checked by nobody: add its value"
-        );
+        assert!(names.contains(name.as_str()), "golden/{name}.hex is checked by nobody: add its value");
     }
 }
 
@@ -531,12 +402,8 @@ fn the_bytes_in_the_specification_are_those_of_the_vectors() {
     let mut count = 0;
     for block in blocks {
         let (name, text) = block.split_once('\n').unwrap();
-        let (text, _) = text
-            .split_once("\n```")
-            .unwrap_or_else(|| panic!("{name} has no end"));
-        let vector = files
-            .get(name)
-            .unwrap_or_else(|| panic!("no vector is called {name}"));
+        let (text, _) = text.split_once("\n```").unwrap_or_else(|| panic!("{name} has no end"));
+        let vector = files.get(name).unwrap_or_else(|| panic!("no vector is called {name}"));
         assert_eq!(support::hex(text), support::hex(vector), "{name}");
         count += 1;
     }

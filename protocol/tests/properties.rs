@@ -23,10 +23,7 @@ use quail_protocol::{text, v1};
 use uuid::Uuid;
 
 fn config() -> ProptestConfig {
-    ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
 }
 
 // Arbitrary messages. Boxed, because strategies nest by value and a test's stack is small.
@@ -72,14 +69,7 @@ fn publish_up() -> BoxedStrategy<v1::PublishUp> {
     use v1::publish_up::Frame as F;
     let send = (number(), id(), id(), any::<i32>(), body(), number()).prop_map(
         |(number, id, recipient, kind, body, seen)| {
-            F::Send(v1::Send {
-                number,
-                id,
-                recipient,
-                kind,
-                body,
-                seen,
-            })
+            F::Send(v1::Send { number, id, recipient, kind, body, seen })
         },
     );
     option::of(prop_oneof![4 => send, 1 => Just(F::Restart(v1::Restart {}))])
@@ -91,54 +81,23 @@ fn publish_down() -> BoxedStrategy<v1::PublishDown> {
     use v1::publish_down::Frame as F;
     let accepted =
         (number(), any::<u32>(), number(), number()).prop_map(|(number, origin, position, stamp)| {
-            F::Accepted(v1::Accepted {
-                number,
-                origin,
-                position,
-                stamp,
-            })
+            F::Accepted(v1::Accepted { number, origin, position, stamp })
         });
     let refused =
         (number(), option::of(error())).prop_map(|(number, error)| F::Refused(v1::Refused { number, error }));
-    option::of(prop_oneof![accepted, refused])
-        .prop_map(|frame| v1::PublishDown { frame })
-        .boxed()
+    option::of(prop_oneof![accepted, refused]).prop_map(|frame| v1::PublishDown { frame }).boxed()
 }
 
 fn event() -> BoxedStrategy<v1::Event> {
     use v1::event::Body as B;
     let message = (id(), id(), id(), any::<i32>(), body()).prop_map(|(id, sender, recipient, kind, body)| {
-        B::Message(v1::Message {
-            id,
-            sender,
-            recipient,
-            kind,
-            body,
-        })
+        B::Message(v1::Message { id, sender, recipient, kind, body })
     });
     let receipt = (any::<i32>(), id(), any::<u32>(), number(), number()).prop_map(
-        |(kind, account, origin, after, upto)| {
-            B::Receipt(v1::Receipt {
-                kind,
-                account,
-                origin,
-                after,
-                upto,
-            })
-        },
+        |(kind, account, origin, after, upto)| B::Receipt(v1::Receipt { kind, account, origin, after, upto }),
     );
-    (
-        any::<u32>(),
-        number(),
-        number(),
-        option::of(prop_oneof![message, receipt]),
-    )
-        .prop_map(|(origin, position, stamp, body)| v1::Event {
-            origin,
-            position,
-            stamp,
-            body,
-        })
+    (any::<u32>(), number(), number(), option::of(prop_oneof![message, receipt]))
+        .prop_map(|(origin, position, stamp, body)| v1::Event { origin, position, stamp, body })
         .boxed()
 }
 
@@ -166,30 +125,14 @@ fn request() -> BoxedStrategy<v1::Request> {
     use v1::request::Command as C;
     let text = any::<String>;
     let sign_up = (text(), text(), text(), text()).prop_map(|(handle, password, invite, device_name)| {
-        C::SignUp(v1::SignUp {
-            handle,
-            password,
-            invite,
-            device_name,
-        })
+        C::SignUp(v1::SignUp { handle, password, invite, device_name })
     });
-    let log_in = (text(), text(), text()).prop_map(|(handle, password, device_name)| {
-        C::LogIn(v1::LogIn {
-            handle,
-            password,
-            device_name,
-        })
-    });
+    let log_in = (text(), text(), text())
+        .prop_map(|(handle, password, device_name)| C::LogIn(v1::LogIn { handle, password, device_name }));
     let change_password = (text(), text()).prop_map(|(current_password, new_password)| {
-        C::ChangePassword(v1::ChangePassword {
-            current_password,
-            new_password,
-        })
+        C::ChangePassword(v1::ChangePassword { current_password, new_password })
     });
-    let by = prop_oneof![
-        text().prop_map(v1::look_up::By::Handle),
-        id().prop_map(v1::look_up::By::Account)
-    ];
+    let by = prop_oneof![text().prop_map(v1::look_up::By::Handle), id().prop_map(v1::look_up::By::Account)];
     let look_up = option::of(by).prop_map(|by| C::LookUp(v1::LookUp { by }));
     let empty = prop_oneof![Just(C::LogOut(v1::LogOut {})), Just(C::Ping(v1::Ping {}))];
     option::of(prop_oneof![sign_up, log_in, change_password, look_up, empty])
@@ -201,48 +144,27 @@ fn open() -> BoxedStrategy<v1::Open> {
     use v1::open::Stream as S;
     let hello = (any::<u32>(), any::<u32>(), any::<String>(), bytes_to(40)).prop_map(
         |(version_min, version_max, client_name, session_token)| {
-            S::Hello(v1::Hello {
-                version_min,
-                version_max,
-                client_name,
-                session_token,
-            })
+            S::Hello(v1::Hello { version_min, version_max, client_name, session_token })
         },
     );
     let attach = (number(), cursors()).prop_map(|(number, cursors)| S::Feed(v1::Attach { number, cursors }));
     let publish = Just(S::Publish(v1::OpenPublish {}));
-    option::of(prop_oneof![
-        hello,
-        attach,
-        publish,
-        request().prop_map(S::Request)
-    ])
-    .prop_map(|stream| v1::Open { stream })
-    .boxed()
+    option::of(prop_oneof![hello, attach, publish, request().prop_map(S::Request)])
+        .prop_map(|stream| v1::Open { stream })
+        .boxed()
 }
 
 fn response() -> BoxedStrategy<v1::Response> {
     use v1::response::Result as R;
     let session = (bytes_to(40), id(), id(), any::<String>()).prop_map(|(token, account, device, handle)| {
-        R::Session(v1::Session {
-            token,
-            account,
-            device,
-            handle,
-        })
+        R::Session(v1::Session { token, account, device, handle })
     });
     let profile =
         (id(), any::<String>()).prop_map(|(account, handle)| R::Profile(v1::Profile { account, handle }));
     let pong = number().prop_map(|server_time_ms| R::Pong(v1::Pong { server_time_ms }));
-    option::of(prop_oneof![
-        error().prop_map(R::Error),
-        session,
-        Just(R::Done(v1::Done {})),
-        profile,
-        pong
-    ])
-    .prop_map(|result| v1::Response { result })
-    .boxed()
+    option::of(prop_oneof![error().prop_map(R::Error), session, Just(R::Done(v1::Done {})), profile, pong])
+        .prop_map(|result| v1::Response { result })
+        .boxed()
 }
 
 fn hello_reply() -> BoxedStrategy<v1::HelloReply> {
@@ -255,28 +177,11 @@ fn hello_reply() -> BoxedStrategy<v1::HelloReply> {
         requests_max: numbers[4],
     });
     let text = any::<String>;
-    let welcome = (
-        any::<u32>(),
-        option::of(limits),
-        number(),
-        text(),
-        id(),
-        id(),
-        text(),
-    )
-        .prop_map(
-            |(version, limits, server_time_ms, server_name, account, device, handle)| {
-                R::Welcome(v1::Welcome {
-                    version,
-                    limits,
-                    server_time_ms,
-                    server_name,
-                    account,
-                    device,
-                    handle,
-                })
-            },
-        );
+    let welcome = (any::<u32>(), option::of(limits), number(), text(), id(), id(), text()).prop_map(
+        |(version, limits, server_time_ms, server_name, account, device, handle)| {
+            R::Welcome(v1::Welcome { version, limits, server_time_ms, server_name, account, device, handle })
+        },
+    );
     option::of(prop_oneof![welcome, error().prop_map(R::Error)])
         .prop_map(|result| v1::HelloReply { result })
         .boxed()
@@ -309,11 +214,7 @@ fn arrive(
         bound = bound.max(buffer.capacity());
         loop {
             let more = each(&mut buffer);
-            assert!(
-                buffer.capacity() <= bound,
-                "{} bytes held, {bound} allowed",
-                buffer.capacity()
-            );
+            assert!(buffer.capacity() <= bound, "{} bytes held, {bound} allowed", buffer.capacity());
             if !more? {
                 break;
             }
@@ -373,11 +274,7 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
         feed_down().prop_map(|message| message.encode_to_vec()),
     ];
     (message, vec((any::<prop::sample::Index>(), any::<u8>()), 0..6)).prop_map(|(mut bytes, changes)| {
-        for (index, byte) in changes
-            .into_iter()
-            .filter(|_| !bytes.is_empty())
-            .collect::<Vec<_>>()
-        {
+        for (index, byte) in changes.into_iter().filter(|_| !bytes.is_empty()).collect::<Vec<_>>() {
             let at = index.index(bytes.len());
             bytes[at] = byte;
         }
@@ -531,25 +428,12 @@ fn handle() -> impl Strategy<Value = String> {
 }
 
 fn host() -> impl Strategy<Value = String> {
-    prop_oneof![
-        "[A-Za-z0-9._-]{1,60}",
-        any::<u128>().prop_map(|bits| Ipv6Addr::from(bits).to_string())
-    ]
+    prop_oneof!["[A-Za-z0-9._-]{1,60}", any::<u128>().prop_map(|bits| Ipv6Addr::from(bits).to_string())]
 }
 
 fn address() -> impl Strategy<Value = Address> {
-    (
-        option::of(handle()),
-        host(),
-        1..=u16::MAX,
-        option::of(any::<[u8; 32]>().prop_map(Pin)),
-    )
-        .prop_map(|(handle, host, port, pin)| Address {
-            handle,
-            host,
-            port,
-            pin,
-        })
+    (option::of(handle()), host(), 1..=u16::MAX, option::of(any::<[u8; 32]>().prop_map(Pin)))
+        .prop_map(|(handle, host, port, pin)| Address { handle, host, port, pin })
 }
 
 /// Text that is an address, or has been one, or looks like one.

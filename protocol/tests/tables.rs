@@ -22,12 +22,9 @@ use quail_protocol::{ALPN, DEFAULT_PORT, VERSION_MAX, VERSION_MIN, limits};
 fn table(name: &str) -> Vec<Vec<String>> {
     let readme = support::read("README.md");
     let marker = format!("<!-- table: {name} -->\n");
-    let (_, rest) = readme
-        .split_once(&marker)
-        .unwrap_or_else(|| panic!("README.md has no table {name}"));
+    let (_, rest) = readme.split_once(&marker).unwrap_or_else(|| panic!("README.md has no table {name}"));
     let rows = rest.lines().take_while(|line| line.starts_with('|')).skip(2);
-    rows.map(|row| row.trim_matches('|').split(" | ").map(cell).collect())
-        .collect()
+    rows.map(|row| row.trim_matches('|').split(" | ").map(cell).collect()).collect()
 }
 
 fn cell(text: &str) -> String {
@@ -61,15 +58,7 @@ fn yes_or_no(is_yes: bool) -> String {
 fn the_constants_are_those_of_the_code() {
     let values: Vec<String> = table("constants").into_iter().map(|row| row[1].clone()).collect();
     let alpn = std::str::from_utf8(ALPN).unwrap().to_owned();
-    assert_eq!(
-        values,
-        [
-            alpn,
-            DEFAULT_PORT.to_string(),
-            VERSION_MIN.to_string(),
-            VERSION_MAX.to_string()
-        ]
-    );
+    assert_eq!(values, [alpn, DEFAULT_PORT.to_string(), VERSION_MIN.to_string(), VERSION_MAX.to_string()]);
 }
 
 #[test]
@@ -112,9 +101,8 @@ fn the_command_table_is_that_of_the_code() {
 #[test]
 fn the_codes_of_requests_are_field_numbers() {
     let in_table = COMMANDS.iter().filter(|command| command.lane == Lane::Request);
-    let in_table: Vec<_> = in_table
-        .map(|command| (u32::from(command.code), command.name.to_owned()))
-        .collect();
+    let in_table: Vec<_> =
+        in_table.map(|command| (u32::from(command.code), command.name.to_owned())).collect();
     assert_eq!(in_table, support::messages()["Request"]);
 }
 
@@ -124,19 +112,11 @@ fn the_error_table_is_that_of_the_code() {
     let stated: Vec<&[String]> = rows.iter().map(|row| &row[..4]).collect();
     let expected = REASONS.iter().map(|meta| {
         let (number, code) = (meta.reason as i32, close::code(meta.reason));
-        vec![
-            number.to_string(),
-            meta.name.to_owned(),
-            yes_or_no(meta.temporary),
-            format!("{code:#x}"),
-        ]
+        vec![number.to_string(), meta.name.to_owned(), yes_or_no(meta.temporary), format!("{code:#x}")]
     });
     assert_eq!(stated, expected.collect::<Vec<_>>());
     for row in &rows {
-        assert!(
-            row.len() == 6 && row.iter().all(|cell| !cell.is_empty()),
-            "{row:?}"
-        );
+        assert!(row.len() == 6 && row.iter().all(|cell| !cell.is_empty()), "{row:?}");
     }
 }
 
@@ -155,11 +135,7 @@ fn the_limits_are_those_of_the_code() {
         ("NAME_BYTES_MAX", size(limits::NAME_BYTES_MAX), "bytes"),
         ("TOKEN_BYTES", size(limits::TOKEN_BYTES), "bytes"),
         ("DEVICES_MAX", size(limits::DEVICES_MAX), "devices"),
-        (
-            "SENDS_UNANSWERED_MAX",
-            size(limits::SENDS_UNANSWERED_MAX),
-            "sends",
-        ),
+        ("SENDS_UNANSWERED_MAX", size(limits::SENDS_UNANSWERED_MAX), "sends"),
         ("FEED_WINDOW_EVENTS", size(limits::FEED_WINDOW_EVENTS), "events"),
         ("FEED_WINDOW_BYTES", size(limits::FEED_WINDOW_BYTES), "bytes"),
         ("REQUESTS_MAX", size(limits::REQUESTS_MAX), "streams"),
@@ -172,21 +148,12 @@ fn the_limits_are_those_of_the_code() {
         ("KEEP_ALIVE", seconds(limits::KEEP_ALIVE), "s"),
     ];
     let rows = table("limits");
-    let stated: Vec<_> = rows
-        .iter()
-        .map(|row| (&row[0][..], row[1].clone(), &row[2][..]))
-        .collect();
+    let stated: Vec<_> = rows.iter().map(|row| (&row[0][..], row[1].clone(), &row[2][..])).collect();
     assert_eq!(stated, expected);
     // A constant that is added to the code is missed by the list above, but not here.
     let names: BTreeSet<&str> = expected.iter().map(|(name, ..)| *name).collect();
-    for line in [support::read("src/limits.rs"), support::read("src/frame.rs")]
-        .concat()
-        .lines()
-    {
-        if let Some((name, _)) = line
-            .strip_prefix("pub const ")
-            .and_then(|rest| rest.split_once(':'))
-        {
+    for line in [support::read("src/limits.rs"), support::read("src/frame.rs")].concat().lines() {
+        if let Some((name, _)) = line.strip_prefix("pub const ").and_then(|rest| rest.split_once(':')) {
             assert!(names.contains(name), "the specification does not tell {name}");
         }
     }
@@ -206,10 +173,8 @@ fn every_field_is_explained_under_its_number() {
             expected.insert(format!("{message}.{field}"), number.to_string());
         }
     }
-    let expected: BTreeMap<&str, &str> = expected
-        .iter()
-        .map(|(field, number)| (&field[..], &number[..]))
-        .collect();
+    let expected: BTreeMap<&str, &str> =
+        expected.iter().map(|(field, number)| (&field[..], &number[..])).collect();
     assert_eq!(stated, expected);
 }
 
@@ -224,10 +189,7 @@ fn every_name_in_capitals_exists() {
     known.extend(limits.iter().map(|row| &row[0][..]));
     for word in readme.split('`').filter(|word| word.len() > 2) {
         let is_name = word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-        assert!(
-            !is_name || known.contains(word),
-            "the specification names {word}, which is nothing"
-        );
+        assert!(!is_name || known.contains(word), "the specification names {word}, which is nothing");
     }
 }
 
@@ -239,18 +201,10 @@ fn every_link_has_an_end() {
     let anchors: BTreeSet<String> = headings
         .map(|line| {
             let heading = line.trim_start_matches('#').trim().to_lowercase();
-            heading
-                .chars()
-                .filter(|c| c.is_alphanumeric() || *c == ' ')
-                .collect::<String>()
-                .replace(' ', "-")
+            heading.chars().filter(|c| c.is_alphanumeric() || *c == ' ').collect::<String>().replace(' ', "-")
         })
         .collect();
-    for link in readme
-        .split("](")
-        .skip(1)
-        .map(|rest| rest.split(')').next().unwrap_or_default())
-    {
+    for link in readme.split("](").skip(1).map(|rest| rest.split(')').next().unwrap_or_default()) {
         match link.strip_prefix('#') {
             Some(anchor) => assert!(anchors.contains(anchor), "no heading for {link}"),
             None => assert!(support::path(link).exists(), "no file {link}"),

@@ -44,7 +44,8 @@ impl RawClient {
         let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("QUIC settings")));
         let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a socket");
         let connecting = endpoint.connect_with(config, ([127, 0, 0, 1], address.port).into(), "localhost");
-        let connection = expect("a connection", connecting.expect("a valid name")).await.expect("a handshake");
+        let connection =
+            expect("a connection", connecting.expect("a valid name")).await.expect("a handshake");
         Self { connection, _endpoint: endpoint }
     }
 
@@ -65,7 +66,8 @@ impl RawClient {
 
     /// Opens a stream without writing anything.
     pub async fn stream(&self) -> RawStream {
-        let (send, recv) = expect("a stream", self.connection.open_bi()).await.expect("the connection is open");
+        let (send, recv) =
+            expect("a stream", self.connection.open_bi()).await.expect("the connection is open");
         RawStream { send, recv, buffer: BytesMut::new() }
     }
 
@@ -97,7 +99,8 @@ impl RawClient {
     pub async fn closed(&self) -> v1::Reason {
         match expect("the connection to be closed", self.connection.closed()).await {
             quinn::ConnectionError::ApplicationClosed(closed) => {
-                quail_protocol::error::close::reason(closed.error_code.into_inner()).expect("a code with a reason")
+                quail_protocol::error::close::reason(closed.error_code.into_inner())
+                    .expect("a code with a reason")
             }
             other => panic!("expected a close with a code, got {other}"),
         }

@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use quail::launcher::{Daemon, DaemonOptions, LogTarget};
-use quail_client::{AccountId, Address, Client, Credentials, Delivery, Event, Events, Guest, MemoryStore, Message, Options};
+use quail_client::{
+    AccountId, Address, Client, Credentials, Delivery, Event, Events, Guest, MemoryStore, Message, Options,
+};
 use tempfile::TempDir;
 
 use crate::expect;

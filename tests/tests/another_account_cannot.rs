@@ -43,7 +43,9 @@ async fn a_token_that_was_never_given_is_refused_and_the_connection_closed() {
     let world = World::start().await;
     for token in [&[7; 32][..], &[7; 31], b"x"] {
         let client = RawClient::connect(&world.address()).await;
-        let hello_reply::Result::Error(error) = client.hello(hello(token)).await else { panic!("a guessed token") };
+        let hello_reply::Result::Error(error) = client.hello(hello(token)).await else {
+            panic!("a guessed token")
+        };
         assert_eq!(error.reason(), Reason::Unauthenticated);
         assert_eq!(client.closed().await, Reason::Unauthenticated);
     }
@@ -52,7 +54,8 @@ async fn a_token_that_was_never_given_is_refused_and_the_connection_closed() {
 #[tokio::test]
 async fn another_account_cannot_read_or_acknowledge() {
     let world = World::start().await;
-    let (ada, bob, eve) = (world.sign_up("ada").await, world.sign_up("bob").await, world.sign_up("eve").await);
+    let (ada, bob, eve) =
+        (world.sign_up("ada").await, world.sign_up("bob").await, world.sign_up("eve").await);
     let sender = ada.open().await;
     let accepted = sender.send(bob.account(), "for bob").await.unwrap().accepted().await.unwrap();
 
@@ -61,7 +64,9 @@ async fn another_account_cannot_read_or_acknowledge() {
     let mut feed = client.attach(1, vec![v1::Cursor { origin: 1, position: 0 }]).await;
     assert!(matches!(feed.feed().await, feed_down::Frame::CaughtUp(_)));
     feed.ack(1, accepted.position.0 + 1_000).await;
-    let feed_down::Frame::Ended(error) = feed.feed().await else { panic!("acknowledged what was never sent") };
+    let feed_down::Frame::Ended(error) = feed.feed().await else {
+        panic!("acknowledged what was never sent")
+    };
     assert_eq!(error.reason(), Reason::AckInvalid);
 
     let reader = bob.open().await;
@@ -74,7 +79,10 @@ async fn the_sender_is_whoever_has_the_session() {
     let (bob, eve) = (world.sign_up("bob").await, world.sign_up("eve").await);
     let client = RawClient::resume(&world.address(), eve.credentials.token.as_bytes()).await;
     let mut publish = client.publish().await;
-    assert!(matches!(publish.say(send(1, bob.account(), "I am ada")).await, publish_down::Frame::Accepted(_)));
+    assert!(matches!(
+        publish.say(send(1, bob.account(), "I am ada")).await,
+        publish_down::Frame::Accepted(_)
+    ));
     let reader = bob.open().await;
     assert_eq!(next_message(&mut reader.events().await.unwrap()).await.sender, eve.account());
 }
@@ -92,7 +100,9 @@ async fn a_session_that_logged_out_is_of_no_use_anywhere() {
     assert!(matches!(client.request(Command::LogOut(v1::LogOut {})).await, Answer::Done(_)));
     assert_eq!(other.closed().await, Reason::Unauthenticated);
     let late = RawClient::connect(&world.address()).await;
-    let hello_reply::Result::Error(error) = late.hello(hello(token)).await else { panic!("a session that ended") };
+    let hello_reply::Result::Error(error) = late.hello(hello(token)).await else {
+        panic!("a session that ended")
+    };
     assert_eq!(error.reason(), Reason::Unauthenticated);
 }
 

@@ -104,7 +104,9 @@ async fn a_client_of_a_future_version_is_told_which_versions_there_are() {
     let world = World::start().await;
     let client = RawClient::connect(&world.address()).await;
     let future = v1::Hello { version_min: 2, version_max: 9, ..hello(b"") };
-    let hello_reply::Result::Error(error) = client.hello(future).await else { panic!("welcome to the future") };
+    let hello_reply::Result::Error(error) = client.hello(future).await else {
+        panic!("welcome to the future")
+    };
     assert_eq!(error.reason(), Reason::Version);
     assert!(error.text.contains("1 to 1") && error.text.contains("2 to 9"), "{}", error.text);
     assert_eq!(client.closed().await, Reason::Version);

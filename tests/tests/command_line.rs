@@ -43,7 +43,8 @@ impl Terminal {
         let mut command = self.command(args);
         let input = input.to_vec();
         let run = move || {
-            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let mut child =
+                command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
             // A command that refuses its arguments does not read its input.
             let _ = child.stdin.take().unwrap().write_all(&input);
             child.wait_with_output().unwrap()
@@ -53,7 +54,8 @@ impl Terminal {
 
     async fn sign_up(&self, handle: &str) {
         let password = self.password().display().to_string();
-        let args = ["signup", &self.address, "--handle", handle, "--profile", handle, "--password-file", &password];
+        let args =
+            ["signup", &self.address, "--handle", handle, "--profile", handle, "--password-file", &password];
         succeeded(&self.run(&args).await);
     }
 }
@@ -81,8 +83,10 @@ async fn what_goes_into_send_comes_out_of_tail() {
     terminal.sign_up("ada").await;
     terminal.sign_up("bob").await;
     let input = "plain\nwith a carriage return\r\n\n\tümläut 🐦\u{1b}[31m\nlast line without an end";
-    let sent = terminal.run_with_input(&["send", "--profile", "ada", "bob", "--json"], input.as_bytes()).await;
-    let lines: Vec<Value> = succeeded(&sent).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let sent =
+        terminal.run_with_input(&["send", "--profile", "ada", "bob", "--json"], input.as_bytes()).await;
+    let lines: Vec<Value> =
+        succeeded(&sent).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 5);
     assert!(lines.iter().all(|line| line["state"] == "accepted"));
 
@@ -109,7 +113,8 @@ async fn wait_delivered_returns_when_the_other_side_has_taken_it() {
     let send = ["send", "--profile", "ada", "bob", "are you there?", "--wait", "delivered"];
     let nobody = terminal.run(&[&send[..], &["--timeout", "200ms"]].concat()).await;
     assert_eq!(nobody.status.code(), Some(1), "nobody has taken it");
-    let (sent, tail) = tokio::join!(terminal.run(&send), terminal.run(&["tail", "--profile", "bob", "--count", "2"]));
+    let (sent, tail) =
+        tokio::join!(terminal.run(&send), terminal.run(&["tail", "--profile", "bob", "--count", "2"]));
     assert_eq!(succeeded(&tail), "are you there?\nare you there?\n");
     succeeded(&sent);
 }
@@ -122,7 +127,8 @@ async fn bad_input_is_refused_before_anything_is_sent() {
     terminal.sign_up("bob").await;
     let send = ["send", "--profile", "ada", "bob"];
     let long = [b"fine\n".to_vec(), vec![b'x'; 61_441], b"\n".to_vec()].concat();
-    for (input, says) in [(&b"fine\nb\xffd\n"[..], "line 2"), (b"fine\na\0b\n", "line 2"), (&long, "line 2")] {
+    for (input, says) in [(&b"fine\nb\xffd\n"[..], "line 2"), (b"fine\na\0b\n", "line 2"), (&long, "line 2")]
+    {
         failed(&terminal.run_with_input(&send, input).await, 1, says);
     }
     let tail = terminal.run(&["tail", "--profile", "bob", "--until-caught-up"]).await;
@@ -133,7 +139,8 @@ async fn bad_input_is_refused_before_anything_is_sent() {
     failed(&terminal.run(&["whoami", "--profile", "stranger"]).await, 1, "quail login");
     failed(&terminal.run(&["ping", "quail://127.0.0.1:1?pin=sha256:00"]).await, 2, "64 hex digits");
     let password = terminal.password().display().to_string();
-    let taken = ["signup", &terminal.address, "--handle", "ada", "--profile", "x", "--password-file", &password];
+    let taken =
+        ["signup", &terminal.address, "--handle", "ada", "--profile", "x", "--password-file", &password];
     failed(&terminal.run(&taken).await, 1, "HANDLE_TAKEN");
 }
 
@@ -143,7 +150,8 @@ async fn an_account_from_login_to_logout() {
     let terminal = Terminal::new(&world);
     terminal.sign_up("ada").await;
     let password = terminal.password().display().to_string();
-    let login = ["login", &terminal.address, "--handle", "ada", "--profile", "tablet", "--password-file", &password];
+    let login =
+        ["login", &terminal.address, "--handle", "ada", "--profile", "tablet", "--password-file", &password];
     succeeded(&terminal.run(&login).await);
     let phone = json(&terminal.run(&["whoami", "--profile", "ada", "--json"]).await);
     let tablet = json(&terminal.run(&["whoami", "--profile", "tablet", "--json"]).await);
@@ -159,7 +167,8 @@ async fn an_account_from_login_to_logout() {
     succeeded(&terminal.run(&passwd).await);
     // The other device is logged out, and the old password is of no use.
     failed(&terminal.run(&["send", "--profile", "tablet", "ada", "hi"]).await, 1, "UNAUTHENTICATED");
-    let again = ["login", &terminal.address, "--handle", "ada", "--profile", "again", "--password-file", &password];
+    let again =
+        ["login", &terminal.address, "--handle", "ada", "--profile", "again", "--password-file", &password];
     failed(&terminal.run(&again).await, 1, "WRONG_CREDENTIALS");
     succeeded(&terminal.run(&["logout", "--profile", "ada"]).await);
     failed(&terminal.run(&["whoami", "--profile", "ada"]).await, 1, "quail login");
@@ -199,7 +208,8 @@ fn completions_are_printed_for_every_shell() {
 fn the_demo_loses_nothing_and_says_so() {
     let directory = TempDir::new().unwrap();
     let input = directory.path().join("input");
-    let text: String = (0..600).map(|number| format!("line {number} {}\n", "~".repeat(number % 90))).collect();
+    let text: String =
+        (0..600).map(|number| format!("line {number} {}\n", "~".repeat(number % 90))).collect();
     std::fs::write(&input, text).unwrap();
     let mut command = Command::new(binary("quail"));
     command.args(["demo", "--json", "--kills", "3", "--input"]).arg(&input).arg("--daemon").arg(quaild());

@@ -109,7 +109,8 @@ async fn every_device_gets_every_message_and_the_senders_other_device_too() {
 async fn a_backlog_larger_than_the_window_comes_whole_and_in_order() {
     let world = World::start().await;
     let (ada, bob) = (world.sign_up("ada").await, world.sign_up("bob").await);
-    let bodies: Vec<String> = (0..1500).map(|number| format!("{number} {}", "x".repeat(number % 700))).collect();
+    let bodies: Vec<String> =
+        (0..1500).map(|number| format!("{number} {}", "x".repeat(number % 700))).collect();
     let sender = ada.open().await;
     for body in &bodies {
         sender.send(bob.account(), body.as_str()).await.unwrap();

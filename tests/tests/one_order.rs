@@ -40,13 +40,15 @@ async fn one_order() {
 
     let mut lists = Vec::new();
     for reader in &readers {
-        let list: Vec<String> = seen(reader, 2 * EACH).await.iter().map(|message| text(message).to_owned()).collect();
+        let list: Vec<String> =
+            seen(reader, 2 * EACH).await.iter().map(|message| text(message).to_owned()).collect();
         lists.push(list);
     }
     assert_eq!(lists[0], lists[1]);
     assert_eq!(lists[1], lists[2]);
     for name in ["ada", "bob"] {
-        let numbers = lists[0].iter().filter_map(|line| line.strip_prefix(name)?.trim().parse::<usize>().ok());
+        let numbers =
+            lists[0].iter().filter_map(|line| line.strip_prefix(name)?.trim().parse::<usize>().ok());
         assert!(numbers.eq(0..EACH), "the messages of {name} keep their order");
     }
 }

@@ -17,7 +17,8 @@ const KEY_BYTES: usize = 32;
 pub(super) fn load_or_create(path: &Path) -> anyhow::Result<[u8; KEY_BYTES]> {
     match std::fs::read(path) {
         Ok(bytes) => {
-            let wrong = || format!("{} must hold {KEY_BYTES} bytes; remove it to get a new key", path.display());
+            let wrong =
+                || format!("{} must hold {KEY_BYTES} bytes; remove it to get a new key", path.display());
             <[u8; KEY_BYTES]>::try_from(bytes).ok().with_context(wrong)
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {

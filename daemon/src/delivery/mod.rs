@@ -23,7 +23,6 @@ use tokio::sync::oneshot;
 pub use mailbox::{MAILBOX_PUSHES_MAX, Mailbox};
 pub use reads::{BacklogThread, HandBack, ReadRequest, Reads};
 
-
 /// What carries out effects once their entries are durable.
 pub trait Release: Send {
     /// Carries out the effects of one turn. Must not wait.
@@ -179,14 +178,7 @@ impl Release for Releaser {
                     continue;
                 }
                 Effect::Read { feed, account, device, after, events_max, bytes_max } => {
-                    self.reads.push(ReadRequest {
-                        feed,
-                        account,
-                        device,
-                        after,
-                        events_max,
-                        bytes_max,
-                    });
+                    self.reads.push(ReadRequest { feed, account, device, after, events_max, bytes_max });
                     continue;
                 }
                 Effect::Applied { ticket } => {

@@ -229,7 +229,11 @@ impl Connection {
                 );
                 commands
             }
-            Up::Feed(frames) => match self.gateway.feed(FeedId { connection: self.id, number: self.lanes.feed_number() }, session, frames) {
+            Up::Feed(frames) => match self.gateway.feed(
+                FeedId { connection: self.id, number: self.lanes.feed_number() },
+                session,
+                frames,
+            ) {
                 Ok(commands) => commands,
                 Err(error) => {
                     self.lanes.end_feed(error);

@@ -56,7 +56,12 @@ impl Lanes {
     }
 
     /// Opens the feed lane and returns the writer of the one it replaces, with its last frame waiting.
-    pub(super) fn open_feed(&mut self, number: u64, reader: LaneReader, writer: LaneWriter) -> Option<LaneWriter> {
+    pub(super) fn open_feed(
+        &mut self,
+        number: u64,
+        reader: LaneReader,
+        writer: LaneWriter,
+    ) -> Option<LaneWriter> {
         self.end_feed(Reason::Replaced.error());
         self.feed_number = number;
         let newer = Lane { reader: Some(reader), writer: Some(writer) };
@@ -134,7 +139,9 @@ impl Lanes {
                     let answer = v1::PublishDown { frame: Some(publish_down::Frame::Refused(refused)) };
                     frame::encode(&answer, &mut answers);
                 }
-                Down::Feed(number, item) if number == self.feed_number => self.push_feed(item, origin, &mut small),
+                Down::Feed(number, item) if number == self.feed_number => {
+                    self.push_feed(item, origin, &mut small)
+                }
                 // The connection has attached anew since.
                 Down::Feed(..) => {}
                 Down::Close(reason) => return Err(reason),

@@ -28,13 +28,7 @@ pub(crate) fn files(directory: &str, extension: &str) -> BTreeMap<String, String
     let entries = fs::read_dir(path(directory)).unwrap_or_else(|error| panic!("{directory}: {error}"));
     entries
         .filter_map(|entry| {
-            entry
-                .unwrap()
-                .file_name()
-                .into_string()
-                .unwrap()
-                .strip_suffix(extension)
-                .map(str::to_owned)
+            entry.unwrap().file_name().into_string().unwrap().strip_suffix(extension).map(str::to_owned)
         })
         .map(|name| (name.clone(), read(&format!("{directory}/{name}{extension}"))))
         .collect()
@@ -45,10 +39,7 @@ pub(crate) fn messages() -> BTreeMap<String, Vec<Field>> {
     let mut messages = BTreeMap::new();
     for text in files("proto/quail/v1", ".proto").values() {
         let (mut message, mut depth) = (String::new(), 0);
-        for line in text
-            .lines()
-            .map(|line| line.split("//").next().unwrap_or_default().trim())
-        {
+        for line in text.lines().map(|line| line.split("//").next().unwrap_or_default().trim()) {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words[..] {
                 ["message", name, ..] => {
@@ -58,10 +49,7 @@ pub(crate) fn messages() -> BTreeMap<String, Vec<Field>> {
                 ["enum", ..] => message.clear(),
                 [.., name, "=", number] if depth > 0 && !message.is_empty() => {
                     let number = number.trim_end_matches(';').parse().unwrap();
-                    messages
-                        .get_mut(&message)
-                        .unwrap()
-                        .push((number, name.to_owned()));
+                    messages.get_mut(&message).unwrap().push((number, name.to_owned()));
                 }
                 _ => {}
             }
@@ -76,10 +64,7 @@ pub(crate) fn messages() -> BTreeMap<String, Vec<Field>> {
 /// is the byte 61 three hundred times, and whatever follows a `#` is for people.
 pub(crate) fn hex(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for word in text
-        .lines()
-        .flat_map(|line| line.split('#').next().unwrap_or_default().split_whitespace())
-    {
+    for word in text.lines().flat_map(|line| line.split('#').next().unwrap_or_default().split_whitespace()) {
         let (digits, count) = word.split_once('*').unwrap_or((word, "1"));
         assert_eq!(digits.len(), 2, "two hex digits make a byte: {word:?}");
         let byte = u8::from_str_radix(digits, 16).unwrap_or_else(|error| panic!("{word:?}: {error}"));

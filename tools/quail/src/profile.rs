@@ -192,7 +192,8 @@ impl Profile {
         let restricted = fs::set_permissions(&self.directory, Permissions::from_mode(0o700));
         restricted.map_err(|error| io_error("set the mode of", &self.directory, error))?;
         let path = self.successor_path();
-        private(&path).map(drop).map_err(|error| io_error("write", &path, error))
+        let tried = private(&path).and_then(|_| fs::remove_file(&path));
+        tried.map_err(|error| io_error("write", &path, error))
     }
 
     /// Keeps a new device; counters of another one are removed.

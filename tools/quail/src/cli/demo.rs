@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, value_parser};
 use indicatif::ProgressBar;
 use quail::demo::{self, DemoOptions, DemoReport, KILLS_MAX, Step};
 use quail::launcher::find_quaild;
@@ -27,7 +27,7 @@ pub(super) struct Demo {
     input: Option<PathBuf>,
 
     /// How often to kill the server
-    #[arg(long, value_name = "K", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=KILLS_MAX as i64))]
+    #[arg(long, value_name = "K", default_value_t = 2, value_parser = value_parser!(u32).range(..=KILLS_MAX as i64))]
     kills: u32,
 
     /// The server's program; without it QUAIL_DAEMON, beside this program, or in PATH
@@ -45,7 +45,8 @@ Examples:
   quail demo --kills 5 --input /usr/share/dict/words
   quail demo --json | jq .confirm_ms
 
-It needs nothing running and leaves nothing behind. It exits with 1 if a line is missing, doubled, altered or out of order.";
+It needs nothing running and leaves nothing behind. It exits with 1 if a line is missing, doubled,
+altered or out of order.";
 
 impl Demo {
     pub(super) async fn run(self, context: Context) -> anyhow::Result<Outcome> {

@@ -22,6 +22,9 @@ pub(super) const EXIT_FAILED: u8 = 1;
 /// It was asked wrongly.
 pub(super) const EXIT_USAGE: u8 = 2;
 
+/// The next step where the device itself is of no use any more.
+const AGAIN: &str = "log in as a new device: quail logout --force, then quail login ADDRESS";
+
 /// How a command ended that has said all there is to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -153,9 +156,7 @@ fn of_client(error: &Error) -> (&'static str, Option<&'static str>) {
             "REPLACED",
             Some("another program reads as this device; give each its own: quail --profile NAME login"),
         ),
-        Error::OtherAccount { .. } => {
-            ("OTHER_ACCOUNT", Some("log in again: quail logout --force, then quail login"))
-        }
+        Error::OtherAccount { .. } => ("OTHER_ACCOUNT", Some(AGAIN)),
         Error::Protocol { .. } => ("PROTOCOL", Some("update quail and quaild to the same version")),
         _ => ("FAILED", None),
     }
@@ -164,7 +165,7 @@ fn of_client(error: &Error) -> (&'static str, Option<&'static str>) {
 fn of_reason(reason: Reason) -> Option<&'static str> {
     Some(match reason {
         Reason::Unauthenticated => {
-            "the session has ended; log in again: quail logout --force, then quail login"
+            "the session has ended; note the address (quail whoami), then quail logout and quail login ADDRESS"
         }
         Reason::WrongCredentials => "check handle and password",
         Reason::HandleTaken => "choose another with --handle, or log in: quail login",
@@ -189,9 +190,7 @@ fn of_store(error: &StoreError) -> (&'static str, Option<&'static str>) {
             "IN_USE",
             Some("wait for the other quail process, or use a device of your own: quail --profile NAME login"),
         ),
-        StoreError::Damaged { .. } => {
-            ("DAMAGED", Some("log in as a new device: quail logout --force, then quail login"))
-        }
+        StoreError::Damaged { .. } => ("DAMAGED", Some(AGAIN)),
         _ => ("STORE", None),
     }
 }
@@ -203,9 +202,7 @@ fn of_profile(error: &ProfileError) -> (&'static str, Option<&'static str>) {
             "PROFILE_OPEN",
             Some("whoever read it can act as you: log out and in again, or close it with chmod 600"),
         ),
-        ProfileError::Damaged { .. } => {
-            ("DAMAGED", Some("log in again: quail logout --force, then quail login"))
-        }
+        ProfileError::Damaged { .. } => ("DAMAGED", Some(AGAIN)),
         _ => ("PROFILE", None),
     }
 }

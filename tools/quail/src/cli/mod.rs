@@ -57,7 +57,7 @@ Examples:
   quail send grace 'hello'                       send a message
   quail tail                                     print messages as they come
 
-Profiles are kept in $QUAIL_CONFIG_DIR, else in ~/.config/quail. Set RUST_LOG=debug to see what happens.
+Profiles are kept in $QUAIL_CONFIG_DIR, else in ~/.config/quail. RUST_LOG=debug shows what happens.
 Exit codes: 0 ok, 1 failed or a check found something wrong, 2 asked wrongly.";
 
 #[derive(Debug, Subcommand)]

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, value_parser};
 use quail::output::table;
 use quail_client::{Address, Error, Guest, PingReport};
 use quail_protocol::limits::AUTHENTICATE_TIMEOUT;
@@ -22,7 +22,7 @@ pub(super) struct Ping {
     address: Option<Address>,
 
     /// How many answers to ask for
-    #[arg(long, short = 'c', value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX))]
+    #[arg(long, short, value_name = "N", default_value_t = 3, value_parser = value_parser!(u32).range(1..=COUNT_MAX))]
     count: u32,
 
     /// How long to wait between two questions

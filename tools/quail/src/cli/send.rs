@@ -127,22 +127,23 @@ impl Send {
         if tally.is_answered() {
             batch.client.close().await?;
         }
-        let to = &self.handle;
-        batch.output.people(format!("{} to {to} in {:.2} s", tally.summary(), took.as_secs_f64()))?;
+        let seconds = took.as_secs_f64();
+        batch.output.people(format!("{} in {seconds:.2} s", tally.summary(&self.handle)))?;
         let Some(text) = tally.failure(self.text.is_some()) else {
             return Ok(Outcome::Good);
         };
-        let failure = match self.wait {
-            Wait::Accepted => Failure::failed("NOT_ACCEPTED", text),
-            Wait::Delivered => Failure::failed("NOT_DELIVERED", text),
+        let (reason, hint) = match self.wait {
+            _ if !tally.is_answered() => {
+                let hint =
+                    "some may have been accepted all the same: ask the recipient before sending them again";
+                ("NOT_ACCEPTED", hint)
+            }
+            Wait::Accepted => ("NOT_ACCEPTED", "the others are; correct these and send them again"),
+            Wait::Delivered => {
+                ("NOT_DELIVERED", "what is accepted waits at the server until the recipient comes online")
+            }
         };
-        Err(match tally.has_unknown() {
-            true => failure.hint(
-                "some may have been accepted all the same: ask the recipient before sending them again",
-            ),
-            false => failure,
-        }
-        .into())
+        Err(Failure::failed(reason, text).hint(hint).into())
     }
 }
 

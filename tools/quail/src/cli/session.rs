@@ -78,6 +78,8 @@ pub(super) fn options() -> Options {
         client_name: concat!("quail ", env!("CARGO_PKG_VERSION")).to_owned(),
         // People who wait for a terminal rather try again than wait for half a minute.
         backoff_max: Duration::from_secs(5),
+        // Somebody watches: a server that was started again is noticed with the next keep-alive, and no battery minds.
+        keep_alive: Duration::from_secs(5),
         ..Options::default()
     }
 }

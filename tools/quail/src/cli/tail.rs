@@ -13,7 +13,7 @@
 use std::convert::Infallible;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
-use clap::Args;
+use clap::{Args, value_parser};
 use quail::output::{Output, OutputError};
 use quail_client::{Acknowledgement, Client, ConnectionState, Delivery, Event, Events};
 use quail_protocol::limits::FEED_WINDOW_EVENTS;
@@ -32,7 +32,7 @@ mod render;
 #[command(after_help = EXAMPLES)]
 pub(super) struct Tail {
     /// Stop after so many messages
-    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, short = 'n', value_name = "N", value_parser = value_parser!(u64).range(1..))]
     count: Option<u64>,
 
     /// Stop once everything that waited has been printed
@@ -47,9 +47,9 @@ Examples:
   quail tail --count 1 | wc -c
   quail tail --json | jq -r 'select(.handle == \"grace\") | .body'
 
-On a terminal a line shows time, sender and text, with control characters made visible; in a pipe it is the text alone,
-byte for byte. What has been printed does not come again. To take a few messages and leave the rest, use --count, not
-head: what lies in a pipe counts as printed.";
+On a terminal a line shows time, sender and text, with control characters made visible; in a pipe
+it is the text alone, byte for byte. What has been printed does not come again. To take a few
+messages and leave the rest, use --count, not head: what lies in a pipe counts as printed.";
 
 impl Tail {
     pub(super) async fn run(self, context: Context) -> anyhow::Result<Outcome> {

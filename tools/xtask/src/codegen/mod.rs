@@ -104,7 +104,8 @@ fn compile(protos: &[PathBuf], include: &Path) -> Result<String> {
         comments::make_harmless(&mut file);
         requests.push((Module::from_protobuf_package_name(PACKAGE), file));
     }
-    let mut modules = Config::new().bytes(["."]).skip_debug(SECRET).generate(requests).context("generate Rust code")?;
+    let mut modules =
+        Config::new().bytes(["."]).skip_debug(SECRET).generate(requests).context("generate Rust code")?;
     match modules.remove(&Module::from_protobuf_package_name(PACKAGE)) {
         Some(code) => Ok(code),
         None => bail!("the proto files hold no message"),

@@ -163,18 +163,13 @@ impl Tally {
         self.unanswered == 0
     }
 
-    /// Returns whether a message may be accepted or not.
-    pub(super) fn has_unknown(&self) -> bool {
-        self.unanswered > 0
-    }
-
     /// Says for people how many got as far as they should.
-    pub(super) fn summary(&self) -> String {
+    pub(super) fn summary(&self, handle: &str) -> String {
         let (good, total, state) = (self.good, self.total, self.word());
-        match total {
-            1 if good == 1 => format!("1 message {state}"),
-            _ if good == total => format!("{total} messages {state}"),
-            _ => format!("{good} of {total} messages {state}"),
+        let messages = if total == 1 { "message" } else { "messages" };
+        match good == total {
+            true => format!("{total} {messages} to {handle} {state}"),
+            false => format!("{good} of {total} {messages} to {handle} {state}"),
         }
     }
 
@@ -259,15 +254,18 @@ mod tests {
         }
         assert_eq!(tally.failure(false).unwrap(), "lines 2, 5-7 were not accepted: cause 2 (UNKNOWN)");
         assert_eq!(tally.failure(true).unwrap(), "the message was not accepted: cause 2 (UNKNOWN)");
-        assert_eq!(tally.summary(), "5 of 9 messages accepted");
-        assert!(tally.has_unknown() && !tally.is_answered());
+        assert_eq!(tally.summary("ada"), "5 of 9 messages to ada accepted");
+        assert!(!tally.is_answered());
     }
 
     #[test]
     fn nothing_to_report_is_good() {
         let mut tally = Tally::new(State::Accepted, 1);
         tally.add(1, &accepted());
-        assert_eq!((tally.failure(false), tally.summary()), (None, "1 message accepted".to_owned()));
+        assert_eq!(
+            (tally.failure(false), tally.summary("ada")),
+            (None, "1 message to ada accepted".to_owned())
+        );
         assert_eq!(Tally::new(State::Accepted, 0).failure(false), None);
     }
 

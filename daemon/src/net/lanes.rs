@@ -140,7 +140,7 @@ impl Lanes {
                     frame::encode(&answer, &mut answers);
                 }
                 Down::Feed(number, item) if number == self.feed_number => {
-                    self.push_feed(item, origin, &mut small)
+                    self.push_feed(item, origin, &mut small);
                 }
                 // The connection has attached anew since.
                 Down::Feed(..) => {}

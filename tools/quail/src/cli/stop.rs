@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM as something to wait for, for commands that have something to put in order before they end.
+//! Ctrl-C, SIGTERM and the end of the terminal as something to wait for, for commands that have something to put in order
+//! before they end.
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -8,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(super) struct Stop {
     interrupt: Signal,
     terminate: Signal,
+    hang_up: Signal,
 }
 
 impl Stop {
@@ -15,6 +17,7 @@ impl Stop {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).context("listen for Ctrl-C")?,
             terminate: signal(SignalKind::terminate()).context("listen for SIGTERM")?,
+            hang_up: signal(SignalKind::hangup()).context("listen for SIGHUP")?,
         })
     }
 
@@ -23,6 +26,7 @@ impl Stop {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
         }
     }
 }

@@ -186,7 +186,9 @@ impl<'a> Play<'a> {
     /// Kills the daemon at a point of the plan and starts it again.
     async fn interrupt(&mut self, kill: Kill) -> Result<(), Halt> {
         self.send_upto(kill.ahead).await?;
-        self.reach(|counts| counts.accepted + counts.refused >= kill.point).await?;
+        // Once the recipient is online, its acknowledgements are to be interrupted too.
+        let shown = if self.recipient.is_some() { kill.point / 2 } else { 0 };
+        self.reach(|counts| counts.accepted + counts.refused >= kill.point && counts.shown >= shown).await?;
         if self.in_flight() == 0 {
             // The daemon was faster than this task: give it something to do, and strike before it is done. The change
             // from the first half to the second would take the moment away.

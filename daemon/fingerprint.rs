@@ -73,3 +73,23 @@ fn fnv(hash: u64, bytes: &[u8]) -> u64 {
 
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0100_0000_01b3;
+
+/// Sets `QUAIL_FINGERPRINT` for the package that is being built, and has Cargo run the build script again when it changes.
+/// `to_root` leads from the package's directory to that of the repository.
+pub(crate) fn tell_cargo(to_root: &str) -> io::Result<()> {
+    // At run time, not by `env!`: a build script may have been compiled in another copy of the repository.
+    let manifest =
+        std::env::var_os("CARGO_MANIFEST_DIR").ok_or_else(|| io::Error::other("not run by cargo"))?;
+    let (fingerprint, inputs) = fingerprint(&Path::new(&manifest).join(to_root))?;
+    println!("cargo:rustc-env=QUAIL_FINGERPRINT={fingerprint}");
+    let mut watched = std::collections::BTreeSet::new();
+    for input in &inputs {
+        println!("cargo:rerun-if-changed={}", input.display());
+        watched.extend(input.parent());
+    }
+    // Cargo watches a directory with everything below it. The top of a package has tests and build output below it.
+    for directory in watched.into_iter().filter(|directory| !directory.join("Cargo.toml").exists()) {
+        println!("cargo:rerun-if-changed={}", directory.display());
+    }
+    Ok(())
+}

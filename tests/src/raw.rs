@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use prost::Message;
 use quail_protocol::{ALPN, address::Address, frame, limits::FRAME_BYTES_MAX, v1};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
@@ -33,6 +33,11 @@ pub struct RawStream {
 impl RawClient {
     /// Connects without saying hello.
     pub async fn connect(address: &Address) -> Self {
+        Self::connect_with(address, TransportConfig::default()).await
+    }
+
+    /// Connects with other settings of QUIC, without saying hello.
+    pub async fn connect_with(address: &Address, transport: TransportConfig) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -41,7 +46,8 @@ impl RawClient {
             .with_custom_certificate_verifier(Arc::new(AnyCertificate))
             .with_no_client_auth();
         tls.alpn_protocols = vec![ALPN.to_vec()];
-        let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("QUIC settings")));
+        let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("QUIC settings")));
+        config.transport_config(Arc::new(transport));
         let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a socket");
         let connecting = endpoint.connect_with(config, ([127, 0, 0, 1], address.port).into(), "localhost");
         let connection =
@@ -51,10 +57,14 @@ impl RawClient {
 
     /// Connects and says hello with a token.
     pub async fn resume(address: &Address, token: &[u8]) -> Self {
-        let client = Self::connect(address).await;
-        let reply = client.hello(hello(token)).await;
+        Self::connect(address).await.resumed(token).await
+    }
+
+    /// Says hello with a token, which must be welcome.
+    pub async fn resumed(self, token: &[u8]) -> Self {
+        let reply = self.hello(hello(token)).await;
         assert!(matches!(reply, v1::hello_reply::Result::Welcome(_)), "{reply:?}");
-        client
+        self
     }
 
     /// Says hello and returns the answer.

@@ -6,7 +6,8 @@ use std::process::{Command, Output};
 
 use quail::launcher::Signal;
 use quail_client::{Address, Error, Guest};
-use quail_tests::raw::RawClient;
+use quail_protocol::v1::{self, request};
+use quail_tests::raw::{RawClient, send};
 use quail_tests::{PASSWORD, World, expect, next_message, options, quaild};
 use tempfile::TempDir;
 
@@ -192,4 +193,62 @@ async fn an_operators_certificate_is_used_and_its_address_has_no_pin() {
     command.args(["--listen", "127.0.0.1:0", "--data"]).arg(directory.path().join("data"));
     command.env("QUAIL_TLS_CERTIFICATE_FILE", tls.join("certificate.pem")).env("QUAIL_TLS_KEY_FILE", &key);
     failed(&command.output().unwrap(), 1, &key.display().to_string());
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let mut world = World::start().await;
+    let ada = world.sign_up("ada").await;
+    let sender = ada.open().await;
+    sender.send(ada.account(), "x".repeat(60_000)).await.unwrap();
+    sender.flush().await.unwrap();
+    // A client that takes next to nothing holds the drain up.
+    let mut transport = quinn::TransportConfig::default();
+    transport.stream_receive_window(1024_u32.into());
+    let slow = RawClient::connect_with(&world.address(), transport).await;
+    let slow = slow.resumed(ada.credentials.token.as_bytes()).await;
+    let _feed = slow.attach(100, vec![]).await;
+    slow.request(request::Command::Ping(v1::Ping {})).await;
+    world.daemon.signal(Signal::TERM).unwrap();
+    let log = world.directory.path().join("log");
+    expect("the drain to begin", async {
+        while !std::fs::read_to_string(&log).unwrap().contains("draining") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    world.daemon.signal(Signal::TERM).unwrap();
+    let status = expect("the daemon to end", world.daemon.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(std::fs::read_to_string(&log).unwrap().contains("second signal"));
+}
+
+#[tokio::test]
+async fn refusals_are_counted_and_no_secret_is_logged() {
+    let mut world = World::start_with(|options| {
+        options.env.push(("QUAIL_LOG_LEVEL".into(), "trace".into()));
+    })
+    .await;
+    let (ada, bob) = (world.sign_up("ada").await, world.sign_up("bob").await);
+    let sender = ada.open().await;
+    sender.send(bob.account(), "canary body").await.unwrap().accepted().await.unwrap();
+    sender.close().await.unwrap();
+    let client = RawClient::resume(&world.address(), ada.credentials.token.as_bytes()).await;
+    client.stream().await.bytes(vec![0xff; 3].into()).await;
+    let mut lane = client.publish().await;
+    lane.say(v1::Send { kind: 77, ..send(100, bob.account(), "x") }).await;
+    let handle = Some(v1::look_up::By::Handle("nobody".to_owned()));
+    client.request(request::Command::LookUp(v1::LookUp { by: handle })).await;
+    let guest = Guest::connect(&world.address(), options()).await.unwrap();
+    guest.log_in("ada", "canary password").await.unwrap_err();
+    assert!(world.daemon.stop().await.unwrap().success());
+
+    let log = std::fs::read_to_string(world.directory.path().join("log")).unwrap();
+    for counted in ["FRAME_TOO_LARGE=1", "BODY_INVALID=1", "UNKNOWN_ACCOUNT=1", "WRONG_CREDENTIALS=1"] {
+        assert!(log.contains(counted), "{counted} is not in the log");
+    }
+    let token: String = ada.credentials.token.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    for secret in ["canary", PASSWORD, &token] {
+        assert!(!log.contains(secret), "{secret:?} is in the log");
+    }
 }

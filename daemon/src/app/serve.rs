@@ -191,6 +191,7 @@ async fn shut_down(running: Running, drain_patience: Duration) -> anyhow::Result
         b"",
     );
     let _ = tokio::time::timeout(STOP_PATIENCE, endpoint.wait_idle()).await;
+    tracing::info!(refusals = gateway.refusals().summary(), "drained");
     reads.stop();
     drop(gateway);
     match tokio::time::timeout(STOP_PATIENCE, sequencer_ended).await {

@@ -23,6 +23,7 @@ pub use requests::{Requested, SessionChange};
 
 use crate::delivery::Delivery;
 use crate::directory::DirectoryService;
+use crate::ops::refusals::Refusals;
 use crate::sequencer::{SequencerEnded, SequencerHandle};
 use known::KnownAccounts;
 
@@ -39,6 +40,7 @@ pub struct Gateway {
     reads: Arc<dyn Directory>,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     known: KnownAccounts,
+    refusals: Refusals,
     /// Requests run here and not on their connection: once begun, a command is carried through.
     requests: TaskTracker,
 }
@@ -63,13 +65,18 @@ impl Gateway {
     /// Returns a gateway.
     pub fn new(parts: GatewayParts) -> Self {
         let GatewayParts { origin, sequencer, delivery, directory, reads, clock } = parts;
-        let (known, requests) = (KnownAccounts::default(), TaskTracker::new());
-        Self { origin, sequencer, delivery, directory, reads, clock, known, requests }
+        let (known, refusals, requests) = (KnownAccounts::default(), Refusals::default(), TaskTracker::new());
+        Self { origin, sequencer, delivery, directory, reads, clock, known, refusals, requests }
     }
 
     /// Returns the delivery that this gateway's connections register with.
     pub fn delivery(&self) -> &Arc<Delivery> {
         &self.delivery
+    }
+
+    /// Returns the counts of refusals.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// Returns the tracker of requests under way.

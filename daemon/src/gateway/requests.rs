@@ -45,6 +45,7 @@ impl Gateway {
         let (result, change) = match answer {
             Ok((answer, change)) => (answer, change),
             Err(error) => {
+                self.refusals.count(error.reason());
                 tracing::debug!(
                     command = meta.name,
                     reason = error.reason().as_str_name(),

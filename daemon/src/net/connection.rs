@@ -24,7 +24,7 @@ use super::endpoint::{STREAMS_WITH_SESSION, WINDOW_WITH_SESSION};
 use super::lane::ReadLaneError;
 use super::lanes::{Lanes, Up};
 use super::streams::{self, Opened, RequestStep, Shape};
-use crate::delivery::Mailbox;
+use crate::delivery::{Down, FeedItem, Mailbox};
 use crate::gateway::Gateway;
 
 /// How long a connection that drains may take to get its answers out.
@@ -42,7 +42,7 @@ pub(super) struct Connection {
     session: Option<SessionFacts>,
     lanes: Lanes,
     /// Streams whose first frame is being read; the stream limit bounds them.
-    opening: JoinSet<Option<Opened>>,
+    opening: JoinSet<Result<Opened, Reason>>,
     /// Requests whose answer is not written yet.
     requests: usize,
     steps: (mpsc::Sender<RequestStep>, mpsc::Receiver<RequestStep>),
@@ -77,7 +77,10 @@ impl Connection {
         let session = match greeted {
             Ok(session) => session,
             Err(End::Gone) => return,
-            Err(End::Close(reason)) => return end(&quic, reason),
+            Err(End::Close(reason)) => {
+                gateway.refusals().count(reason);
+                return end(&quic, reason);
+            }
             Err(End::Drain) => return end(&quic, Reason::Draining),
         };
         let mailbox = gateway.delivery().open(id);
@@ -108,7 +111,7 @@ impl Connection {
 
     async fn greet(quic: &quinn::Connection, gateway: &Gateway) -> Result<Option<SessionFacts>, End> {
         let (send, recv) = quic.accept_bi().await.map_err(|_| End::Gone)?;
-        let opened = streams::open(send, recv).await.ok_or(End::Close(Reason::WrongFrame))?;
+        let opened = streams::open(send, recv).await.map_err(End::Close)?;
         let Stream::Hello(hello) = opened.stream else {
             opened.refuse(Reason::WrongFrame).await;
             return Err(End::Close(Reason::WrongFrame));
@@ -129,6 +132,7 @@ impl Connection {
         tokio::select! {
             downs = self.mailbox.receive() => {
                 let downs = downs.ok_or(End::Close(Reason::Limit))?;
+                self.count_refusals(&downs);
                 self.lanes.push(downs, self.gateway.origin()).map_err(End::Close)?;
                 // Most of the time there is room, and one write now saves a wake-up later.
                 self.lanes.try_flush().await;
@@ -149,8 +153,11 @@ impl Connection {
                 Ok(())
             }
             Some(opened) = self.opening.join_next() => match opened {
-                Ok(Some(opened)) => self.opened(opened).await,
-                Ok(None) => Ok(()),
+                Ok(Ok(opened)) => self.opened(opened).await,
+                Ok(Err(reason)) => {
+                    self.gateway.refusals().count(reason);
+                    Ok(())
+                }
                 Err(_) => Err(End::Close(Reason::Internal)),
             },
             Some(step) = self.steps.1.recv() => {
@@ -159,6 +166,14 @@ impl Connection {
             }
             () = tokio::time::sleep_until(self.deadline), if self.session.is_none() => {
                 Err(End::Close(Reason::Unauthenticated))
+            }
+        }
+    }
+
+    fn count_refusals(&self, downs: &[Down]) {
+        for down in downs {
+            if let Down::Refused { error, .. } | Down::Feed(_, FeedItem::Ended(error)) = down {
+                self.gateway.refusals().count(error.reason());
             }
         }
     }
@@ -181,6 +196,7 @@ impl Connection {
             _ => None,
         };
         if let Some(reason) = refused {
+            self.gateway.refusals().count(reason);
             self.gateway.requests().spawn(opened.refuse(reason));
             return Ok(());
         }
@@ -194,7 +210,10 @@ impl Connection {
                     }
                     self.submit(vec![command]).await?;
                 }
-                Err(error) => drop(self.gateway.requests().spawn(Shape::Feed.refuse(reader, writer, error))),
+                Err(error) => {
+                    self.gateway.refusals().count(error.reason());
+                    self.gateway.requests().spawn(Shape::Feed.refuse(reader, writer, error));
+                }
             },
             (Stream::Request(request), session) => {
                 self.requests += 1;
@@ -236,6 +255,7 @@ impl Connection {
             ) {
                 Ok(commands) => commands,
                 Err(error) => {
+                    self.gateway.refusals().count(error.reason());
                     self.lanes.end_feed(error);
                     return Ok(());
                 }
@@ -255,6 +275,7 @@ impl Connection {
             End::Drain => (DRAIN_PATIENCE, Reason::Draining),
         };
         if !patience.is_zero() {
+            self.gateway.refusals().count(reason);
             tracing::debug!(connection = self.id.0, reason = reason.as_str_name(), "closing");
             // Answers that are on their way still go out: what the client was told it need not ask again.
             let _ = tokio::time::timeout(patience, self.settle()).await;

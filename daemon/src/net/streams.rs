@@ -74,16 +74,19 @@ impl Shape {
     }
 }
 
-/// Reads the first frame of a stream; `None` if the stream is of no use: it is reset then, with the reason as its code,
-/// because nobody knows what frames its client would understand.
-pub(super) async fn open(send: SendStream, recv: RecvStream) -> Option<Opened> {
+/// Reads the first frame of a stream.
+///
+/// # Errors
+/// The stream is of no use. It has been reset, with the reason as its code, because nobody knows what frames its client
+/// would understand.
+pub(super) async fn open(send: SendStream, recv: RecvStream) -> Result<Opened, Reason> {
     let (mut reader, writer) = (LaneReader::new(recv), LaneWriter::new(send));
     let first =
         tokio::time::timeout(limits::FRAME_TIMEOUT, reader.frames::<v1::Open>(1, limits::OPEN_BYTES_MAX))
             .await;
     let reason = match first.unwrap_or(Err(ReadLaneError::Timeout)) {
         Ok(mut frames) => match frames.pop().and_then(|open| open.stream) {
-            Some(stream) => return Some(Opened { stream, reader, writer }),
+            Some(stream) => return Ok(Opened { stream, reader, writer }),
             None => Reason::WrongFrame,
         },
         Err(error) => {
@@ -93,7 +96,7 @@ pub(super) async fn open(send: SendStream, recv: RecvStream) -> Option<Opened> {
     };
     reader.stop(reason);
     writer.reset(reason);
-    None
+    Err(reason)
 }
 
 /// Answers a hello and returns the session it opened, if any.

@@ -1,6 +1,7 @@
-//! What an operator and every other module needs: the clock, files, the log, the version.
+//! What an operator and every other module needs: the clock, files, the log, counts of refusals, the version.
 
 pub mod clock;
 pub mod files;
 pub mod logging;
+pub mod refusals;
 pub mod version;

@@ -9,6 +9,7 @@ pub const FINGERPRINT: &str = env!("QUAIL_FINGERPRINT");
 
 #[cfg(test)]
 #[path = "../../fingerprint.rs"]
+#[expect(dead_code, reason = "what build scripts say to Cargo")]
 mod fingerprint;
 
 #[cfg(test)]

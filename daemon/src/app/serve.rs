@@ -49,9 +49,7 @@ struct Running {
     connections: TaskTracker,
     drain: CancellationToken,
     reads: Reads,
-    threads: Vec<JoinHandle<()>>,
-    /// Resolves when the sequencer has ended; by an error, or by a panic if the sender is dropped without one.
-    sequencer_ended: oneshot::Receiver<Result<(), StoreError>>,
+    threads: Threads,
 }
 
 /// Serves until a signal asks to stop.
@@ -65,7 +63,8 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     let mut running = start(settings).await?;
     tokio::select! {
         name = stop.next() => tracing::info!(signal = name, "draining"),
-        ended = &mut running.sequencer_ended => return Err(sequencer_failed(ended)),
+        ended = &mut running.threads.sequencer_ended => return Err(sequencer_failed(ended)),
+        () = running.threads.backlog_ended.cancelled() => anyhow::bail!("the backlog thread panicked"),
     }
     tokio::select! {
         stopped = shut_down(running, drain_patience) => stopped,
@@ -95,8 +94,7 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     let decider = handle.clone();
     let hand_back = Box::new(move |command| decider.submit_blocking(vec![command]).is_ok());
     let backlog = BacklogThread { reads: reads.clone(), reader, hand_back, delivery: delivery.clone() };
-    let (threads, sequencer_ended) =
-        start_threads(sequencer, backlog, Releaser::new(delivery.clone(), reads.clone()))?;
+    let threads = start_threads(sequencer, backlog, Releaser::new(delivery.clone(), reads.clone()))?;
     let gateway = gateway(origin, handle, delivery, directory, policy(config.accounts.sign_up));
 
     let endpoint = bind(config.server.listen, identity.server_config()?, &reset_key)?;
@@ -110,7 +108,7 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     };
     connections.spawn(accept_all(accepting));
     announce(&config, address, &identity)?;
-    Ok(Running { data, endpoint, gateway, connections, drain, reads, threads, sequencer_ended })
+    Ok(Running { data, endpoint, gateway, connections, drain, reads, threads })
 }
 
 fn gateway(
@@ -130,7 +128,14 @@ fn gateway(
     }))
 }
 
-type Threads = (Vec<JoinHandle<()>>, oneshot::Receiver<Result<(), StoreError>>);
+/// The threads, and how their end is noticed.
+struct Threads {
+    handles: Vec<JoinHandle<()>>,
+    /// Resolves when the sequencer has ended; by an error, or by a panic if the sender is dropped without one.
+    sequencer_ended: oneshot::Receiver<Result<(), StoreError>>,
+    /// Cancelled when the backlog thread has ended, however it did.
+    backlog_ended: CancellationToken,
+}
 
 fn start_threads(
     sequencer: Sequencer,
@@ -142,11 +147,15 @@ fn start_threads(
         // Nobody listens any more only if the process is about to end anyway.
         let _ = ended.send(sequencer.run(releaser));
     });
-    let backlog = std::thread::Builder::new().name("backlog".to_owned()).spawn(move || backlog.run());
-    Ok((
-        vec![sequencer.context("start the sequencer")?, backlog.context("start the backlog thread")?],
-        sequencer_ended,
-    ))
+    let backlog_ended = CancellationToken::new();
+    let ended = backlog_ended.clone().drop_guard();
+    let backlog = std::thread::Builder::new().name("backlog".to_owned()).spawn(move || {
+        backlog.run();
+        drop(ended);
+    });
+    let handles =
+        vec![sequencer.context("start the sequencer")?, backlog.context("start the backlog thread")?];
+    Ok(Threads { handles, sequencer_ended, backlog_ended })
 }
 
 fn identity(config: &Config, paths: &DataPaths) -> anyhow::Result<Identity> {
@@ -175,7 +184,7 @@ fn announce(config: &Config, address: SocketAddr, identity: &Identity) -> anyhow
 }
 
 async fn shut_down(running: Running, drain_patience: Duration) -> anyhow::Result<()> {
-    let Running { data, endpoint, gateway, connections, drain, reads, threads, sequencer_ended } = running;
+    let Running { data, endpoint, gateway, connections, drain, reads, threads } = running;
     drain.cancel();
     connections.close();
     gateway.requests().close();
@@ -194,7 +203,7 @@ async fn shut_down(running: Running, drain_patience: Duration) -> anyhow::Result
     tracing::info!(refusals = gateway.refusals().summary(), "drained");
     reads.stop();
     drop(gateway);
-    match tokio::time::timeout(STOP_PATIENCE, sequencer_ended).await {
+    match tokio::time::timeout(STOP_PATIENCE, threads.sequencer_ended).await {
         Ok(Ok(Ok(()))) => {}
         Ok(ended) => return Err(sequencer_failed(ended)),
         // Some task still holds a handle. All that was released is durable, so there is nothing to wait for.
@@ -204,7 +213,8 @@ async fn shut_down(running: Running, drain_patience: Duration) -> anyhow::Result
         }
     }
     let joined =
-        tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok())).await;
+        tokio::task::spawn_blocking(move || threads.handles.into_iter().all(|thread| thread.join().is_ok()))
+            .await;
     anyhow::ensure!(joined.context("wait for threads")?, "a thread panicked while stopping");
     drop(data);
     tracing::info!("stopped");

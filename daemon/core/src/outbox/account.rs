@@ -163,7 +163,7 @@ impl AccountOutbox {
         let id = feed.id;
         let from = feed.next.max(feed.claimed).next();
         if collapsed >= from {
-            feed.pass_gap(collapsed);
+            feed.pass_gap(from, collapsed);
             outcome.after.push(Effect::Gap { feed: id, from, upto: collapsed });
         }
         if last <= feed.next {

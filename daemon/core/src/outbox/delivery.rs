@@ -131,7 +131,7 @@ impl AccountOutbox {
         let mut feed = Feed::new(id, device.record.cursor, claimed);
         if claimed < acked {
             // The device forgot what it had acknowledged: this origin no longer has it, the device must be told.
-            feed.pass_gap(acked);
+            feed.pass_gap(claimed.next(), acked);
             outcome.after.push(Effect::Gap { feed: id, from: claimed.next(), upto: acked });
         }
         device.feed = Some(feed);

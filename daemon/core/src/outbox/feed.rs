@@ -29,7 +29,10 @@ pub(super) enum Mode {
 /// Something written and not yet acknowledged.
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
+    /// Where it is acknowledged.
     position: Position,
+    /// Where the device stands until then: a gap is long, and what lies in it was not delivered.
+    before: Position,
     bytes: usize,
     item: Item,
 }
@@ -84,14 +87,16 @@ impl Feed {
             }
             return false;
         }
-        self.push(InFlight { position: event.position, bytes: event.frame.len(), item });
+        let before = Position(event.position.0 - 1);
+        self.push(InFlight { position: event.position, before, bytes: event.frame.len(), item });
         true
     }
 
-    /// Takes note of a gap that ends at `upto`, to be written now.
-    pub(super) fn pass_gap(&mut self, upto: Position) {
+    /// Takes note of a gap, to be written now.
+    pub(super) fn pass_gap(&mut self, from: Position, upto: Position) {
         self.next = self.next.max(upto);
-        self.push(InFlight { position: upto, bytes: 0, item: Item::Gap });
+        let before = Position(from.0 - 1);
+        self.push(InFlight { position: upto, before, bytes: 0, item: Item::Gap });
     }
 
     /// Returns how many events and bytes may be written, or `None` if that is not worth a read.
@@ -122,7 +127,7 @@ impl Feed {
 
     /// Returns the position up to which nothing is left to deliver or to acknowledge.
     pub(super) fn done(&self) -> Position {
-        self.window.front().map_or(self.next, |front| Position(front.position.0 - 1))
+        self.window.front().map_or(self.next, |front| front.before)
     }
 
     fn push(&mut self, in_flight: InFlight) {
@@ -210,7 +215,7 @@ mod tests {
     fn a_gap_ends_the_stretch_before_it() {
         let (mut feed, mut taken) = (feed(), Acknowledged::default());
         feed.pass(&message(3, 1), READER, &mut taken);
-        feed.pass_gap(Position(7));
+        feed.pass_gap(Position(4), Position(7));
         feed.pass(&message(8, 1), READER, &mut taken);
         feed.ack(Position(8), &mut taken);
         let ends: Vec<_> = taken.into_stretches().iter().map(|s| (s.first.0, s.last.0)).collect();

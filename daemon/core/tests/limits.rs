@@ -1,0 +1,222 @@
+//! What the core does where something ends: a lane after a temporary refusal, an outbox that is full, a store that lost an
+//! event, a device that forgot.
+#![allow(clippy::unwrap_used, clippy::panic)] // Test code outside of #[test] functions.
+
+use quail_core::ports::directory::AccountFacts;
+use quail_core::ports::outbox::{Batch, Entry, Outbox, TwinOutbox};
+use quail_core::{
+    Command, ConnectionId, Effect, FeedId, OUTBOX_EVENTS_MAX, Outcome, SendCommand, State, ValidSend,
+};
+use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
+use quail_protocol::v1::{self, Reason};
+
+const NOW_MS: u64 = 1_700_000_000_000;
+const ORIGIN: Origin = Origin(1);
+const ADA: AccountId = AccountId([1; 16]);
+const BOB: AccountId = AccountId([2; 16]);
+const LANE: ConnectionId = ConnectionId(1);
+
+struct Core {
+    state: State,
+    twin: TwinOutbox,
+}
+
+impl Core {
+    fn new() -> Self {
+        let twin = TwinOutbox::new();
+        Self { state: State::new(ORIGIN, twin.reopen().1), twin }
+    }
+
+    /// Decides a command, makes it durable, and returns the effects, with those that follow from reads.
+    fn turn(&mut self, command: Command) -> Vec<Effect> {
+        let mut outcome = Outcome::default();
+        self.state.decide(command, NOW_MS, &mut outcome);
+        self.twin.commit(self.state.batch(&outcome.entries)).unwrap();
+        let mut effects = Vec::new();
+        for effect in outcome.after {
+            let Effect::Read { feed, account, device, after, events_max, bytes_max } = effect else {
+                effects.push(effect);
+                continue;
+            };
+            let events = self.twin.reader().read(account, after, events_max, bytes_max).unwrap();
+            effects.extend(self.turn(Command::Backlog { feed, account, device, events }));
+        }
+        effects
+    }
+
+    fn introduce(&mut self, account: AccountId) {
+        let devices = vec![device(account)];
+        let facts = AccountFacts { account, handle: "someone".to_owned(), version: 1, devices };
+        self.turn(Command::Facts { facts, ticket: None });
+    }
+
+    fn send(&mut self, number: u64) -> Vec<Effect> {
+        let mut id = [0; 16];
+        id[..6].copy_from_slice(&NOW_MS.to_be_bytes()[2..]);
+        (id[6], id[8]) = (0x70, 0x80);
+        id[9..].copy_from_slice(&number.to_be_bytes()[1..]);
+        let (id, kind) = (MessageId(id), v1::BodyKind::PlainText);
+        let send = ValidSend { id, recipient: BOB, kind, body: "hi".into(), seen: Stamp(0) };
+        let (connection, account, device) = (LANE, ADA, device(ADA));
+        self.turn(Command::Send(SendCommand { connection, account, device, number, send: Ok(send) }))
+    }
+
+    fn attach(&mut self, account: AccountId, number: u64, cursor: u64) -> Vec<Effect> {
+        let (feed, cursors) = (feed(number), vec![(ORIGIN, Position(cursor))]);
+        self.turn(Command::Attach { feed, account, device: device(account), cursors })
+    }
+
+    fn ack(&mut self, account: AccountId, number: u64, upto: u64) -> Vec<Effect> {
+        let upto = vec![(ORIGIN, Position(upto))];
+        self.turn(Command::Ack { feed: feed(number), account, device: device(account), upto })
+    }
+}
+
+fn device(account: AccountId) -> DeviceId {
+    DeviceId(account.0)
+}
+
+fn feed(number: u64) -> FeedId {
+    FeedId { connection: ConnectionId(100 + number), number }
+}
+
+fn refused(effects: &[Effect]) -> Reason {
+    match effects {
+        [Effect::Refused { error, .. }] => error.reason(),
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+fn delivered(effects: &[Effect]) -> Vec<u64> {
+    let position = |effect: &Effect| match effect {
+        Effect::Deliver { event, .. } => Some(event.position.0),
+        _ => None,
+    };
+    effects.iter().filter_map(position).collect()
+}
+
+#[test]
+fn after_a_temporary_refusal_everything_is_refused_until_restart() {
+    let mut core = Core::new();
+    core.introduce(ADA);
+    // Nobody has told the core of the recipient yet.
+    assert_eq!(refused(&core.send(1)), Reason::DirectoryUnavailable);
+    core.introduce(BOB);
+    assert_eq!(refused(&core.send(2)), Reason::AfterRefused);
+    assert_eq!(refused(&core.send(1)), Reason::AfterRefused);
+    assert_eq!(core.turn(Command::Restart { connection: LANE }), []);
+    for number in [1, 2] {
+        let effects = core.send(number);
+        assert!(matches!(effects[..], [Effect::Accepted { .. }]), "{effects:?}");
+    }
+}
+
+#[test]
+fn a_lane_that_is_gone_leaves_no_refusal_behind() {
+    let mut core = Core::new();
+    core.introduce(ADA);
+    refused(&core.send(1));
+    core.turn(Command::Disconnected { connection: LANE, account: ADA, device: device(ADA) });
+    core.introduce(BOB);
+    assert!(matches!(core.send(1)[..], [Effect::Accepted { .. }]));
+}
+
+#[test]
+fn a_full_outbox_becomes_a_gap_and_no_receipt_covers_it() {
+    let mut core = Core::new();
+    core.introduce(ADA);
+    core.introduce(BOB);
+    for number in 1..=OUTBOX_EVENTS_MAX as u64 + 1 {
+        assert!(matches!(core.send(number)[..], [Effect::Accepted { .. }]), "absence never refuses a sender");
+    }
+    core.attach(ADA, 1, 0);
+    let effects = core.attach(BOB, 2, 0);
+    let Effect::Gap { from, upto, .. } = &effects[0] else { panic!("{:?}", effects[0]) };
+    assert_eq!(*from, Position(1));
+    assert!(upto.0 >= OUTBOX_EVENTS_MAX as u64 / 8);
+    let first = delivered(&effects);
+    assert_eq!(first[0], upto.0 + 1);
+
+    let effects = core.ack(BOB, 2, first[0]);
+    let notes = effects.iter().filter_map(|effect| match effect {
+        Effect::Deliver { feed: to, event } if *to == feed(1) => Some(event.note),
+        _ => None,
+    });
+    let receipt =
+        quail_core::ports::outbox::Note::Receipt { account: BOB, after: *upto, upto: Position(first[0]) };
+    assert_eq!(notes.collect::<Vec<_>>(), [receipt]);
+}
+
+#[test]
+fn a_gap_comes_again_until_it_is_acknowledged() {
+    let mut core = Core::new();
+    core.introduce(ADA);
+    core.introduce(BOB);
+    for number in 1..=OUTBOX_EVENTS_MAX as u64 + 1 {
+        core.send(number);
+    }
+    let gap = |effects: &[Effect]| {
+        let upto = |effect: &Effect| match effect {
+            Effect::Gap { from: Position(1), upto, .. } => Some(upto.0),
+            _ => None,
+        };
+        effects.iter().find_map(upto)
+    };
+    let upto = gap(&core.attach(BOB, 1, 0)).unwrap();
+    assert_eq!(gap(&core.attach(BOB, 2, 0)), Some(upto));
+    core.ack(BOB, 2, upto);
+    assert_eq!(gap(&core.attach(BOB, 3, upto)), None);
+}
+
+#[test]
+fn an_event_that_the_store_lost_is_told_as_a_gap() {
+    let mut core = Core::new();
+    core.introduce(ADA);
+    core.introduce(BOB);
+    core.send(1);
+    core.send(2);
+    let lost = [Entry::Resolved { account: BOB, positions: vec![Position(1), Position(2)] }];
+    let (last_position, last_stamp) = (Position(2), Stamp(0));
+    core.twin.commit(Batch { entries: &lost, last_position, last_stamp }).unwrap();
+    let effects = core.attach(BOB, 1, 0);
+    let gap = Effect::Gap { feed: feed(1), from: Position(1), upto: Position(2) };
+    assert_eq!(effects, [gap, Effect::CaughtUp { feed: feed(1) }]);
+}
+
+#[test]
+fn a_device_that_forgot_what_it_acknowledged_is_told_so() {
+    let mut core = Core::new();
+    core.introduce(ADA);
+    core.introduce(BOB);
+    core.send(1);
+    core.send(2);
+    assert_eq!(delivered(&core.attach(BOB, 1, 0)), [1, 2]);
+    core.ack(BOB, 1, 2);
+    let effects = core.attach(BOB, 2, 1);
+    assert_eq!(effects[1], Effect::Gap { feed: feed(2), from: Position(2), upto: Position(2) });
+    assert!(matches!(effects[0], Effect::Ended { .. }), "the older feed ends");
+}
+
+#[test]
+fn an_acknowledgement_beyond_everything_ends_the_feed() {
+    let mut core = Core::new();
+    core.introduce(BOB);
+    core.attach(BOB, 1, 0);
+    let effects = core.ack(BOB, 1, 1);
+    let Effect::Ended { error, .. } = &effects[0] else { panic!("{effects:?}") };
+    assert_eq!(error.reason(), Reason::AckInvalid);
+}
+
+#[test]
+fn mail_of_an_account_without_devices_waits_for_its_next_one() {
+    let mut core = Core::new();
+    core.introduce(ADA);
+    core.introduce(BOB);
+    let facts = |version, devices| AccountFacts { account: BOB, handle: "bob".to_owned(), version, devices };
+    core.turn(Command::Facts { facts: facts(2, vec![]), ticket: None });
+    core.send(1);
+    // An older word of the directory that comes late changes nothing.
+    core.introduce(BOB);
+    core.turn(Command::Facts { facts: facts(3, vec![device(BOB)]), ticket: None });
+    assert_eq!(delivered(&core.attach(BOB, 1, 0)), [1]);
+}

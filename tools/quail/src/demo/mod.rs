@@ -10,6 +10,7 @@
 //! Invariants: kills are tied to progress, never to time; nothing waits for ever: when nothing moves for
 //! [`STALL_TIMEOUT`] the demo stops and reports what is missing; dropping the future kills the daemon.
 
+mod backlog;
 mod board;
 mod people;
 mod plan;
@@ -25,6 +26,7 @@ use quail_client::{Credentials, Error, Stats};
 use tokio::sync::watch;
 
 use crate::launcher::{Daemon, DaemonOptions, LogTarget};
+use backlog::Backlog;
 use board::Board;
 use people::{Recipient, Sender};
 use plan::Kill;
@@ -32,8 +34,7 @@ pub use report::{Confirm, Counts, DemoError, DemoReport, Step};
 pub use sample::TEXT;
 use verdict::judge;
 
-/// Most lines a demo sends. The SDK watches 65,536 messages for their receipt, and half of the text waits for that while
-/// the recipient is offline.
+/// Most lines a demo sends; all are kept in memory until they are compared.
 pub const LINES_MAX: usize = 100_000;
 
 /// Most kills of one demo.
@@ -124,6 +125,7 @@ struct Play<'a> {
     sender: Sender,
     recipient: Option<Recipient>,
     recipient_credentials: Credentials,
+    backlog: Backlog,
     /// How many lines are sent before the recipient comes online.
     offline: usize,
     in_flight_at_kill: Vec<usize>,
@@ -144,6 +146,7 @@ impl<'a> Play<'a> {
         let recipient = people::sign_up(address, RECIPIENT).await.map_err(failed("sign up the recipient"))?;
         let sender = Sender::open(address, &sender, recipient.account, &board);
         let sender = sender.await.map_err(failed("connect the sender"))?;
+        let backlog = Backlog::new(lines);
         Ok(Self {
             lines,
             watch,
@@ -152,7 +155,8 @@ impl<'a> Play<'a> {
             sender,
             recipient: None,
             recipient_credentials: recipient,
-            offline: lines.len().div_ceil(2),
+            offline: backlog.offline(),
+            backlog,
             in_flight_at_kill: Vec::new(),
             daemon,
         })
@@ -217,6 +221,10 @@ impl<'a> Play<'a> {
         while self.sender.sent() < end {
             if self.sender.sent() == self.offline {
                 self.reach_offline_half().await?;
+            }
+            let shown = self.backlog.shown_before(self.sender.sent());
+            if self.counts.borrow().shown < shown {
+                self.reach(|counts| counts.shown >= shown).await?;
             }
             let Some(line) = self.lines.get(self.sender.sent()) else {
                 return Ok(());

@@ -3,7 +3,7 @@
 //! One writer, the sequencer, commits batches; any thread may read a backlog. Why entries and not a key-value interface:
 //! what must be atomic and in which order is then the store's to guarantee, once, and a second store needs nothing else.
 //!
-//! Invariants of every store, held by [`conformance`](crate::ports::outbox::conformance):
+//! Invariants of every store, held by the suite in `conformance`:
 //! - when `commit` returns, the batch survives a kill and a power loss, whole; if the process dies inside `commit`, either
 //!   the whole batch or a part of it that tells nobody anything false is there after recovery;
 //! - events of an account are read in the order of their positions, and never below what was resolved;

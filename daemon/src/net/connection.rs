@@ -33,6 +33,9 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a client that is told why its connection ends may take to hear it.
 const END_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Most turns in which a connection that ends reads what had arrived. Its windows allow no more than that.
+const REST_TURNS_MAX: usize = 64;
+
 /// A connection after its hello.
 pub(super) struct Connection {
     id: ConnectionId,
@@ -268,7 +271,32 @@ impl Connection {
         self.gateway.submit(commands).await.map_err(|_| End::Close(Reason::Draining))
     }
 
+    /// Takes what had arrived before the end: above all the last acknowledgements of a client that said goodbye right after
+    /// them. QUIC told it that they had come; that we have read them it cannot know.
+    async fn take_the_rest(&mut self) {
+        for _ in 0..REST_TURNS_MAX {
+            // What is not ready now is not among it. The feed is read first, so no lost lane hides its acknowledgements.
+            let up = tokio::select! {
+                biased;
+                up = self.lanes.turn() => up,
+                () = std::future::ready(()) => return,
+            };
+            match up {
+                Ok(Some(up)) => {
+                    if self.take(up).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
     async fn finish(mut self, why: End) {
+        if matches!(why, End::Gone | End::Drain) {
+            self.take_the_rest().await;
+        }
         let (patience, reason) = match why {
             End::Gone => (Duration::ZERO, Reason::Internal),
             End::Close(reason) => (END_PATIENCE, reason),

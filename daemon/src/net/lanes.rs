@@ -83,10 +83,16 @@ impl Lanes {
             publish_reader = None;
         }
         let written = tokio::select! {
-            frames = frames(publish_reader, room, FRAME_BYTES_MAX) => return frames.map(|frames| Some(Up::Publish(frames))),
-            frames = frames(feed_reader, BATCH_COMMANDS_MAX, OPEN_BYTES_MAX) => return frames.map(|frames| Some(Up::Feed(frames))),
+            // What is written makes room for what is read; and acknowledgements, which make room too, come before sends.
+            biased;
             written = flush(publish_writer) => (written, &mut self.publish),
             written = flush(feed_writer) => (written, &mut self.feed),
+            frames = frames(feed_reader, BATCH_COMMANDS_MAX, OPEN_BYTES_MAX) => {
+                return frames.map(|frames| Some(Up::Feed(frames)));
+            }
+            frames = frames(publish_reader, room, FRAME_BYTES_MAX) => {
+                return frames.map(|frames| Some(Up::Publish(frames)));
+            }
         };
         if let (Err(_), Some(lane)) = written {
             // The peer reset this half: it wants nothing more of it.

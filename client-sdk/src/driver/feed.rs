@@ -16,6 +16,7 @@ use quail_protocol::id::{AccountId, Origin, Position};
 use quail_protocol::v1::{self, Reason, ReceiptKind, event, feed_down, feed_up, open};
 use quinn::SendStream;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::{advice, finish_lane};
 use crate::backoff::{Backoff, chance};
@@ -83,15 +84,21 @@ async fn attached(
     let attach = v1::Attach { number: state.attach_number, cursors: cursors(state.cursors) };
     let (stream, reader) = frames::open(connection, open::Stream::Feed(attach)).await?;
     let changed = wanted.wait_for(|wanted| wanted.events.is_some() != reading || !wanted.anything());
-    tokio::select! {
-        ended = write(shared, stream) => ended.map(|()| LaneEnd::Finished),
-        ended = read(shared, reader, events.as_ref(), backoff) => ended,
-        _ = changed => Ok(LaneEnd::Changed),
-        () = dropped(events.as_ref()) => {
-            shared.feed.events_dropped();
-            Ok(LaneEnd::Changed)
-        }
+    let leaving = shared.finish.child_token();
+    let mut writing = pin!(write(shared, stream, &leaving));
+    let dropped = tokio::select! {
+        ended = &mut writing => return ended.map(|()| LaneEnd::Finished),
+        ended = read(shared, reader, events.as_ref(), backoff) => return ended,
+        _ = changed => false,
+        () = dropped(events.as_ref()) => true,
+    };
+    // What the application acknowledged before it lost interest still goes out.
+    leaving.cancel();
+    writing.await?;
+    if dropped {
+        shared.feed.events_dropped();
     }
+    Ok(LaneEnd::Changed)
 }
 
 async fn dropped(events: Option<&mpsc::Sender<Delivery>>) {
@@ -101,11 +108,11 @@ async fn dropped(events: Option<&mpsc::Sender<Delivery>>) {
     }
 }
 
-async fn write(shared: &Shared, mut stream: SendStream) -> Result<(), Error> {
-    let mut finish = pin!(shared.finish.cancelled());
+async fn write(shared: &Shared, mut stream: SendStream, leaving: &CancellationToken) -> Result<(), Error> {
+    let mut finish = pin!(leaving.cancelled());
     let mut buffer = BytesMut::new();
     loop {
-        let finishing = shared.finish.is_cancelled();
+        let finishing = leaving.is_cancelled();
         loop {
             let acks = shared.feed.take_acks();
             if acks.is_empty() {

@@ -38,17 +38,17 @@ impl RawClient {
 
     /// Connects with other settings of QUIC, without saying hello.
     pub async fn connect_with(address: &Address, transport: TransportConfig) -> Self {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("TLS 1.3")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate))
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![ALPN.to_vec()];
-        let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("QUIC settings")));
-        config.transport_config(Arc::new(transport));
-        let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a socket");
+        Self::connect_as(address, transport, [127, 0, 0, 1]).await
+    }
+
+    /// Connects from another address of this machine (127.0.0.0/8 is all its own), without saying hello.
+    pub async fn connect_from(address: &Address, ip: [u8; 4]) -> Self {
+        Self::connect_as(address, TransportConfig::default(), ip).await
+    }
+
+    async fn connect_as(address: &Address, transport: TransportConfig, ip: [u8; 4]) -> Self {
+        let config = client_config(transport);
+        let endpoint = Endpoint::client((ip, 0).into()).expect("a socket");
         let connecting = endpoint.connect_with(config, ([127, 0, 0, 1], address.port).into(), "localhost");
         let connection =
             expect("a connection", connecting.expect("a valid name")).await.expect("a handshake");
@@ -162,6 +162,21 @@ impl RawStream {
     pub async fn feed(&mut self) -> v1::feed_down::Frame {
         self.next::<v1::FeedDown>().await.frame.expect("a frame of the feed")
     }
+}
+
+/// Returns settings of a client that accepts any certificate.
+pub fn client_config(transport: TransportConfig) -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("QUIC settings")));
+    config.transport_config(Arc::new(transport));
+    config
 }
 
 /// Returns a hello of the present version.

@@ -1,5 +1,6 @@
 //! A daemon and the people who use it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -72,6 +73,7 @@ impl World {
         let directory = TempDir::new().expect("a temporary directory");
         let mut options = DaemonOptions::new(quaild(), directory.path().join("data"));
         options.log = LogTarget::File(directory.path().join("log"));
+        options.env.push(("QUAIL_OPS_LISTEN".into(), "127.0.0.1:0".into()));
         change(&mut options);
         let daemon = Daemon::start(options).await.expect("the daemon starts");
         Self { daemon, directory }
@@ -80,6 +82,15 @@ impl World {
     /// Returns the daemon's address.
     pub fn address(&self) -> Address {
         self.daemon.address().clone()
+    }
+
+    /// Returns the address of the ops port, as the log of the last start tells it.
+    pub fn ops_address(&self) -> SocketAddr {
+        let log = std::fs::read_to_string(self.directory.path().join("log")).expect("the daemon logs");
+        let lines = log.lines().rev().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let told = lines.filter(|line| line["message"] == "health and metrics");
+        let address = told.filter_map(|line| line["address"].as_str()?.parse().ok()).next();
+        address.expect("the log tells where the ops port is")
     }
 
     /// Creates an account with a first device.

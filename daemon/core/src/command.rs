@@ -104,6 +104,11 @@ pub enum Command {
         /// The device of the session.
         device: DeviceId,
     },
+    /// Changes nothing; its [`Effect::Applied`] shows that the sequencer takes turns.
+    Probe {
+        /// Who waits.
+        ticket: Ticket,
+    },
     /// What [`Effect::Read`] asked for.
     Backlog {
         /// The feed lane the read was for.

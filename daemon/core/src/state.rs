@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use quail_protocol::id::{AccountId, DeviceId, Origin, Position};
 
 use crate::clock::Clock;
-use crate::command::{Command, ConnectionId, Outcome};
+use crate::command::{Command, ConnectionId, Effect, Outcome};
 use crate::outbox::AccountOutbox;
 use crate::ports::outbox::{Batch, Entry, Recovered};
 
@@ -77,6 +77,7 @@ impl State {
                     outbox.detach(device, connection);
                 }
             }
+            Command::Probe { ticket } => outcome.after.push(Effect::Applied { ticket }),
             Command::Backlog { feed, account, device, events } => {
                 self.backlog(feed, (account, device), events, now_ms, outcome);
             }

@@ -11,6 +11,7 @@ mod data_dir;
 mod exit;
 mod health_check;
 mod invites;
+mod ops_port;
 mod origin;
 mod reset_key;
 pub mod serve;

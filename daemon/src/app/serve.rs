@@ -17,25 +17,26 @@ use quail_core::State;
 use quail_core::ports::directory::Directory;
 use quail_core::ports::outbox::{Outbox, StoreError};
 use quail_protocol::address::Address;
-use quail_protocol::id::Origin;
 use quinn::{Endpoint, VarInt};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::ops_port::OpsPort;
 use super::{DataDir, DataPaths, Settings, origin, reset_key};
 use crate::adapters::sled::SledOutbox;
 use crate::adapters::sqlite::SqliteDirectory;
 use crate::config::{Config, SignUp};
 use crate::delivery::{BacklogThread, Delivery, Reads, Releaser};
 use crate::directory::{DirectoryService, SignUpPolicy};
-use crate::gateway::{Gateway, GatewayParts};
+use crate::gateway::{Gateway, GatewayParts, Rates};
 use crate::net::identity::Identity;
 use crate::net::{Accepting, accept_all, bind};
 use crate::ops::clock::unix_ms;
+use crate::ops::metrics::Metrics;
 use crate::ops::version;
-use crate::sequencer::{Sequencer, SequencerHandle};
+use crate::sequencer::Sequencer;
 
 /// How long the parts behind the connections may take to stop once these are gone.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
@@ -45,6 +46,9 @@ struct Running {
     /// Holds the lock of the data directory until everything in it is closed.
     data: DataDir,
     endpoint: Endpoint,
+    /// Cancelled when the endpoint's own task has panicked.
+    endpoint_failed: CancellationToken,
+    ops: OpsPort,
     gateway: Arc<Gateway>,
     connections: TaskTracker,
     drain: CancellationToken,
@@ -64,6 +68,7 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     tokio::select! {
         name = stop.next() => tracing::info!(signal = name, "draining"),
         ended = &mut running.threads.sequencer_ended => return Err(sequencer_failed(ended)),
+        () = running.endpoint_failed.cancelled() => anyhow::bail!("the task of the socket panicked"),
         () = running.threads.backlog_ended.cancelled() => anyhow::bail!("the backlog thread panicked"),
     }
     tokio::select! {
@@ -88,16 +93,30 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     tracing::info!(%origin, last_position = %recovered.last_position, unresolved = recovered.slots.len(), "outbox open");
     let state = State::new(origin, recovered);
 
-    let (delivery, reads) = (Arc::new(Delivery::default()), Reads::default());
+    let metrics = Arc::new(Metrics::new());
+    let (delivery, reads) = (Arc::new(Delivery::new(metrics.clone())), Reads::default());
     let reader = outbox.reader();
-    let (sequencer, handle) = Sequencer::new(state, Box::new(outbox), Arc::new(unix_ms));
+    let (sequencer, handle) = Sequencer::new(state, Box::new(outbox), Arc::new(unix_ms), metrics.clone());
     let decider = handle.clone();
     let hand_back = Box::new(move |command| decider.submit_blocking(vec![command]).is_ok());
     let backlog = BacklogThread { reads: reads.clone(), reader, hand_back, delivery: delivery.clone() };
     let threads = start_threads(sequencer, backlog, Releaser::new(delivery.clone(), reads.clone()))?;
-    let gateway = gateway(origin, handle, delivery, directory, policy(config.accounts.sign_up));
+    let gateway = Arc::new(Gateway::new(GatewayParts {
+        origin,
+        sequencer: handle,
+        delivery,
+        directory: DirectoryService::new(directory.clone(), policy(config.accounts.sign_up)),
+        reads: directory,
+        clock: Arc::new(unix_ms),
+        rates: Arc::new(Rates::new(&config.rates)),
+        metrics: metrics.clone(),
+    }));
 
-    let endpoint = bind(config.server.listen, identity.server_config()?, &reset_key)?;
+    let ops = OpsPort::open(config.ops.listen, &gateway).await?;
+    metrics.certificate_expiry.set(identity.expiry());
+    let endpoint_failed = CancellationToken::new();
+    let tls = identity.server_config()?;
+    let endpoint = bind(config.server.listen, tls, &reset_key, metrics, endpoint_failed.clone())?;
     let address = endpoint.local_addr().context("read the bound address")?;
     let (connections, drain) = (TaskTracker::new(), CancellationToken::new());
     let accepting = Accepting {
@@ -108,24 +127,7 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     };
     connections.spawn(accept_all(accepting));
     announce(&config, address, &identity)?;
-    Ok(Running { data, endpoint, gateway, connections, drain, reads, threads })
-}
-
-fn gateway(
-    origin: Origin,
-    sequencer: SequencerHandle,
-    delivery: Arc<Delivery>,
-    directory: Arc<dyn Directory>,
-    policy: SignUpPolicy,
-) -> Arc<Gateway> {
-    Arc::new(Gateway::new(GatewayParts {
-        origin,
-        sequencer,
-        delivery,
-        directory: DirectoryService::new(directory.clone(), policy),
-        reads: directory,
-        clock: Arc::new(unix_ms),
-    }))
+    Ok(Running { data, endpoint, endpoint_failed, gateway, ops, connections, drain, reads, threads })
 }
 
 /// The threads, and how their end is noticed.
@@ -184,7 +186,8 @@ fn announce(config: &Config, address: SocketAddr, identity: &Identity) -> anyhow
 }
 
 async fn shut_down(running: Running, drain_patience: Duration) -> anyhow::Result<()> {
-    let Running { data, endpoint, gateway, connections, drain, reads, threads } = running;
+    let Running { data, endpoint, gateway, ops, connections, drain, reads, threads, .. } = running;
+    ops.drain();
     drain.cancel();
     connections.close();
     gateway.requests().close();
@@ -202,6 +205,7 @@ async fn shut_down(running: Running, drain_patience: Duration) -> anyhow::Result
     let _ = tokio::time::timeout(STOP_PATIENCE, endpoint.wait_idle()).await;
     tracing::info!(refusals = gateway.refusals().summary(), "drained");
     reads.stop();
+    ops.close().await;
     drop(gateway);
     match tokio::time::timeout(STOP_PATIENCE, threads.sequencer_ended).await {
         Ok(Ok(Ok(()))) => {}

@@ -6,6 +6,8 @@
 //! Invariants: a path is `section.key`, both of lower-case letters and `_`; sections contain no `_`, so that no two settings
 //! share a variable.
 
+use super::rates::Class;
+
 /// One setting.
 #[derive(Debug)]
 pub(super) struct Key {
@@ -38,6 +40,19 @@ pub(super) const CERTIFICATE_FILE: Key = Key {
 pub(super) const KEY_FILE: Key =
     Key { path: "tls.key_file", wants: r#"the path of a PEM file, or "" to have a certificate made"# };
 pub(super) const SIGN_UP: Key = Key { path: "accounts.sign_up", wants: r#""open", "invite" or "closed""# };
+pub(super) const RATE_HANDSHAKE: Key = rate("rates.handshake");
+pub(super) const RATE_SIGN_UP: Key = rate("rates.sign_up");
+pub(super) const RATE_LOG_IN: Key = rate("rates.log_in");
+pub(super) const RATE_PASSWORD: Key = rate("rates.password");
+pub(super) const RATE_PASSWORD_ANYWHERE: Key = rate("rates.password_anywhere");
+pub(super) const RATE_LOOK_UP: Key = rate("rates.look_up");
+pub(super) const RATE_UNKNOWN: Key = rate("rates.unknown");
+pub(super) const RATE_REQUEST: Key = rate("rates.request");
+pub(super) const RATE_SEND: Key = rate("rates.send");
+pub(super) const OPS_LISTEN: Key = Key {
+    path: "ops.listen",
+    wants: r#"an IP address and a TCP port, as in "127.0.0.1:7825", or "" for none"#,
+};
 pub(super) const LOG_LEVEL: Key =
     Key { path: "log.level", wants: r#""error", "warn", "info", "debug" or "trace""# };
 pub(super) const LOG_FORMAT: Key = Key { path: "log.format", wants: r#""auto", "human" or "json""# };
@@ -51,9 +66,38 @@ pub(super) const KEYS: &[&Key] = &[
     &CERTIFICATE_FILE,
     &KEY_FILE,
     &SIGN_UP,
+    &RATE_HANDSHAKE,
+    &RATE_SIGN_UP,
+    &RATE_LOG_IN,
+    &RATE_PASSWORD,
+    &RATE_PASSWORD_ANYWHERE,
+    &RATE_LOOK_UP,
+    &RATE_UNKNOWN,
+    &RATE_REQUEST,
+    &RATE_SEND,
+    &OPS_LISTEN,
     &LOG_LEVEL,
     &LOG_FORMAT,
 ];
+
+const fn rate(path: &'static str) -> Key {
+    Key { path, wants: r#"a number of tries per s, m, h or d and a burst, as in "20/s burst 200", or "off""# }
+}
+
+/// Returns the setting of a rate class.
+pub(super) fn of_class(class: Class) -> &'static Key {
+    match class {
+        Class::Handshake => &RATE_HANDSHAKE,
+        Class::SignUp => &RATE_SIGN_UP,
+        Class::LogIn => &RATE_LOG_IN,
+        Class::Password => &RATE_PASSWORD,
+        Class::PasswordAnywhere => &RATE_PASSWORD_ANYWHERE,
+        Class::LookUp => &RATE_LOOK_UP,
+        Class::Unknown => &RATE_UNKNOWN,
+        Class::Request => &RATE_REQUEST,
+        Class::Send => &RATE_SEND,
+    }
+}
 
 impl Key {
     /// Returns the environment variable of the setting.

@@ -16,6 +16,7 @@ mod error;
 mod keys;
 mod layers;
 mod nearest;
+mod rates;
 mod values;
 
 use std::fmt;
@@ -26,6 +27,7 @@ use std::time::Duration;
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Source, UnknownKey};
+pub use rates::{Class, Rate, RateTable};
 
 use layers::{Layers, Text};
 
@@ -49,6 +51,10 @@ pub struct Config {
     pub tls: Tls,
     /// `[accounts]`
     pub accounts: Accounts,
+    /// `[rates]`
+    pub rates: RateTable,
+    /// `[ops]`
+    pub ops: Ops,
     /// `[log]`
     pub log: Log,
 }
@@ -103,6 +109,13 @@ pub enum SignUp {
     Invite,
     /// Nobody.
     Closed,
+}
+
+/// What operators are shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ops {
+    /// The TCP address of health and metrics; `None`: they are not served.
+    pub listen: Option<SocketAddr>,
 }
 
 /// What is logged, and how.
@@ -215,6 +228,10 @@ fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
     let directory = data_directory(layers, environment);
     let operator = certificate_files(layers);
     let sign_up = layers.parse(&keys::SIGN_UP, |text| values::one_of(text, SIGN_UPS));
+    let rates = rates(layers);
+    let ops_listen = layers.parse(&keys::OPS_LISTEN, |text| {
+        if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
+    });
     let level = layers.parse(&keys::LOG_LEVEL, |text| values::one_of(text, LOG_LEVELS));
     let format = layers.parse(&keys::LOG_FORMAT, |text| values::one_of(text, LOG_FORMATS));
     Some(Config {
@@ -222,8 +239,20 @@ fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
         data: Data { directory: directory? },
         tls: Tls { operator: operator? },
         accounts: Accounts { sign_up: sign_up? },
+        rates: rates?,
+        ops: Ops { listen: ops_listen? },
         log: Log { level: level?, format: format? },
     })
+}
+
+fn rates(layers: &mut Layers) -> Option<RateTable> {
+    // All are parsed before the first mistake counts.
+    let rates = Class::ALL.map(|class| layers.parse(keys::of_class(class), Rate::parse));
+    let mut table = RateTable::new([None; Class::ALL.len()]);
+    for (class, rate) in Class::ALL.into_iter().zip(rates) {
+        table.set(class, rate?);
+    }
+    Some(table)
 }
 
 const SIGN_UPS: &[(&str, SignUp)] =

@@ -29,6 +29,21 @@ fn unknown(toml: &str, variables: &[(&str, &str)]) -> Vec<(String, Option<String
     loaded.unknown.into_iter().map(|key| (key.name, key.meant)).collect()
 }
 
+fn default_rates() -> RateTable {
+    let texts = [
+        "50/s burst 500",
+        "60/h burst 60",
+        "60/m burst 60",
+        "30/h burst 10",
+        "600/h burst 100",
+        "10/s burst 100",
+        "200/d burst 100",
+        "20/s burst 200",
+        "100/s burst 2000",
+    ];
+    RateTable::new(texts.map(|text| Rate::parse(text).unwrap()))
+}
+
 #[test]
 fn the_defaults_are_complete_and_need_nothing_else() {
     let loaded = load(None, &environment(&[]), &Flags::default()).unwrap();
@@ -41,6 +56,8 @@ fn the_defaults_are_complete_and_need_nothing_else() {
         data: Data { directory: "/home/ada/.local/share/quail".into() },
         tls: Tls { operator: None },
         accounts: Accounts { sign_up: SignUp::Open },
+        rates: default_rates(),
+        ops: Ops { listen: Some("127.0.0.1:7825".parse().unwrap()) },
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },
     };
     assert_eq!(loaded.config, expected);
@@ -100,6 +117,16 @@ fn every_setting_has_a_variable_and_the_flags_theirs() {
         ("QUAIL_TLS_CERTIFICATE_FILE", "/etc/c.pem"),
         ("QUAIL_TLS_KEY_FILE", "/etc/k.pem"),
         ("QUAIL_ACCOUNTS_SIGN_UP", "invite"),
+        ("QUAIL_RATES_HANDSHAKE", "off"),
+        ("QUAIL_RATES_SIGN_UP", "off"),
+        ("QUAIL_RATES_LOG_IN", "off"),
+        ("QUAIL_RATES_PASSWORD", "off"),
+        ("QUAIL_RATES_PASSWORD_ANYWHERE", "off"),
+        ("QUAIL_RATES_LOOK_UP", "off"),
+        ("QUAIL_RATES_UNKNOWN", "off"),
+        ("QUAIL_RATES_REQUEST", "off"),
+        ("QUAIL_RATES_SEND", "9/m burst 8"),
+        ("QUAIL_OPS_LISTEN", ""),
         ("QUAIL_LOG_LEVEL", "error"),
         ("QUAIL_LOG_FORMAT", "json"),
     ];
@@ -108,6 +135,9 @@ fn every_setting_has_a_variable_and_the_flags_theirs() {
     let operator = CertificateFiles { certificate: "/etc/c.pem".into(), key: "/etc/k.pem".into() };
     assert_eq!(loaded.config.tls.operator, Some(operator));
     assert_eq!(loaded.config.accounts.sign_up, SignUp::Invite);
+    assert_eq!(loaded.config.ops.listen, None);
+    assert_eq!(loaded.config.rates.get(Class::SignUp), None);
+    assert_eq!(loaded.config.rates.get(Class::Send), Rate::parse("9/m burst 8").unwrap());
     let flags = Flags {
         listen: Some("127.0.0.1:9".to_owned()),
         data: Some("/mnt/quail".to_owned()),

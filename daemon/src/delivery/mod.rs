@@ -20,6 +20,8 @@ use quail_protocol::id::{DeviceId, Position};
 use quail_protocol::v1::{self, Reason};
 use tokio::sync::oneshot;
 
+use crate::ops::metrics::{CommandLabels, Metrics};
+
 pub use mailbox::{MAILBOX_PUSHES_MAX, Mailbox};
 pub use reads::{BacklogThread, HandBack, ReadRequest, Reads};
 
@@ -71,6 +73,7 @@ pub struct Delivery {
     routes: Mutex<Routes>,
     tickets: Mutex<HashMap<Ticket, oneshot::Sender<()>>>,
     next_ticket: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 /// Bounded by the open connections.
@@ -86,6 +89,11 @@ struct Route {
 }
 
 impl Delivery {
+    /// Returns delivery to nobody yet.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..Self::default() }
+    }
+
     /// Opens the mailbox of a connection. It is gone when the returned end is dropped.
     pub fn open(self: &Arc<Self>, connection: ConnectionId) -> Mailbox {
         let (sender, mailbox) = mailbox::open(connection, self.clone());
@@ -131,6 +139,7 @@ impl Delivery {
         for (connection, downs) in by_connection {
             let Some(route) = routes.mailboxes.get(&connection) else { continue };
             if !route.sender.push(downs) {
+                self.metrics.mailbox_overflows.inc();
                 tracing::warn!(connection = connection.0, "mailbox overflow, closing the connection");
             }
         }
@@ -152,6 +161,11 @@ impl Releaser {
         Self { delivery, reads }
     }
 
+    fn count_sends(&self, result: &'static str, count: u64) {
+        let labels = CommandLabels { command: "send", result };
+        self.delivery.metrics.commands.get_or_create(&labels).inc_by(count);
+    }
+
     fn close_device(&self, device: DeviceId, by_connection: &mut HashMap<ConnectionId, Vec<Down>>) {
         let routes = lock(&self.delivery.routes);
         for connection in routes.devices.get(&device).into_iter().flatten() {
@@ -163,13 +177,21 @@ impl Releaser {
 impl Release for Releaser {
     fn release(&mut self, effects: Vec<Effect>) {
         let mut by_connection: HashMap<ConnectionId, Vec<Down>> = HashMap::new();
+        let (mut accepted_sends, mut delivered) = (0, 0);
         for effect in effects {
             let (connection, down) = match effect {
-                Effect::Accepted { connection, accepted } => (connection, Down::Accepted(accepted)),
+                Effect::Accepted { connection, accepted } => {
+                    accepted_sends += 1;
+                    (connection, Down::Accepted(accepted))
+                }
                 Effect::Refused { connection, number, error } => {
+                    self.count_sends(error.reason().meta().name, 1);
                     (connection, Down::Refused { number, error })
                 }
-                Effect::Deliver { feed, event } => feed_item(feed, FeedItem::Event(event)),
+                Effect::Deliver { feed, event } => {
+                    delivered += 1;
+                    feed_item(feed, FeedItem::Event(event))
+                }
                 Effect::Gap { feed, from, upto } => feed_item(feed, FeedItem::Gap { from, upto }),
                 Effect::CaughtUp { feed } => feed_item(feed, FeedItem::CaughtUp),
                 Effect::Ended { feed, error } => feed_item(feed, FeedItem::Ended(error)),
@@ -191,6 +213,12 @@ impl Release for Releaser {
             };
             by_connection.entry(connection).or_default().push(down);
         }
+        // Before anybody is told, so that whoever was told finds it counted.
+        if accepted_sends > 0 {
+            self.count_sends("OK", accepted_sends);
+        }
+        self.delivery.metrics.delivered.inc_by(delivered);
+        self.delivery.metrics.backlog_queue.set(self.reads.len() as i64);
         self.delivery.push(by_connection);
     }
 }

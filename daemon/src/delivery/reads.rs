@@ -45,6 +45,11 @@ impl Reads {
         self.with(|(queue, _)| queue.push_back(request));
     }
 
+    /// Returns how many reads wait.
+    pub(super) fn len(&self) -> usize {
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).0.len()
+    }
+
     /// Ends the thread that serves the queue; what waits is dropped, its feeds are gone.
     pub fn stop(&self) {
         self.with(|(queue, stopped)| {

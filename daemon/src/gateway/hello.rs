@@ -13,6 +13,16 @@ impl Gateway {
     /// # Errors
     /// What the client is told before its connection is closed.
     pub async fn hello(&self, hello: &v1::Hello) -> Result<(v1::Welcome, Option<SessionFacts>), v1::Error> {
+        let decided = self.decide_hello(hello).await;
+        let result = decided.as_ref().map_or_else(|error| error.reason().meta().name, |_| "OK");
+        self.count("hello", result, 1);
+        decided
+    }
+
+    async fn decide_hello(
+        &self,
+        hello: &v1::Hello,
+    ) -> Result<(v1::Welcome, Option<SessionFacts>), v1::Error> {
         let version = hello.version_max.min(VERSION_MAX);
         if version < hello.version_min.max(VERSION_MIN) {
             let text = format!(

@@ -7,7 +7,8 @@ use quail_protocol::v1::publish_up::Frame;
 use quail_protocol::v1::{self, Reason};
 use quail_protocol::{limits, v1::BodyKind};
 
-use super::Gateway;
+use super::{Gateway, Limited};
+use crate::config::Class;
 
 impl Gateway {
     /// Turns frames of a publish lane into commands, in order, with facts on recipients the core does not know in front.
@@ -21,6 +22,8 @@ impl Gateway {
         frames: Vec<v1::PublishUp>,
     ) -> Result<Vec<Command>, v1::Error> {
         let mut commands = Vec::with_capacity(frames.len());
+        let sends = frames.iter().filter(|frame| matches!(frame.frame, Some(Frame::Send(_)))).count();
+        let (mut room, wait) = self.rates.sends(session.device, sends);
         for frame in frames {
             match frame.frame {
                 Some(Frame::Send(send)) => {
@@ -28,14 +31,23 @@ impl Gateway {
                     if number == 0 {
                         return Err(Reason::Malformed.with_text("send numbers start at 1"));
                     }
-                    let send = match valid_send(send) {
-                        Ok(send) => self.introduce(send).await,
-                        Err(error) => Err(error),
+                    // Refused sends go through the core too: it refuses what is behind them, so that order is kept.
+                    let send = if room == 0 {
+                        Err(Limited { class: Class::Send, wait }.refuse(&self.metrics))
+                    } else {
+                        match valid_send(send) {
+                            Ok(send) => self.introduce(send).await,
+                            Err(error) => Err(error),
+                        }
                     };
+                    room = room.saturating_sub(1);
                     let (account, device) = (session.account, session.device);
                     commands.push(Command::Send(SendCommand { connection, account, device, number, send }));
                 }
-                Some(Frame::Restart(v1::Restart {})) => commands.push(Command::Restart { connection }),
+                Some(Frame::Restart(v1::Restart {})) => {
+                    self.count("restart", "OK", 1);
+                    commands.push(Command::Restart { connection });
+                }
                 None => return Err(Reason::WrongFrame.error()),
             }
         }
@@ -71,7 +83,9 @@ impl Gateway {
         }
         let feed = FeedId { connection, number: attach.number };
         let (account, device) = (session.account, session.device);
-        Ok(Command::Attach { feed, account, device, cursors: cursors(&attach.cursors)? })
+        let cursors = cursors(&attach.cursors)?;
+        self.count("attach", "OK", 1);
+        Ok(Command::Attach { feed, account, device, cursors })
     }
 
     /// Turns frames of a feed lane into commands.
@@ -91,7 +105,9 @@ impl Gateway {
             }
             None => Err(Reason::WrongFrame.error()),
         };
-        frames.into_iter().map(command).collect()
+        let commands: Vec<_> = frames.into_iter().map(command).collect::<Result<_, _>>()?;
+        self.count("ack", "OK", commands.len() as u64);
+        Ok(commands)
     }
 }
 

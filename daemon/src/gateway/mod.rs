@@ -9,21 +9,23 @@
 mod hello;
 mod known;
 mod lanes;
+mod rates;
 mod requests;
 
 use std::sync::Arc;
 
 use quail_core::ports::directory::{AccountFacts, Directory, SessionFacts};
 use quail_core::{Command, ConnectionId};
-use quail_protocol::id::Origin;
+use quail_protocol::id::{AccountId, Origin};
 use quail_protocol::v1::Reason;
 use tokio_util::task::TaskTracker;
 
+pub use rates::{Limited, Prefix, Rates};
 pub use requests::{Requested, SessionChange};
 
 use crate::delivery::Delivery;
 use crate::directory::DirectoryService;
-use crate::ops::refusals::Refusals;
+use crate::ops::metrics::{CommandLabels, Metrics, Refusals};
 use crate::sequencer::{SequencerEnded, SequencerHandle};
 use known::KnownAccounts;
 
@@ -40,7 +42,8 @@ pub struct Gateway {
     reads: Arc<dyn Directory>,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     known: KnownAccounts,
-    refusals: Refusals,
+    rates: Arc<Rates>,
+    metrics: Arc<Metrics>,
     /// Requests run here and not on their connection: once begun, a command is carried through.
     requests: TaskTracker,
 }
@@ -59,14 +62,18 @@ pub struct GatewayParts {
     pub reads: Arc<dyn Directory>,
     /// Milliseconds since the Unix epoch.
     pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// What peers may try how often.
+    pub rates: Arc<Rates>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Gateway {
     /// Returns a gateway.
     pub fn new(parts: GatewayParts) -> Self {
-        let GatewayParts { origin, sequencer, delivery, directory, reads, clock } = parts;
-        let (known, refusals, requests) = (KnownAccounts::default(), Refusals::default(), TaskTracker::new());
-        Self { origin, sequencer, delivery, directory, reads, clock, known, refusals, requests }
+        let GatewayParts { origin, sequencer, delivery, directory, reads, clock, rates, metrics } = parts;
+        let (known, requests) = (KnownAccounts::default(), TaskTracker::new());
+        Self { origin, sequencer, delivery, directory, reads, clock, known, rates, metrics, requests }
     }
 
     /// Returns the delivery that this gateway's connections register with.
@@ -76,7 +83,17 @@ impl Gateway {
 
     /// Returns the counts of refusals.
     pub fn refusals(&self) -> &Refusals {
-        &self.refusals
+        &self.metrics.refusals
+    }
+
+    /// Returns what is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Returns what peers may try how often.
+    pub fn rates(&self) -> &Rates {
+        &self.rates
     }
 
     /// Returns the tracker of requests under way.
@@ -118,6 +135,31 @@ impl Gateway {
         applied.await.map_err(|_| Reason::Draining)?;
         self.known.insert(account);
         Ok(())
+    }
+
+    /// Returns once a command has gone through the sequencer and what was before it is durable.
+    ///
+    /// # Errors
+    /// Why it did not.
+    pub async fn probe_sequencer(&self) -> Result<(), String> {
+        let (ticket, applied) = self.delivery.ticket();
+        let submitted = self.submit(vec![Command::Probe { ticket }]).await;
+        submitted.map_err(|ended| ended.to_string())?;
+        applied.await.map_err(|_| SequencerEnded.to_string())
+    }
+
+    /// Returns once the directory has answered a question.
+    ///
+    /// # Errors
+    /// Why it did not.
+    pub async fn probe_directory(&self) -> Result<(), String> {
+        let nobody = AccountId([0; 16]);
+        self.reads.facts(nobody).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Counts commands with what came of them: `OK` or the name of a reason.
+    fn count(&self, command: &'static str, result: &'static str, count: u64) {
+        self.metrics.commands.get_or_create(&CommandLabels { command, result }).inc_by(count);
     }
 
     fn now_ms(&self) -> u64 {

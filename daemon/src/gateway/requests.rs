@@ -2,11 +2,12 @@
 
 use quail_core::ConnectionId;
 use quail_core::ports::directory::SessionFacts;
+use quail_protocol::commands::RateClass;
 use quail_protocol::v1::request::Command as Asked;
 use quail_protocol::v1::response::Result as Answer;
 use quail_protocol::v1::{self, Reason};
 
-use super::Gateway;
+use super::{Gateway, Limited, Prefix};
 use crate::directory::Granted;
 use crate::query;
 
@@ -36,16 +37,22 @@ impl Gateway {
         connection: ConnectionId,
         asked: Asked,
         session: Option<SessionFacts>,
+        prefix: Prefix,
     ) -> Requested {
         let meta = asked.meta();
-        let answer = match session {
-            None if meta.needs_session => Err(Reason::Unauthenticated.error()),
-            session => self.answer(asked, session).await,
+        let answer = match (self.admit(&asked, session.as_ref(), prefix), session) {
+            (Err(limited), _) => Err(limited.refuse(&self.metrics)),
+            (Ok(()), None) if meta.needs_session => Err(Reason::Unauthenticated.error()),
+            (Ok(()), session) => self.answer(asked, session).await,
         };
         let (result, change) = match answer {
-            Ok((answer, change)) => (answer, change),
+            Ok((answer, change)) => {
+                self.count(meta.name, "OK", 1);
+                (answer, change)
+            }
             Err(error) => {
-                self.refusals.count(error.reason());
+                self.count(meta.name, error.reason().meta().name, 1);
+                self.refusals().count(error.reason());
                 tracing::debug!(
                     command = meta.name,
                     reason = error.reason().as_str_name(),
@@ -58,6 +65,19 @@ impl Gateway {
             self.bind(connection, session);
         }
         Requested { response: v1::Response { result: Some(result) }, change }
+    }
+
+    /// Counts a request in the rate classes it belongs to, before it costs anything.
+    fn admit(&self, asked: &Asked, session: Option<&SessionFacts>, prefix: Prefix) -> Result<(), Limited> {
+        self.rates.request(session.map(|session| session.device), prefix)?;
+        match (asked.meta().rate, asked, session) {
+            (RateClass::SignUp, ..) => self.rates.sign_up(prefix),
+            (RateClass::Password, Asked::LogIn(asked), _) => self.rates.password(&asked.handle, prefix),
+            (RateClass::Password, _, Some(session)) => self.rates.password(&session.handle, prefix),
+            (RateClass::LookUp, _, Some(session)) => self.rates.look_up(session.account),
+            // What needs a session and has none is refused right after.
+            _ => Ok(()),
+        }
     }
 
     async fn answer(
@@ -89,8 +109,11 @@ impl Gateway {
                 self.apply(changed.map_err(refused)?).await.map_err(Reason::error)?;
                 Answer::Done(v1::Done {})
             }
-            (Asked::LookUp(asked), Some(_)) => {
+            (Asked::LookUp(asked), Some(session)) => {
                 let found = query::look_up(&*self.reads, asked).await;
+                if matches!(found, Err(query::QueryError::UnknownAccount)) {
+                    self.rates.found_nobody(session.account);
+                }
                 Answer::Profile(found.map_err(|error| error.to_error())?)
             }
             (Asked::Ping(v1::Ping {}), _) => Answer::Pong(v1::Pong { server_time_ms: now_ms }),

@@ -1,17 +1,37 @@
-//! Accepting connections: each gets a number and a task, up to a limit.
+//! Accepting connections: who may begin a handshake, and how many may be at it.
+//!
+//! A handshake costs the daemon a key exchange and some memory, and the sender of its first packet perhaps nothing: the
+//! address may be forged. So an address that has not been validated gets in for free only while few handshakes are under
+//! way; beyond that it is sent a token to come back with (Retry, RFC 9000 section 8.1), which costs no memory here. Only an
+//! address that has shown that it receives is counted in its rate class; else a forger could use up somebody else's.
+//!
+//! Invariants: at most [`HANDSHAKES_MAX`] handshakes and [`CONNECTIONS_MAX`] connections; a handshake is over after
+//! [`HANDSHAKE_TIMEOUT`], whatever the peer does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quail_core::ConnectionId;
-use quinn::Endpoint;
+use quinn::{Endpoint, Incoming};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::Connection;
-use crate::gateway::Gateway;
+use super::runtime::Watched;
+use crate::gateway::{Gateway, Prefix};
+use crate::ops::metrics::{HandshakeLabel, Held};
 
 /// Most connections at once. Beyond it new ones are refused before their handshake costs anything.
 const CONNECTIONS_MAX: usize = 100_000;
+
+/// From how many handshakes under way on an address must be validated first.
+const RETRY_HANDSHAKES: i64 = 256;
+
+/// Most handshakes under way. Beyond it new ones are refused.
+const HANDSHAKES_MAX: i64 = 2_048;
+
+/// How long a handshake may take: four round trips of a very slow network, with losses.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What accepting needs.
 pub struct Accepting {
@@ -25,6 +45,18 @@ pub struct Accepting {
     pub drain: CancellationToken,
 }
 
+/// What becomes of somebody who knocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Accept,
+    /// To come back with a token.
+    Retry,
+    /// Too many of its own.
+    Limited,
+    /// Too many of everybody's.
+    Refuse,
+}
+
 /// Accepts connections until told to drain.
 pub async fn accept_all(accepting: Accepting) {
     let Accepting { endpoint, gateway, connections, drain } = accepting;
@@ -35,19 +67,75 @@ pub async fn accept_all(accepting: Accepting) {
             () = drain.cancelled() => break,
         };
         let Some(incoming) = incoming else { break };
-        if connections.len() >= CONNECTIONS_MAX {
-            incoming.refuse();
-            continue;
-        }
-        let id = ConnectionId(next);
-        next += 1;
-        let (gateway, drain) = (gateway.clone(), drain.child_token());
-        connections.spawn(async move {
-            let address = incoming.remote_address();
-            match incoming.await {
-                Ok(connection) => Connection::run(id, connection, gateway, drain).await,
-                Err(error) => tracing::debug!(%address, %error, "handshake failed"),
+        let verdict = judge(&gateway, &incoming, connections.len());
+        let result = match verdict {
+            Verdict::Accept => {
+                let task = serve(ConnectionId(next), incoming, gateway.clone(), drain.child_token());
+                connections.spawn(Watched::connection(Box::pin(task), gateway.metrics().clone()));
+                next += 1;
+                continue;
             }
-        });
+            Verdict::Retry => match incoming.retry() {
+                Ok(()) => "retried",
+                // It had been sent away with a token before and is back without: it gets no second one.
+                Err(error) => {
+                    error.into_incoming().refuse();
+                    "refused"
+                }
+            },
+            Verdict::Limited => {
+                incoming.refuse();
+                "limited"
+            }
+            Verdict::Refuse => {
+                incoming.refuse();
+                "refused"
+            }
+        };
+        count(&gateway, result);
     }
+}
+
+fn judge(gateway: &Gateway, incoming: &Incoming, connections: usize) -> Verdict {
+    let open = gateway.metrics().handshakes_open.get();
+    let prefix = Prefix::of(incoming.remote_address().ip());
+    if connections >= CONNECTIONS_MAX || open >= HANDSHAKES_MAX {
+        return Verdict::Refuse;
+    }
+    if incoming.remote_address_validated() {
+        return if gateway.rates().handshake(prefix).is_ok() { Verdict::Accept } else { Verdict::Limited };
+    }
+    let is_free = open < RETRY_HANDSHAKES && gateway.rates().may_handshake(prefix);
+    if is_free { Verdict::Accept } else { Verdict::Retry }
+}
+
+async fn serve(id: ConnectionId, incoming: Incoming, gateway: Arc<Gateway>, drain: CancellationToken) {
+    let address = incoming.remote_address();
+    let validated = incoming.remote_address_validated();
+    let open = Held::new(&gateway.metrics().handshakes_open);
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, incoming).await;
+    drop(open);
+    let connection = match handshake {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            tracing::debug!(%address, %error, "handshake failed");
+            return count(&gateway, "failed");
+        }
+        Err(_) => {
+            tracing::debug!(%address, "handshake took too long");
+            return count(&gateway, "timeout");
+        }
+    };
+    if !validated {
+        // It is now. The place is taken whether there is one left or not: this connection stands.
+        let _ = gateway.rates().handshake(Prefix::of(address.ip()));
+    }
+    count(&gateway, "completed");
+    let held = Held::new(&gateway.metrics().connections);
+    Connection::run(id, connection, gateway, drain).await;
+    drop(held);
+}
+
+fn count(gateway: &Gateway, result: &'static str) {
+    gateway.metrics().handshakes.get_or_create(&HandshakeLabel { result }).inc();
 }

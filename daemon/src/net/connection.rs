@@ -25,7 +25,8 @@ use super::lane::ReadLaneError;
 use super::lanes::{Lanes, Up};
 use super::streams::{self, Opened, RequestStep, Shape};
 use crate::delivery::{Down, FeedItem, Mailbox};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Prefix};
+use crate::ops::metrics::{Held, LaneLabel, ReasonLabel};
 
 /// How long a connection that drains may take to get its answers out.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
@@ -43,6 +44,8 @@ pub(super) struct Connection {
     gateway: Arc<Gateway>,
     mailbox: Mailbox,
     session: Option<SessionFacts>,
+    /// Counts the session while it lasts.
+    held: Option<Held>,
     lanes: Lanes,
     /// Streams whose first frame is being read; the stream limit bounds them.
     opening: JoinSet<Result<Opened, Reason>>,
@@ -82,6 +85,7 @@ impl Connection {
             Err(End::Gone) => return,
             Err(End::Close(reason)) => {
                 gateway.refusals().count(reason);
+                count_closed(&gateway, reason);
                 return end(&quic, reason);
             }
             Err(End::Drain) => return end(&quic, Reason::Draining),
@@ -93,6 +97,7 @@ impl Connection {
             gateway,
             mailbox,
             session: None,
+            held: None,
             lanes: Lanes::default(),
             opening: JoinSet::new(),
             requests: 0,
@@ -126,6 +131,7 @@ impl Connection {
         tracing::debug!(connection = self.id.0, account = %session.account, device = %session.device, "session");
         self.quic.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS_WITH_SESSION));
         self.quic.set_receive_window(VarInt::from_u32(WINDOW_WITH_SESSION));
+        self.held = Some(Held::new(&self.gateway.metrics().sessions));
         self.session = Some(session);
     }
 
@@ -188,6 +194,10 @@ impl Connection {
         }
     }
 
+    fn lane(&self, lane: &'static str) -> Held {
+        Held::new(&self.gateway.metrics().lanes.get_or_create(&LaneLabel { lane }))
+    }
+
     /// Decides what a new stream is for.
     async fn opened(&mut self, opened: Opened) -> Result<(), End> {
         let session = self.session.clone();
@@ -205,10 +215,12 @@ impl Connection {
         }
         let Opened { stream, reader, writer } = opened;
         match (stream, session) {
-            (Stream::Publish(_), _) => self.lanes.open_publish(reader, writer),
+            (Stream::Publish(_), _) => self.lanes.open_publish(reader, writer, self.lane("publish")),
             (Stream::Feed(attach), Some(session)) => match self.gateway.attach(self.id, &session, &attach) {
                 Ok(command) => {
-                    if let Some(older) = self.lanes.open_feed(attach.number, reader, writer) {
+                    if let Some(older) =
+                        self.lanes.open_feed(attach.number, reader, writer, self.lane("feed"))
+                    {
                         self.gateway.requests().spawn(older.finish(END_PATIENCE));
                     }
                     self.submit(vec![command]).await?;
@@ -222,7 +234,7 @@ impl Connection {
                 self.requests += 1;
                 streams::request(
                     &self.gateway,
-                    self.id,
+                    (self.id, Prefix::of(self.quic.remote_address().ip())),
                     request,
                     session,
                     (reader, writer),
@@ -304,6 +316,7 @@ impl Connection {
         };
         if !patience.is_zero() {
             self.gateway.refusals().count(reason);
+            count_closed(&self.gateway, reason);
             tracing::debug!(connection = self.id.0, reason = reason.as_str_name(), "closing");
             // Answers that are on their way still go out: what the client was told it need not ask again.
             let _ = tokio::time::timeout(patience, self.settle()).await;
@@ -329,6 +342,10 @@ impl Connection {
             }
         }
     }
+}
+
+fn count_closed(gateway: &Gateway, reason: Reason) {
+    gateway.metrics().closed.get_or_create(&ReasonLabel { reason: reason.meta().name }).inc();
 }
 
 fn end(quic: &quinn::Connection, reason: Reason) {

@@ -7,11 +7,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{hkdf, hmac};
 use quail_protocol::limits::{IDLE_TIMEOUT, REQUESTS_MAX};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
+use tokio_util::sync::CancellationToken;
+
+use super::runtime::WatchedRuntime;
+use crate::ops::metrics::Metrics;
 
 /// Streams a client may have open before it has a session: hello, both lanes and one request.
 pub(super) const STREAMS_BEFORE_SESSION: u32 = 4;
@@ -30,6 +34,14 @@ pub(super) const WINDOW_WITH_SESSION: u32 = 1024 * 1024;
 
 /// Bytes of a connection that may be sent and not yet acknowledged by its peer.
 const SEND_WINDOW: u64 = 1024 * 1024;
+
+/// Most connections that have sent a first packet and not been looked at. They are looked at right away, so this is for a
+/// burst.
+const INCOMING_MAX: usize = 4_096;
+
+/// Bytes that one of them may send meanwhile, and all of them together.
+const INCOMING_BYTES: u64 = 16 * 1024;
+const INCOMING_BYTES_TOTAL: u64 = 16 * 1024 * 1024;
 
 /// Receive and send buffers of the socket: room for a burst while the one endpoint task is elsewhere.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
@@ -52,7 +64,8 @@ pub enum BindError {
 }
 
 /// Binds the socket and returns the endpoint. With the `reset_key` of its last life it ends the connections it has forgotten
-/// (RFC 9000, section 10.3).
+/// (RFC 9000, section 10.3) and knows the address tokens that it gave out. `failed` is cancelled should the endpoint's own
+/// task panic. Must be called inside a tokio runtime.
 ///
 /// # Errors
 /// [`BindError`].
@@ -60,14 +73,29 @@ pub fn bind(
     address: SocketAddr,
     tls: rustls::ServerConfig,
     reset_key: &[u8; 32],
+    metrics: Arc<Metrics>,
+    failed: CancellationToken,
 ) -> Result<Endpoint, BindError> {
-    let failed = |source| BindError::Bind { address, source };
-    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
-    config.transport_config(Arc::new(transport()));
-    let socket = socket(address).map_err(failed)?;
-    let runtime =
-        quinn::default_runtime().ok_or_else(|| failed(std::io::Error::other("no async runtime")))?;
-    Endpoint::new(endpoint_config(reset_key), Some(config), socket, runtime).map_err(failed)
+    let cannot = |source| BindError::Bind { address, source };
+    let config = server_config(tls, reset_key)?;
+    let socket = socket(address).map_err(cannot)?;
+    let runtime = Arc::new(WatchedRuntime::new(metrics, failed));
+    Endpoint::new(endpoint_config(reset_key), Some(config), socket, runtime).map_err(cannot)
+}
+
+/// Returns the settings for connections to come, under these TLS settings.
+///
+/// # Errors
+/// [`BindError::Tls`].
+pub fn server_config(tls: rustls::ServerConfig, reset_key: &[u8; 32]) -> Result<ServerConfig, BindError> {
+    let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, b"address tokens").extract(reset_key);
+    let mut config = ServerConfig::new(Arc::new(QuicServerConfig::try_from(tls)?), Arc::new(token_key));
+    config
+        .transport_config(Arc::new(transport()))
+        .max_incoming(INCOMING_MAX)
+        .incoming_buffer_size(INCOMING_BYTES)
+        .incoming_buffer_size_total(INCOMING_BYTES_TOTAL);
+    Ok(config)
 }
 
 /// A reset is sent only for a connection id that this daemon may have given out, so the ids must stay recognisable too.

@@ -125,6 +125,14 @@ impl Identity {
         Ok(config)
     }
 
+    /// Returns when the first certificate of the chain expires, in seconds since the Unix epoch.
+    pub fn expiry(&self) -> i64 {
+        let first = self.certified.cert.first();
+        // rustls has read it before; what this parser cannot read counts as expired, so that somebody looks.
+        let parsed = first.and_then(|first| x509_parser::parse_x509_certificate(first).ok());
+        parsed.map_or(0, |(_, certificate)| certificate.validity().not_after.timestamp())
+    }
+
     fn is_for(&self, name: &str) -> bool {
         let Ok(name) = ServerName::try_from(name) else { return false };
         let parsed = self.certified.cert.first().map(ParsedCertificate::try_from);

@@ -12,11 +12,14 @@ use quinn::WriteError;
 use super::lane::{LaneReader, LaneWriter, ReadLaneError};
 use crate::delivery::{Down, FeedItem};
 use crate::gateway::BATCH_COMMANDS_MAX;
+use crate::ops::metrics::Held;
 
 /// A lane; at most one of each kind per connection.
 pub(super) struct Lane {
     reader: Option<LaneReader>,
     writer: Option<LaneWriter>,
+    /// Counts the lane while it is open.
+    _held: Held,
 }
 
 /// The lanes of one connection.
@@ -51,8 +54,8 @@ impl Lanes {
         self.publish.is_some()
     }
 
-    pub(super) fn open_publish(&mut self, reader: LaneReader, writer: LaneWriter) {
-        self.publish = Some(Lane { reader: Some(reader), writer: Some(writer) });
+    pub(super) fn open_publish(&mut self, reader: LaneReader, writer: LaneWriter, held: Held) {
+        self.publish = Some(Lane { reader: Some(reader), writer: Some(writer), _held: held });
     }
 
     /// Opens the feed lane and returns the writer of the one it replaces, with its last frame waiting.
@@ -61,10 +64,11 @@ impl Lanes {
         number: u64,
         reader: LaneReader,
         writer: LaneWriter,
+        held: Held,
     ) -> Option<LaneWriter> {
         self.end_feed(Reason::Replaced.error());
         self.feed_number = number;
-        let newer = Lane { reader: Some(reader), writer: Some(writer) };
+        let newer = Lane { reader: Some(reader), writer: Some(writer), _held: held };
         self.feed.replace(newer).and_then(|older| older.writer)
     }
 

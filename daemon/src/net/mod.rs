@@ -9,7 +9,8 @@ mod endpoint;
 pub mod identity;
 mod lane;
 mod lanes;
+mod runtime;
 mod streams;
 
 pub use accept::{Accepting, accept_all};
-pub use endpoint::{BindError, bind};
+pub use endpoint::{BindError, bind, server_config};

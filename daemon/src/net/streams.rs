@@ -11,7 +11,8 @@ use quinn::{RecvStream, SendStream};
 use tokio::sync::mpsc;
 
 use super::lane::{LaneReader, LaneWriter, ReadLaneError};
-use crate::gateway::{Gateway, SessionChange};
+use crate::gateway::{Gateway, Prefix, SessionChange};
+use crate::ops::metrics::Held;
 
 /// How long an answer may take to be taken by the peer.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
@@ -125,7 +126,7 @@ pub(super) async fn hello(
 /// Carries out a request on a task that outlives the connection, and tells the connection of its steps.
 pub(super) fn request(
     gateway: &Arc<Gateway>,
-    connection: ConnectionId,
+    (connection, prefix): (ConnectionId, Prefix),
     request: v1::Request,
     session: Option<SessionFacts>,
     (reader, mut writer): (LaneReader, LaneWriter),
@@ -133,10 +134,12 @@ pub(super) fn request(
 ) {
     let tracker = gateway.requests().clone();
     let gateway = gateway.clone();
+    let held = Held::new(&gateway.metrics().requests);
     tracker.spawn(async move {
+        let _held = held;
         match request.command {
             Some(asked) => {
-                let requested = gateway.request(connection, asked, session).await;
+                let requested = gateway.request(connection, asked, session, prefix).await;
                 if let SessionChange::Opened(session) = requested.change {
                     // A connection that is gone needs no session.
                     let _ = steps.send(RequestStep::Opened(session)).await;

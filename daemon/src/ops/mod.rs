@@ -1,7 +1,8 @@
-//! What an operator and every other module needs: the clock, files, the log, counts of refusals, the version.
+//! What an operator and every other module needs: the clock, files, the log, metrics and health, the version.
 
 pub mod clock;
 pub mod files;
+pub mod http;
 pub mod logging;
-pub mod refusals;
+pub mod metrics;
 pub mod version;

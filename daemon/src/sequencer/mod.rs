@@ -7,12 +7,14 @@
 //! process, without releasing anything; the sequencer never waits for anybody but the disk.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use quail_core::ports::outbox::{Outbox, StoreError};
+use quail_core::ports::outbox::{Entry, Outbox, StoreError};
 use quail_core::{Command, Effect, Outcome, State};
 use tokio::sync::mpsc;
 
 use crate::delivery::Release;
+use crate::ops::metrics::Metrics;
 
 /// Most batches that wait for the sequencer. A connection has at most one on its way.
 const QUEUE_BATCHES_MAX: usize = 4096;
@@ -55,6 +57,9 @@ pub struct Sequencer {
     state: State,
     outbox: Box<dyn Outbox>,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+    metrics: Arc<Metrics>,
+    /// Events in all outboxes, kept along so that nobody has to count them.
+    unacknowledged: usize,
 }
 
 impl Sequencer {
@@ -64,9 +69,13 @@ impl Sequencer {
         state: State,
         outbox: Box<dyn Outbox>,
         clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+        metrics: Arc<Metrics>,
     ) -> (Self, SequencerHandle) {
         let (sender, queue) = mpsc::channel(QUEUE_BATCHES_MAX);
-        (Self { queue, state, outbox, clock }, SequencerHandle { queue: sender })
+        let unacknowledged = state.unresolved();
+        metrics.unacknowledged.set(unacknowledged as i64);
+        let sequencer = Self { queue, state, outbox, clock, metrics, unacknowledged };
+        (sequencer, SequencerHandle { queue: sender })
     }
 
     /// Takes turns until all handles are gone. Runs on a thread of its own.
@@ -85,13 +94,38 @@ impl Sequencer {
     fn turn(&mut self, commands: impl Iterator<Item = Command>) -> Result<Vec<Effect>, StoreError> {
         let now_ms = (self.clock)();
         let mut outcome = Outcome::default();
+        let mut decided = 0_u32;
         for command in commands {
             self.state.decide(command, now_ms, &mut outcome);
+            decided += 1;
         }
         if !outcome.entries.is_empty() {
+            let began = Instant::now();
             self.outbox.commit(self.state.batch(&outcome.entries))?;
+            self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+            self.recount(&outcome.entries);
         }
+        self.metrics.turn_commands.observe(decided.into());
+        self.metrics.sequencer_queue.set(self.queue.len() as i64);
         Ok(outcome.after)
+    }
+
+    fn recount(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            match entry {
+                Entry::Event { accounts, .. } => self.unacknowledged += accounts.len(),
+                Entry::Resolved { positions, .. } => {
+                    self.unacknowledged = self.unacknowledged.saturating_sub(positions.len());
+                }
+                // How many went into the gap it does not say, and it is rare.
+                Entry::Collapsed { .. } => {
+                    self.unacknowledged = self.state.unresolved();
+                    break;
+                }
+                _ => {}
+            }
+        }
+        self.metrics.unacknowledged.set(self.unacknowledged as i64);
     }
 }
 
@@ -157,10 +191,12 @@ mod tests {
     }
 
     fn run(fail: bool) -> (Result<(), StoreError>, Vec<(bool, Effect)>) {
+        let metrics = Arc::new(Metrics::new());
         let committed = Arc::new(AtomicBool::new(false));
         let outbox = Watched { committed: committed.clone(), fail, ..Watched::default() };
         let state = State::new(Origin(1), Recovered::default());
-        let (sequencer, handle) = Sequencer::new(state, Box::new(outbox), Arc::new(|| 1_000));
+        let (sequencer, handle) =
+            Sequencer::new(state, Box::new(outbox), Arc::new(|| 1_000), metrics.clone());
         let log = Log { committed, ..Log::default() };
         handle.submit_blocking(commands()).unwrap();
         drop(handle);

@@ -52,8 +52,9 @@ const PACKAGES: &[Package] = &[Package {
             ],
         },
         Room { name: "net", may: &["gateway", "delivery", "ops"] },
-        // Of delivery only the types of the handles that commands carry.
-        Room { name: "gateway", may: &["sequencer", "directory", "query", "delivery", "ops"] },
+        // Of delivery only the types of the handles that commands carry; of config the rate classes, which are settings
+        // and nothing else.
+        Room { name: "gateway", may: &["sequencer", "directory", "query", "delivery", "ops", "config"] },
         Room { name: "sequencer", may: &["delivery", "ops"] },
         Room { name: "directory", may: &["ops"] },
         Room { name: "query", may: &["ops"] },

@@ -1,0 +1,75 @@
+//! The ops port: what a supervisor or Prometheus may ask this daemon.
+//!
+//! It opens before the daemon serves, so that a port that is taken is found at once, and closes last, so that a drain can be
+//! watched.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::gateway::Gateway;
+use crate::ops::http::{self, Probe, Readiness, Shown};
+
+/// The ops port, or its absence.
+pub(super) struct OpsPort {
+    address: Option<SocketAddr>,
+    readiness: Arc<Readiness>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl OpsPort {
+    /// Opens the port and serves it; without an address there is none.
+    pub(super) async fn open(listen: Option<SocketAddr>, gateway: &Arc<Gateway>) -> anyhow::Result<Self> {
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let readiness = Arc::new(Readiness::new(probes(gateway)));
+        let mut address = None;
+        if let Some(listen) = listen {
+            let listener = TcpListener::bind(listen).await.with_context(|| {
+                format!("cannot listen on tcp {listen} for health and metrics; ops.listen sets another address, \"\" none")
+            })?;
+            let bound = listener.local_addr().context("read the address of the ops port")?;
+            tracing::info!(address = %bound, "health and metrics");
+            address = Some(bound);
+            let shown = Shown { metrics: gateway.metrics().clone(), readiness: readiness.clone() };
+            tasks.spawn(http::serve(listener, shown, stop.clone()));
+        }
+        tasks.close();
+        Ok(Self { address, readiness, stop, tasks })
+    }
+
+    /// Returns where the port is, if there is one.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Takes note that the daemon is about to stop.
+    pub(super) fn drain(&self) {
+        self.readiness.drain();
+    }
+
+    /// Closes the port.
+    pub(super) async fn close(self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+/// What the daemon depends on. A probe holds no gateway: the sequencer ends when all of those are gone.
+fn probes(gateway: &Arc<Gateway>) -> Vec<(&'static str, Probe)> {
+    let probe = |ask: fn(Arc<Gateway>) -> http::ProbeAnswer| -> Probe {
+        let gateway = Arc::downgrade(gateway);
+        Box::new(move || match gateway.upgrade() {
+            Some(gateway) => ask(gateway),
+            None => Box::pin(async { Err("the daemon is stopping".to_owned()) }),
+        })
+    };
+    vec![
+        ("sequencer", probe(|gateway| Box::pin(async move { gateway.probe_sequencer().await }))),
+        ("directory", probe(|gateway| Box::pin(async move { gateway.probe_directory().await }))),
+    ]
+}

@@ -4,6 +4,8 @@
 //! fail by bad luck, and far below what the daemon does when a limit of its own is missing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use quail_client::{Client, Events};
@@ -17,13 +19,18 @@ use crate::{World, expect, text};
 pub const CONFIRM_P99_MAX: Duration = Duration::from_millis(500);
 
 /// Most memory that one hostile peer may make the daemon take, in bytes.
-pub const GROWTH_MAX: u64 = 96 * 1024 * 1024;
+pub const GROWTH_MAX: u64 = 64 * 1024 * 1024;
 
 /// How many messages others exchange at least while somebody misbehaves.
 const MESSAGES_MIN: usize = 100;
 
 /// Two people who only want to talk.
 pub struct Bystanders {
+    /// Away only while they are watched.
+    talk: Option<Talk>,
+}
+
+struct Talk {
     sender: Client,
     receiver: Events,
     recipient: quail_client::AccountId,
@@ -59,42 +66,47 @@ impl Bystanders {
     pub async fn join(world: &World) -> Self {
         let (ada, bob) = (world.sign_up("by.ada").await, world.sign_up("by.bob").await);
         let (sender, receiver_client) = (ada.open().await, bob.open().await);
-        let receiver = receiver_client.events().expect("the first to ask");
-        Self { sender, receiver, recipient: bob.account(), _receiver: receiver_client }
+        let receiver = receiver_client.events().await.expect("the first to ask");
+        Self { talk: Some(Talk { sender, receiver, recipient: bob.account(), _receiver: receiver_client }) }
     }
 
     /// Lets them talk while `mischief` is done, and for a hundred messages at least. Every message must arrive.
     pub async fn watch<T>(&mut self, world: &World, mischief: impl Future<Output = T>) -> (T, Seen) {
         let pid = world.daemon.pid().expect("the daemon runs");
+        // Begins the high-water mark anew (proc(5), clear_refs).
+        std::fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("the process is ours");
         let before = memory(pid, "VmRSS");
-        let mut mischief = std::pin::pin!(mischief);
-        let (mut done, mut confirms) = (None, Vec::new());
-        while done.is_none() || confirms.len() < MESSAGES_MIN {
-            tokio::select! {
-                biased;
-                value = &mut mischief, if done.is_none() => done = Some(value),
-                confirm = self.exchange(confirms.len()) => confirms.push(confirm),
+        let mut talk = self.talk.take().expect("one watch at a time");
+        let done = Arc::new(AtomicBool::new(false));
+        let is_done = done.clone();
+        // On a task of their own: a hostile peer keeps its own task busy.
+        let talking = tokio::task::spawn(async move {
+            let mut confirms = Vec::new();
+            while !is_done.load(Ordering::Relaxed) || confirms.len() < MESSAGES_MIN {
+                confirms.push(talk.exchange(confirms.len()).await);
             }
-        }
+            (talk, confirms)
+        });
+        let value = mischief.await;
+        done.store(true, Ordering::Relaxed);
+        let (talk, mut confirms) = talking.await.expect("the bystanders could talk");
+        self.talk = Some(talk);
         confirms.sort_unstable();
         let growth = memory(pid, "VmHWM").saturating_sub(before);
-        (done.expect("it is done"), Seen { confirms, growth })
+        (value, Seen { confirms, growth })
     }
+}
 
-    /// Sends one message and waits until it is accepted and has arrived. Not cancel safe, but harmless: a message that was
-    /// given up half-way arrives before the next.
+impl Talk {
+    /// Sends one message, waits until it is accepted and has arrived, and returns the time until the former.
     async fn exchange(&mut self, number: usize) -> Duration {
         let body = format!("message {number}");
         let began = Instant::now();
         let sending = expect("room to send", self.sender.send(self.recipient, body.clone())).await;
         expect("an answer", sending.expect("sent").accepted()).await.expect("accepted");
         let confirm = began.elapsed();
-        loop {
-            let message = crate::next_message(&mut self.receiver).await;
-            if text(&message) == body {
-                return confirm;
-            }
-        }
+        assert_eq!(text(&crate::next_message(&mut self.receiver).await), body);
+        confirm
     }
 }
 

@@ -4,17 +4,21 @@
 //! core, so the pool bounds both what runs (memory: 19 MiB each) and what waits (time: a queue drained well within a
 //! second); beyond it a command is refused as busy, which costs nothing.
 //!
-//! Invariants: hashing never runs on the event loop; a place in the pool is held until its hash is computed, even when the
-//! command that wanted it is gone; a handle that nobody has costs the same hash as one that somebody has.
+//! Why threads of their own: the runtime's blocking threads come and go by the hundred, and the allocator keeps 19 MiB for
+//! each that ever hashed.
+//!
+//! Invariants: hashing never runs on the event loop; a hash that runs keeps its core even when the command that wanted it is
+//! gone, one that waits then does not; a handle that nobody has costs the same hash as one that somebody has.
 
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{Error as HashError, PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::spawn_blocking;
+use tokio::sync::oneshot;
 
 use super::Refusal;
 
@@ -35,13 +39,14 @@ const LANES: u32 = 1;
 const DUMMY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// The places for hashes that run and hashes that wait; clones share them.
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The threads that hash and the queue in front of them; clones share them. The threads end with the last clone.
 #[derive(Clone)]
 pub(super) struct PasswordPool {
-    /// One permit per hash that waits or runs.
-    admitted: Arc<Semaphore>,
-    /// One permit per hash that runs. Fair: first come, first served.
-    running: Arc<Semaphore>,
+    queue: SyncSender<Job>,
+    /// Keeps the queue in place where there is no thread.
+    _jobs: Arc<Mutex<Receiver<Job>>>,
 }
 
 impl PasswordPool {
@@ -52,10 +57,23 @@ impl PasswordPool {
 
     /// Returns a pool that runs up to `cores` hashes at once.
     pub(super) fn new(cores: usize) -> Self {
-        Self {
-            admitted: Arc::new(Semaphore::new(cores * (1 + QUEUE_PER_CORE))),
-            running: Arc::new(Semaphore::new(cores)),
+        let (queue, jobs) = sync_channel(cores * QUEUE_PER_CORE);
+        let jobs = Arc::new(Mutex::new(jobs));
+        for number in 0..cores {
+            let jobs = jobs.clone();
+            let spawned = std::thread::Builder::new().name(format!("password-{number}")).spawn(move || {
+                // Ends when nobody is left to ask.
+                while let Ok(job) = next(&jobs) {
+                    // The next hash is not to blame for this one; who waits for it is told.
+                    let _ = catch_unwind(AssertUnwindSafe(job));
+                }
+            });
+            if let Err(error) = spawned {
+                // The queue fills up and commands are refused as busy; the others go on.
+                tracing::error!(%error, "cannot start a thread that hashes passwords");
+            }
         }
+        Self { queue, _jobs: jobs }
     }
 
     /// Hashes a password that is to be kept. Returns a PHC string.
@@ -87,21 +105,21 @@ impl PasswordPool {
         &self,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let places = self.enter().await?;
-        let job = spawn_blocking(move || {
-            let result = work();
-            drop(places);
-            result
+        let (answer, answered) = oneshot::channel();
+        let job = Box::new(move || {
+            if !answer.is_closed() {
+                // Whoever asked may go away meanwhile.
+                let _ = answer.send(work());
+            }
         });
-        job.await.map_err(|error| Refusal::Internal { reason: format!("hash a password: {error}") })?
+        self.queue.try_send(job).map_err(|_| Refusal::Busy)?;
+        // A job that panicked answers nothing.
+        answered.await.map_err(|_| internal("the thread panicked"))?
     }
+}
 
-    async fn enter(&self) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), Refusal> {
-        let admitted = self.admitted.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
-        // Nobody closes the semaphore.
-        let running = self.running.clone().acquire_owned().await.map_err(|_| Refusal::Busy)?;
-        Ok((admitted, running))
-    }
+fn next(jobs: &Mutex<Receiver<Job>>) -> Result<Job, RecvError> {
+    jobs.lock().unwrap_or_else(PoisonError::into_inner).recv()
 }
 
 fn hasher() -> Result<Argon2<'static>, Refusal> {
@@ -156,34 +174,62 @@ mod tests {
         assert!(!reason.contains("canary"), "{reason}");
     }
 
+    /// Keeps the one thread of a pool busy until the returned end is dropped.
+    fn block(pool: &PasswordPool) -> SyncSender<()> {
+        let (release, released) = sync_channel::<()>(0);
+        let (started, running) = sync_channel::<()>(0);
+        let job: Job = Box::new(move || {
+            started.send(()).unwrap();
+            let _ = released.recv();
+        });
+        pool.queue.try_send(job).unwrap();
+        running.recv().unwrap();
+        release
+    }
+
     #[tokio::test]
     async fn a_full_pool_is_busy_until_a_place_is_free() {
         let pool = PasswordPool::new(1);
-        let running = pool.enter().await.unwrap();
-        let mut waiting: Vec<_> = (0..QUEUE_PER_CORE).map(|_| Box::pin(pool.enter())).collect();
+        let running = block(&pool);
+        let mut waiting: Vec<_> =
+            (0..QUEUE_PER_CORE).map(|_| Box::pin(pool.verify("password".to_owned(), None))).collect();
         for place in &mut waiting {
             let pending = tokio::time::timeout(std::time::Duration::ZERO, place).await;
             assert!(pending.is_err(), "waits while the only core hashes");
         }
         assert_eq!(pool.hash("password".to_owned()).await, Err(Refusal::Busy));
         assert_eq!(pool.verify("password".to_owned(), None).await, Err(Refusal::Busy));
-        // A command that goes away while it waits leaves its place.
-        waiting.pop();
         drop(running);
-        drop(waiting);
+        for place in waiting {
+            assert_eq!(place.await, Ok(false));
+        }
         pool.hash("password".to_owned()).await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_hash_keeps_its_place_when_its_command_is_gone() {
+    async fn what_nobody_waits_for_any_more_is_not_hashed() {
         let pool = PasswordPool::new(1);
-        let (release, released) = std::sync::mpsc::sync_channel::<()>(0);
-        let mut job = Box::pin(pool.run(move || released.recv().map_err(internal)));
-        let started = tokio::time::timeout(std::time::Duration::ZERO, &mut job).await;
-        assert!(started.is_err());
-        drop(job);
-        assert_eq!(pool.running.available_permits(), 0);
-        release.send(()).unwrap();
-        pool.hash("password".to_owned()).await.unwrap();
+        let running = block(&pool);
+        let (worked, works) = sync_channel(2);
+        let job = |name: &'static str| {
+            let worked = worked.clone();
+            pool.run(move || worked.send(name).map_err(internal))
+        };
+        let mut gone = Box::pin(job("gone"));
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, &mut gone).await.is_err());
+        drop(gone);
+        drop(running);
+        job("here").await.unwrap();
+        assert_eq!(works.try_iter().collect::<Vec<_>>(), ["here"]);
+    }
+
+    #[test]
+    fn the_threads_end_with_the_pool() {
+        let pool = PasswordPool::new(2);
+        let jobs = Arc::downgrade(&pool._jobs);
+        drop(pool);
+        while jobs.upgrade().is_some() {
+            std::thread::yield_now();
+        }
     }
 }

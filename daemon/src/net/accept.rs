@@ -24,8 +24,10 @@ use crate::ops::metrics::{HandshakeLabel, Held};
 /// Most connections at once. Beyond it new ones are refused before their handshake costs anything.
 const CONNECTIONS_MAX: usize = 100_000;
 
-/// From how many handshakes under way on an address must be validated first.
-const RETRY_HANDSHAKES: i64 = 256;
+/// From how many connections on that are not (or no longer) established an address must be validated first. One that ended
+/// in its handshake holds its memory for three probe timeouts more (RFC 9000, section 10.2), which is a second each before
+/// a round trip was measured; so those count as well.
+const RETRY_STRANGERS: usize = 256;
 
 /// Most handshakes under way. Beyond it new ones are refused.
 const HANDSHAKES_MAX: i64 = 2_048;
@@ -67,10 +69,13 @@ pub async fn accept_all(accepting: Accepting) {
             () = drain.cancelled() => break,
         };
         let Some(incoming) = incoming else { break };
-        let verdict = judge(&gateway, &incoming, connections.len());
+        let verdict = judge(&gateway, &incoming, endpoint.open_connections());
         let result = match verdict {
             Verdict::Accept => {
-                let task = serve(ConnectionId(next), incoming, gateway.clone(), drain.child_token());
+                // Counted before the next one is judged, not when the task first runs.
+                let open = Held::new(&gateway.metrics().handshakes_open);
+                let knock = Knock { id: ConnectionId(next), incoming, open };
+                let task = serve(knock, gateway.clone(), drain.child_token());
                 connections.spawn(Watched::connection(Box::pin(task), gateway.metrics().clone()));
                 next += 1;
                 continue;
@@ -97,22 +102,31 @@ pub async fn accept_all(accepting: Accepting) {
 }
 
 fn judge(gateway: &Gateway, incoming: &Incoming, connections: usize) -> Verdict {
-    let open = gateway.metrics().handshakes_open.get();
-    let prefix = Prefix::of(incoming.remote_address().ip());
-    if connections >= CONNECTIONS_MAX || open >= HANDSHAKES_MAX {
+    let metrics = gateway.metrics();
+    if connections >= CONNECTIONS_MAX || metrics.handshakes_open.get() >= HANDSHAKES_MAX {
         return Verdict::Refuse;
     }
+    let prefix = Prefix::of(incoming.remote_address().ip());
     if incoming.remote_address_validated() {
         return if gateway.rates().handshake(prefix).is_ok() { Verdict::Accept } else { Verdict::Limited };
     }
-    let is_free = open < RETRY_HANDSHAKES && gateway.rates().may_handshake(prefix);
+    let established = usize::try_from(metrics.connections.get()).unwrap_or_default();
+    let is_quiet = connections.saturating_sub(established) < RETRY_STRANGERS;
+    let is_free = is_quiet && gateway.rates().may_handshake(prefix);
     if is_free { Verdict::Accept } else { Verdict::Retry }
 }
 
-async fn serve(id: ConnectionId, incoming: Incoming, gateway: Arc<Gateway>, drain: CancellationToken) {
+/// Somebody who may come in.
+struct Knock {
+    id: ConnectionId,
+    incoming: Incoming,
+    open: Held,
+}
+
+async fn serve(knock: Knock, gateway: Arc<Gateway>, drain: CancellationToken) {
+    let Knock { id, incoming, open } = knock;
     let address = incoming.remote_address();
     let validated = incoming.remote_address_validated();
-    let open = Held::new(&gateway.metrics().handshakes_open);
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, incoming).await;
     drop(open);
     let connection = match handshake {

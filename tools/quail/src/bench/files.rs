@@ -31,7 +31,10 @@ mod tests {
         assert!(allow(8).is_ok());
         if getrlimit(Resource::Nofile).maximum.is_some() {
             let error = allow(usize::MAX / 2).unwrap_err();
-            assert!(matches!(error, BenchError::OpenFiles { needed, allowed } if needed > allowed), "{error}");
+            assert!(
+                matches!(error, BenchError::OpenFiles { needed, allowed } if needed > allowed),
+                "{error}"
+            );
         }
     }
 }

@@ -14,9 +14,9 @@ mod check;
 mod error;
 mod files;
 mod floors;
-
+pub mod idle;
 mod message;
-
+pub mod offline;
 mod plan;
 mod process;
 mod provision;

@@ -1,6 +1,8 @@
 //! The clients of a measurement: how they are opened, many at a time, over few sockets.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use quail_client::transport::SharedSocket;
@@ -125,4 +127,12 @@ pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, BenchError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| BenchError::Part(error.to_string()))
+}
+
+/// Returns what a future comes to if it need not wait.
+pub(super) fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
 }

@@ -4,6 +4,8 @@
 //! missing or doubled exits with 1, whatever its figures.
 
 mod chat;
+mod idle;
+mod offline;
 
 use std::time::Duration;
 
@@ -41,12 +43,16 @@ synced to that disk. Server and users share this machine, so compare figures of 
 #[derive(Debug, Subcommand)]
 enum What {
     Chat(chat::Chat),
+    Idle(idle::Idle),
+    Offline(offline::Offline),
 }
 
 impl Bench {
     pub(super) async fn run(self, context: Context) -> anyhow::Result<Outcome> {
         match self.what {
             What::Chat(command) => command.run(context.output).await,
+            What::Idle(command) => command.run(context.output).await,
+            What::Offline(command) => command.run(context.output).await,
         }
     }
 }

@@ -228,7 +228,9 @@ fn of_bench(error: &BenchError) -> (&'static str, Option<&'static str>) {
             ),
         ),
         BenchError::Client { source, .. } => of_client(source),
-        BenchError::OpenFiles { .. } => ("OPEN_FILES", Some("raise the hard limit (ulimit -Hn), or take fewer")),
+        BenchError::OpenFiles { .. } => {
+            ("OPEN_FILES", Some("raise the hard limit (ulimit -Hn), or take fewer"))
+        }
         _ => ("BENCH", None),
     }
 }

@@ -286,9 +286,7 @@ fn report(
         delivered_per_s: per_second(sum(|tally| tally.delivered_measured), time),
         confirm_ms: confirm.latency(),
         receive_ms: receive.latency(),
-        figures: figures
-            .map(|(before, after)| Figures::between(before, after, accepted))
-            .unwrap_or_default(),
+        figures: figures.map(|(before, after)| Figures::between(before, after, accepted)).unwrap_or_default(),
         missing: missing.sum(),
         duplicates: sum(|tally| tally.arrivals.duplicates),
         altered: sum(|tally| tally.arrivals.altered),

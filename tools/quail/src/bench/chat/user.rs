@@ -9,7 +9,6 @@
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use quail_client::{AccountId, Client, Delivery, Event, Events, SendError, Sending};
@@ -18,7 +17,7 @@ use tokio::sync::mpsc;
 use super::super::check::{Arrivals, Numbers};
 use super::super::message::{Stub, Writer};
 use super::super::report::Times;
-use super::super::users::User;
+use super::super::users::{User, ready};
 use super::super::{BenchError, DRAIN_TIMEOUT};
 use super::Shared;
 
@@ -319,13 +318,5 @@ async fn next(paced: Option<&mut mpsc::Receiver<Flight>>) -> Option<Flight> {
     match paced {
         Some(receiver) => receiver.recv().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Returns what a future comes to if it need not wait.
-fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => Some(value),
-        Poll::Pending => None,
     }
 }

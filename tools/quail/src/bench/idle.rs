@@ -80,18 +80,19 @@ impl IdleReport {
 /// # Errors
 /// [`BenchError`].
 pub async fn run(options: IdleOptions, watch: &mut Watch<'_>) -> Result<IdleReport, BenchError> {
-    let server = Server::start(&options.target).await?;
+    let mut server = Server::start(&options.target).await?;
     let address = server.address().clone();
-    let credentials = server.provision(options.connections, watch).await?;
+    let baseline_connections = options.connections.min(WARM_UP);
+    let credentials = server.provision(baseline_connections + options.connections, watch).await?;
+    // Devices of their own: those that are measured have never been connected.
+    let (first, credentials) = credentials.split_at(baseline_connections.min(credentials.len()));
     let sockets = Sockets::bind(&address, options.connections)?;
-    let first = &credentials[..credentials.len().min(WARM_UP)];
-    let baseline_connections = first.len();
     users::close_all(users::open_all(&address, first, &sockets, watch).await?).await;
     tokio::time::sleep(SETTLE).await;
 
     let baseline = server.usage()?;
     let began = Instant::now();
-    let users = users::open_all(&address, &credentials, &sockets, watch).await?;
+    let users = users::open_all(&address, credentials, &sockets, watch).await?;
     let connecting = began.elapsed();
     let connected = server.usage()?;
     tokio::time::sleep(SETTLE).await;

@@ -104,7 +104,7 @@ pub async fn run(options: OfflineOptions, watch: &mut Watch<'_>) -> Result<Offli
     if let Some(why) = too_much(options.messages, options.size) {
         return Err(BenchError::TooMuch(why));
     }
-    let server = Server::start(&options.target).await?;
+    let mut server = Server::start(&options.target).await?;
     let credentials = server.provision(2, watch).await?;
     let [sender, recipient] = &credentials[..] else {
         return Err(BenchError::Accounts { expected: 2, got: credentials.len() });

@@ -66,6 +66,7 @@ impl Times {
     }
 
     /// Returns how many times there are.
+    #[cfg(test)]
     pub(super) fn len(&self) -> u64 {
         self.0.len()
     }

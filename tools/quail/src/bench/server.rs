@@ -58,7 +58,7 @@ impl Server {
 
     /// Makes accounts with a session each.
     pub(super) async fn provision(
-        &self,
+        &mut self,
         count: usize,
         watch: &mut Watch<'_>,
     ) -> Result<Vec<Credentials>, BenchError> {

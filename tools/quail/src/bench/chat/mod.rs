@@ -131,7 +131,7 @@ impl Shared {
 /// # Errors
 /// [`BenchError`]. What was found wrong with the server's work is no error: the report says so.
 pub async fn run(options: ChatOptions, watch: &mut Watch<'_>) -> Result<ChatReport, BenchError> {
-    let server = Server::start(&options.target).await?;
+    let mut server = Server::start(&options.target).await?;
     let credentials = server.provision(options.users, watch).await?;
     let sockets = Sockets::bind(server.address(), options.users)?;
     let users = users::open_all(server.address(), &credentials, &sockets, watch).await?;

@@ -8,6 +8,7 @@
 
 use std::process::ExitCode;
 
+use quail::bench::BenchError;
 use quail::demo::DemoError;
 use quail::launcher::LauncherError;
 use quail::output::Output;
@@ -112,6 +113,8 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<(&'static str, Opt
         of_profile(error)
     } else if let Some(error) = cause.downcast_ref::<LauncherError>() {
         of_launcher(error)
+    } else if let Some(error) = cause.downcast_ref::<BenchError>() {
+        of_bench(error)
     } else if cause.is::<TextError>() {
         ("INPUT", Some("nothing was sent; correct the input and send it again"))
     } else if let Some(error) = cause.downcast_ref::<DemoError>() {
@@ -212,6 +215,23 @@ fn of_launcher(error: &LauncherError) -> (&'static str, Option<&'static str>) {
         LauncherError::NotFound => ("NO_DAEMON", Some("or name it with --daemon PATH or QUAIL_DAEMON")),
         LauncherError::NotExecutable { .. } => ("NO_DAEMON", Some("build it with: cargo build --release")),
         _ => ("DAEMON", None),
+    }
+}
+
+fn of_bench(error: &BenchError) -> (&'static str, Option<&'static str>) {
+    match error {
+        BenchError::Launcher(error) => of_launcher(error),
+        BenchError::Client { source, .. } if source.reason() == Some(Reason::RateLimited) => (
+            "RATE_LIMITED",
+            Some(
+                "take fewer users, ask the server's operator to lift its limits (section [rates]), or leave out --server",
+            ),
+        ),
+        BenchError::Client { source, .. } => of_client(source),
+        BenchError::OpenFiles { .. } => {
+            ("OPEN_FILES", Some("raise the hard limit (ulimit -Hn), or take fewer"))
+        }
+        _ => ("BENCH", None),
     }
 }
 

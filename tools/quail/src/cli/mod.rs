@@ -7,6 +7,7 @@
 //! something wrong, 2 if it was asked wrongly; every command knows `--json` and `--help` with examples.
 
 mod bar;
+mod bench;
 mod completions;
 mod demo;
 mod duration;
@@ -71,6 +72,7 @@ enum Command {
     Tail(tail::Tail),
     Ping(ping::Ping),
     Demo(demo::Demo),
+    Bench(bench::Bench),
     Completions(completions::Completions),
 }
 
@@ -109,6 +111,7 @@ fn run(command: Command, context: Context) -> anyhow::Result<Outcome> {
             Command::Tail(command) => command.run(context).await,
             Command::Ping(command) => command.run(context).await,
             Command::Demo(command) => command.run(context).await,
+            Command::Bench(command) => command.run(context).await,
             Command::Completions(command) => command.run(&context),
         }
     };

@@ -35,6 +35,10 @@ const REAP_INTERVAL: Duration = Duration::from_millis(1);
 /// Variables of other programs' business with this process that the child must not take for its own.
 const FOREIGN: &[&str] = &["RUST_LOG", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "STATE_DIRECTORY"];
 
+/// What private daemons have that others have not: a port of their own for operators, as for clients, so that many run
+/// beside each other.
+const DEFAULT_ENV: &[(&str, &str)] = &[("QUAIL_OPS_LISTEN", "127.0.0.1:0")];
+
 /// A process that has been started and not been waited for.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -129,23 +133,29 @@ impl Drop for Running {
 }
 
 fn command(options: &DaemonOptions) -> Result<Command, LauncherError> {
-    let mut command = Command::new(&options.quaild);
+    let mut command = program(options);
     command
         .arg("--listen")
         .arg(options.listen.to_string())
-        .arg("--data")
-        .arg(&options.data)
         .args(&options.args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(stderr(&options.log)?)
         .process_group(0)
         .kill_on_drop(true);
+    Ok(command)
+}
+
+/// The program on its data directory, in its environment.
+pub(super) fn program(options: &DaemonOptions) -> Command {
+    let mut command = Command::new(&options.quaild);
+    command.arg("--data").arg(&options.data);
     for name in std::env::vars_os().map(|(name, _)| name).filter(|name| is_foreign(name)) {
         command.env_remove(name);
     }
+    command.envs(DEFAULT_ENV.iter().copied());
     command.envs(options.env.iter().map(|(name, value)| (name, value)));
-    Ok(command)
+    command
 }
 
 fn is_foreign(name: &OsStr) -> bool {
@@ -257,7 +267,7 @@ mod tests {
         daemon.restart().await.unwrap();
         assert!(!is_alive(before) && is_alive(daemon.pid().unwrap()));
         let data = directory.path().join("data");
-        let line = |port: u16| format!("--listen 127.0.0.1:{port} --data {}\n", data.display());
+        let line = |port: u16| format!("--data {} --listen 127.0.0.1:{port}\n", data.display());
         assert_eq!(daemon.log_tail(), line(0) + &line(7001));
     }
 
@@ -276,10 +286,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut options = script(directory.path(), &format!("env >&2\n{SERVE}\nexec sleep 600"));
         options.env.push(("QUAIL_SERVER_NAME".into(), "test".into()));
+        options.env.push(("QUAIL_OPS_LISTEN".into(), "127.0.0.1:7".into()));
         let daemon = Daemon::start(options).await.unwrap();
         let log = fs::read_to_string(directory.path().join("log")).unwrap();
-        let ours: Vec<_> = log.lines().filter(|line| line.starts_with("QUAIL_")).collect();
-        assert_eq!(ours, ["QUAIL_SERVER_NAME=test"]);
+        let mut ours: Vec<_> = log.lines().filter(|line| line.starts_with("QUAIL_")).collect();
+        ours.sort_unstable();
+        assert_eq!(ours, ["QUAIL_OPS_LISTEN=127.0.0.1:7", "QUAIL_SERVER_NAME=test"]);
         drop(daemon);
         assert!(
             ["QUAIL_X", "RUST_LOG"].map(OsStr::new).into_iter().all(is_foreign)

@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use quail_client::Address;
 pub use rustix::process::Signal;
+use tokio::process::Command;
 
 use child::Running;
 pub use error::LauncherError;
@@ -68,7 +69,8 @@ pub struct DaemonOptions {
     pub listen: SocketAddr,
     /// Further arguments, behind `--listen` and `--data`.
     pub args: Vec<OsString>,
-    /// Environment variables on top of the cleaned environment.
+    /// Environment variables on top of the cleaned environment, in which only the port for operators is set: to a free
+    /// one of 127.0.0.1.
     pub env: Vec<(OsString, OsString)>,
     /// Where the log goes.
     pub log: LogTarget,
@@ -124,6 +126,12 @@ impl Daemon {
     /// Returns the data directory.
     pub fn data(&self) -> &Path {
         &self.options.data
+    }
+
+    /// Returns the daemon's program with its data directory and its environment, for what the running daemon is asked by
+    /// another process: its administration.
+    pub fn command(&self) -> Command {
+        child::program(&self.options)
     }
 
     /// Returns the options; changes of `args`, `env` and `log` count from the next restart on.

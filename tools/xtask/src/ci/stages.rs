@@ -3,13 +3,11 @@
 //! Invariants: the order is the order they run in; a stage that only reads comes before one that compiles; tests come
 //! last. Every cargo command is held to the committed Cargo.lock.
 
-use std::process::Command;
-
 use anyhow::{Result, bail};
 
 use super::process::Runner;
 use super::{deny, purity, setup, test_run};
-use crate::{codegen, repo, tidy};
+use crate::{codegen, tidy};
 
 /// The name of the last stage.
 pub(crate) const TESTS: &str = "tests";
@@ -71,25 +69,10 @@ fn doctests(runner: &mut Runner) -> Result<()> {
     runner.run(runner.cargo(&["test", "--workspace", "--doc", "--locked"]))
 }
 
-/// Runs each benchmark for a moment: it may not rot between the days on which somebody measures.
+/// Runs each benchmark once: it may not rot between the days on which somebody measures. Only targets that are benchmarks:
+/// the test harness of libraries and programs takes `--test` for something else.
 fn benches(runner: &mut Runner) -> Result<()> {
-    let mut has_benches = false;
-    for path in repo::files(runner.root())? {
-        if path.ends_with("Cargo.toml") {
-            let manifest = repo::read(&runner.root().join(path))?;
-            has_benches |= manifest.lines().any(|line| line.trim() == "[[bench]]");
-        }
-    }
-    if !has_benches {
-        println!("no benches yet");
-        return Ok(());
-    }
-    runner.run(bench_command(runner))
-}
-
-/// Only targets that are benchmarks: the test harness of libraries and programs does not know `--smoke`.
-fn bench_command(runner: &Runner) -> Command {
-    runner.cargo(&["bench", "--workspace", "--locked", "--bench", "*", "--", "--smoke"])
+    runner.run(runner.cargo(&["bench", "--workspace", "--locked", "--bench", "*", "--", "--test"]))
 }
 
 fn build(runner: &mut Runner) -> Result<()> {

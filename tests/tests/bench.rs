@@ -1,0 +1,154 @@
+//! `quail bench` as a person or a script uses it, with loads so small that only the counting is tested, not the machine.
+#![allow(clippy::unwrap_used, clippy::panic)] // Test code outside of #[test] functions.
+
+use std::process::{Command, Output};
+
+use quail_tests::{World, binary, quaild};
+use serde_json::Value;
+
+fn bench(args: &[&str]) -> Output {
+    let mut command = Command::new(binary("quail"));
+    command.arg("bench").args(args).env_remove("QUAIL_DAEMON").env_remove("RUST_LOG");
+    command.output().unwrap()
+}
+
+/// Runs a measurement on a private daemon and returns its one object.
+fn measured(args: &[&str]) -> Value {
+    let daemon = quaild();
+    let all = [args, &["--json", "--daemon", daemon.to_str().unwrap()]].concat();
+    only_object(&bench(&all))
+}
+
+fn only_object(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = std::str::from_utf8(&output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    serde_json::from_str(text).unwrap()
+}
+
+fn is_above_zero(report: &Value, names: &[&str]) {
+    for name in names {
+        let value = name.split('.').fold(report, |value, name| &value[name]);
+        assert!(value.as_f64().is_some_and(|value| value > 0.0), "{name} in {report}");
+    }
+}
+
+fn is_zero(report: &Value, names: &[&str]) {
+    for name in names {
+        assert_eq!(report[name], 0, "{name} in {report}");
+    }
+}
+
+const CHAT: &[&str] = &[
+    "accepted_per_s",
+    "delivered_per_s",
+    "confirm_ms.p50",
+    "confirm_ms.p99",
+    "receive_ms.p50",
+    "receive_ms.p99",
+    "floor_ms.ping_p50",
+];
+
+#[test]
+fn chat_counts_every_message_once() {
+    let report = measured(&["chat", "--users", "4", "--window", "3", "--size", "40", "--seconds", "1"]);
+    is_above_zero(&report, CHAT);
+    is_above_zero(&report, &["server_rss_bytes", "floor_ms.fdatasync_p50", "accepted", "cores"]);
+    is_zero(&report, &["missing", "duplicates", "altered", "undelivered", "resent", "reconnects"]);
+    // On a disk in memory nothing is written; what matters is that it is known.
+    for name in ["server_cpu_us_per_message", "server_write_bytes_per_message"] {
+        assert!(report[name].is_number(), "{name} in {report}");
+    }
+    for (name, value) in [("users", 4), ("window", 3), ("size", 40)] {
+        assert_eq!(report[name], value, "{name} in {report}");
+    }
+    assert_eq!((&report["archive"], &report["rate"]), (&"none".into(), &Value::Null));
+    let (p50, p99) = (&report["confirm_ms"]["p50"], &report["confirm_ms"]["p99"]);
+    assert!(p50.as_f64() <= p99.as_f64(), "{report}");
+}
+
+#[test]
+fn chat_at_a_fixed_rate_sends_what_was_asked_for() {
+    let report = measured(&["chat", "--users", "6", "--rate", "50", "--seconds", "2"]);
+    is_above_zero(&report, CHAT);
+    is_zero(&report, &["missing", "duplicates", "altered", "undelivered"]);
+    assert_eq!((&report["rate"], &report["window"]), (&50.0.into(), &Value::Null));
+    // Half a second of warm-up and two measured.
+    assert_eq!(report["accepted"], 125, "{report}");
+}
+
+#[tokio::test]
+async fn chat_measures_a_server_that_runs_already() {
+    let world = World::start().await;
+    let address = world.address().to_string();
+    let run = move || {
+        only_object(&bench(&["chat", "--users", "2", "--seconds", "1", "--json", "--server", &address]))
+    };
+    let report = tokio::task::spawn_blocking(run).await.unwrap();
+    is_above_zero(&report, CHAT);
+    is_zero(&report, &["missing", "duplicates"]);
+    for name in ["server_cpu_us_per_message", "server_rss_bytes", "server_write_bytes_per_message"] {
+        assert!(report.get(name).is_some_and(Value::is_null), "{name} in {report}");
+    }
+    assert!(report["floor_ms"]["fdatasync_p50"].is_null(), "{report}");
+}
+
+#[test]
+fn idle_counts_what_connections_cost() {
+    let report = measured(&["idle", "--connections", "8", "--seconds", "1"]);
+    is_above_zero(&report, &["connect_per_s", "baseline_rss_bytes", "rss_bytes", "keep_alive_s"]);
+    for name in ["bytes_per_connection", "idle_cpu_percent", "handshake_cpu_us"] {
+        assert!(report[name].is_number(), "{name} in {report}");
+    }
+    assert_eq!((&report["connections"], &report["reconnects"]), (&8.into(), &0.into()));
+    assert!(report["allocator"].is_string(), "{report}");
+}
+
+#[test]
+fn offline_hands_out_all_that_waited() {
+    let report = measured(&["offline", "--messages", "700", "--size", "100"]);
+    is_above_zero(&report, &["store_per_s", "drain_per_s", "store_s", "drain_s"]);
+    is_zero(&report, &["missing", "duplicates", "altered", "undelivered"]);
+    assert_eq!((&report["messages"], &report["size"]), (&700.into(), &100.into()));
+}
+
+#[test]
+fn asked_wrongly_it_says_so_before_it_starts_anything() {
+    for (args, says) in [
+        (&["chat", "--users", "3"][..], "even"),
+        (&["chat", "--users", "0"], "--users"),
+        (&["chat", "--window", "257"], "--window"),
+        (&["chat", "--size", "8"], "--size"),
+        (&["chat", "--rate", "0"], "--rate"),
+        (&["chat", "--rate", "5", "--window", "2"], "--window"),
+        (&["chat", "--seconds", "0"], "--seconds"),
+        (&["chat", "--server", "http://localhost"], "quail://"),
+        (&["idle", "--connections", "0"], "--connections"),
+        (&["offline", "--messages", "10001"], "--messages"),
+        (&["offline", "--messages", "1000", "--size", "61440"], "544 fit"),
+        (&[], "Usage"),
+    ] {
+        let output = bench(args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.contains(says), "{args:?}: {stderr}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn help_has_examples() {
+    for args in [&["--help"][..], &["chat", "--help"], &["idle", "--help"], &["offline", "--help"]] {
+        let output = bench(args);
+        assert!(output.status.success());
+        assert!(String::from_utf8_lossy(&output.stdout).contains("Examples:\n  quail bench"), "{args:?}");
+    }
+}
+
+#[test]
+fn without_a_daemon_it_says_how_to_get_one() {
+    let output = bench(&["chat", "--daemon", "/nowhere/quaild"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("cargo build"), "{stderr}");
+}

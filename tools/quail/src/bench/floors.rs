@@ -1,0 +1,81 @@
+//! The floors of a machine: what a round trip and a sync cost here without any messages.
+//!
+//! They are taken in the same run as the figures, because machines differ, and the same machine differs by the hour. A
+//! figure means something as a multiple of its floor.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use quail_client::Client;
+
+use super::report::{Floors, Times};
+use super::{BenchError, users};
+
+/// How many round trips are taken.
+const PINGS: usize = 300;
+
+/// How many syncs are taken.
+const SYNCS: usize = 300;
+
+/// How much is written before a sync: about what a message takes on disk.
+const RECORD_BYTES: usize = 512;
+
+/// How many of each are not counted.
+const UNCOUNTED: usize = 20;
+
+/// Takes the floors: of a connection that is otherwise idle, and of the disk below `directory`, if that is here.
+pub(super) async fn take(client: &Client, directory: Option<&Path>) -> Result<Floors, BenchError> {
+    let mut pings = Times::new();
+    for number in 0..UNCOUNTED + PINGS {
+        let round_trip = client.ping().await.map_err(BenchError::client("ping"))?.round_trip;
+        if number >= UNCOUNTED {
+            pings.record(round_trip);
+        }
+    }
+    let fdatasync_p50 = match directory {
+        Some(directory) => {
+            let path = directory.join("floor");
+            let file = path.clone();
+            let synced = users::blocking(move || sync_times(&file)).await?;
+            let times = synced.map_err(|source| BenchError::File { path, source })?;
+            Some(times.percentile(50.0))
+        }
+        None => None,
+    };
+    Ok(Floors { ping_p50: pings.percentile(50.0), fdatasync_p50 })
+}
+
+/// Writes record after record into a file that has its full length already, as a journal does, and syncs each.
+fn sync_times(path: &Path) -> io::Result<Times> {
+    let record = [0x51; RECORD_BYTES];
+    fs::write(path, vec![0; RECORD_BYTES * (UNCOUNTED + SYNCS)])?;
+    let mut file = File::options().write(true).open(path)?;
+    file.sync_all()?;
+    let mut times = Times::new();
+    for number in 0..UNCOUNTED + SYNCS {
+        let began = Instant::now();
+        file.write_all(&record)?;
+        file.sync_data()?;
+        if number >= UNCOUNTED {
+            times.record(began.elapsed());
+        }
+    }
+    drop(file);
+    fs::remove_file(path)?;
+    Ok(times)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn syncs_are_timed_and_leave_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let times = sync_times(&directory.path().join("floor")).unwrap();
+        assert_eq!(times.len(), SYNCS as u64);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}

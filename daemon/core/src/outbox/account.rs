@@ -143,11 +143,12 @@ impl AccountOutbox {
         }
     }
 
-    /// Replaces everything up to `upto` by a gap.
+    /// Replaces everything up to `upto` by a gap. The gap stands before what it replaces: of a torn batch a store may keep
+    /// the first alone, and events that are gone without a gap would be lost in silence.
     pub(super) fn collapse(&mut self, upto: Position, account: AccountId, outcome: &mut Outcome) {
-        self.forget_through(upto, account, outcome);
         self.collapsed = self.collapsed.max(upto);
         outcome.entries.push(Entry::Collapsed { account, upto: self.collapsed });
+        self.forget_through(upto, account, outcome);
     }
 
     /// Goes on with a feed that is behind: a gap, the next read, or live.

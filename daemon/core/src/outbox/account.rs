@@ -162,10 +162,8 @@ impl AccountOutbox {
             return;
         };
         let id = feed.id;
-        let from = feed.next.max(feed.claimed).next();
-        if collapsed >= from {
-            feed.pass_gap(from, collapsed);
-            outcome.after.push(Effect::Gap { feed: id, from, upto: collapsed });
+        if let Some((from, upto)) = feed.pass_collapsed(collapsed) {
+            outcome.after.push(Effect::Gap { feed: id, from, upto });
         }
         if last <= feed.next {
             feed.next = feed.next.max(feed.claimed);

@@ -82,6 +82,7 @@ impl State {
         let Some(outbox) = self.accounts.get_mut(&account) else {
             return;
         };
+        let collapsed = outbox.collapsed();
         let Some(device) = outbox.devices.iter_mut().find(|device| device.id == device_id) else {
             return;
         };
@@ -92,6 +93,10 @@ impl State {
         feed.mode = Mode::Behind;
         let mut taken = Acknowledged::default();
         let is_empty = events.is_empty();
+        // What was collapsed since the read was asked for may or may not be among the events: all of it is the gap.
+        if let Some((from, upto)) = feed.pass_collapsed(collapsed) {
+            outcome.after.push(Effect::Gap { feed: id, from, upto });
+        }
         for event in events.into_iter().filter(|event| event.position > feed.next).collect::<Vec<_>>() {
             if feed.pass(&event, (account, device_id), &mut taken) {
                 outbox.receipts.written(event.position);

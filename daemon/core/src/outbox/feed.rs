@@ -99,6 +99,15 @@ impl Feed {
         self.push(InFlight { position: upto, before, bytes: 0, item: Item::Gap });
     }
 
+    /// Takes note of the gap up to `collapsed`, if the device is not past it, and returns it to be written now.
+    pub(super) fn pass_collapsed(&mut self, collapsed: Position) -> Option<(Position, Position)> {
+        let from = self.next.max(self.claimed).next();
+        (collapsed >= from).then(|| {
+            self.pass_gap(from, collapsed);
+            (from, collapsed)
+        })
+    }
+
     /// Returns how many events and bytes may be written, or `None` if that is not worth a read.
     pub(super) fn room(&self) -> Option<(usize, usize)> {
         let events = FEED_WINDOW_EVENTS.saturating_sub(self.window.len());

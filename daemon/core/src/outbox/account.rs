@@ -16,6 +16,8 @@ use crate::receipts::ReceiptBook;
 pub(crate) struct Device {
     pub(super) id: DeviceId,
     pub(super) record: DeviceRecord,
+    /// The device was left out of nothing from here to its cursor, as far as this process knows.
+    pub(super) whole_since: Position,
     pub(crate) sends: SendWindow,
     pub(super) feed: Option<Feed>,
 }
@@ -35,7 +37,7 @@ pub(crate) struct AccountOutbox {
 
 impl Device {
     pub(super) fn new(id: DeviceId, record: DeviceRecord) -> Self {
-        Self { id, record, sends: SendWindow::default(), feed: None }
+        Self { id, record, whole_since: record.cursor, sends: SendWindow::default(), feed: None }
     }
 
     /// Moves the cursor to where the feed is done and returns whether it moved.

@@ -58,8 +58,9 @@ impl State {
         }
         // What was written to an older feed may be acknowledged on this one before it is written again: then it need not be.
         feed.claimed = feed.claimed.max(upto);
-        let mut taken = Acknowledged::default();
+        let mut taken = Acknowledged::since(device.whole_since);
         feed.ack(upto, &mut taken);
+        device.whole_since = taken.whole_since();
         let acked = device.record.acked.max(upto);
         let acked_moved = std::mem::replace(&mut device.record.acked, acked) < acked;
         if device.settle() || acked_moved {
@@ -91,7 +92,7 @@ impl State {
         };
         let Mode::Reading { upto } = feed.mode else { return };
         feed.mode = Mode::Behind;
-        let mut taken = Acknowledged::default();
+        let mut taken = Acknowledged::since(device.whole_since);
         let is_empty = events.is_empty();
         // What was collapsed since the read was asked for may or may not be among the events: all of it is the gap.
         if let Some((from, upto)) = feed.pass_collapsed(collapsed) {

@@ -16,6 +16,8 @@ use crate::receipts::ReceiptBook;
 pub(crate) struct Device {
     pub(super) id: DeviceId,
     pub(super) record: DeviceRecord,
+    /// The device was left out of nothing from here to its cursor, as far as this process knows.
+    pub(super) whole_since: Position,
     pub(crate) sends: SendWindow,
     pub(super) feed: Option<Feed>,
 }
@@ -35,7 +37,7 @@ pub(crate) struct AccountOutbox {
 
 impl Device {
     pub(super) fn new(id: DeviceId, record: DeviceRecord) -> Self {
-        Self { id, record, sends: SendWindow::default(), feed: None }
+        Self { id, record, whole_since: record.cursor, sends: SendWindow::default(), feed: None }
     }
 
     /// Moves the cursor to where the feed is done and returns whether it moved.
@@ -143,11 +145,12 @@ impl AccountOutbox {
         }
     }
 
-    /// Replaces everything up to `upto` by a gap.
+    /// Replaces everything up to `upto` by a gap. The gap stands before what it replaces: of a torn batch a store may keep
+    /// the first alone, and events that are gone without a gap would be lost in silence.
     pub(super) fn collapse(&mut self, upto: Position, account: AccountId, outcome: &mut Outcome) {
-        self.forget_through(upto, account, outcome);
         self.collapsed = self.collapsed.max(upto);
         outcome.entries.push(Entry::Collapsed { account, upto: self.collapsed });
+        self.forget_through(upto, account, outcome);
     }
 
     /// Goes on with a feed that is behind: a gap, the next read, or live.
@@ -161,10 +164,8 @@ impl AccountOutbox {
             return;
         };
         let id = feed.id;
-        let from = feed.next.max(feed.claimed).next();
-        if collapsed >= from {
-            feed.pass_gap(from, collapsed);
-            outcome.after.push(Effect::Gap { feed: id, from, upto: collapsed });
+        if let Some((from, upto)) = feed.pass_collapsed(collapsed) {
+            outcome.after.push(Effect::Gap { feed: id, from, upto });
         }
         if last <= feed.next {
             feed.next = feed.next.max(feed.claimed);

@@ -58,8 +58,9 @@ impl State {
         }
         // What was written to an older feed may be acknowledged on this one before it is written again: then it need not be.
         feed.claimed = feed.claimed.max(upto);
-        let mut taken = Acknowledged::default();
+        let mut taken = Acknowledged::since(device.whole_since);
         feed.ack(upto, &mut taken);
+        device.whole_since = taken.whole_since();
         let acked = device.record.acked.max(upto);
         let acked_moved = std::mem::replace(&mut device.record.acked, acked) < acked;
         if device.settle() || acked_moved {
@@ -82,6 +83,7 @@ impl State {
         let Some(outbox) = self.accounts.get_mut(&account) else {
             return;
         };
+        let collapsed = outbox.collapsed();
         let Some(device) = outbox.devices.iter_mut().find(|device| device.id == device_id) else {
             return;
         };
@@ -90,8 +92,12 @@ impl State {
         };
         let Mode::Reading { upto } = feed.mode else { return };
         feed.mode = Mode::Behind;
-        let mut taken = Acknowledged::default();
+        let mut taken = Acknowledged::since(device.whole_since);
         let is_empty = events.is_empty();
+        // What was collapsed since the read was asked for may or may not be among the events: all of it is the gap.
+        if let Some((from, upto)) = feed.pass_collapsed(collapsed) {
+            outcome.after.push(Effect::Gap { feed: id, from, upto });
+        }
         for event in events.into_iter().filter(|event| event.position > feed.next).collect::<Vec<_>>() {
             if feed.pass(&event, (account, device_id), &mut taken) {
                 outbox.receipts.written(event.position);

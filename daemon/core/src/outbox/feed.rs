@@ -99,6 +99,15 @@ impl Feed {
         self.push(InFlight { position: upto, before, bytes: 0, item: Item::Gap });
     }
 
+    /// Takes note of the gap up to `collapsed`, if the device is not past it, and returns it to be written now.
+    pub(super) fn pass_collapsed(&mut self, collapsed: Position) -> Option<(Position, Position)> {
+        let from = self.next.max(self.claimed).next();
+        (collapsed >= from).then(|| {
+            self.pass_gap(from, collapsed);
+            (from, collapsed)
+        })
+    }
+
     /// Returns how many events and bytes may be written, or `None` if that is not worth a read.
     pub(super) fn room(&self) -> Option<(usize, usize)> {
         let events = FEED_WINDOW_EVENTS.saturating_sub(self.window.len());
@@ -118,7 +127,7 @@ impl Feed {
             match front.item {
                 Item::Message { sender } => taken.add(sender, front.position),
                 Item::Other => {}
-                Item::Gap => taken.split(),
+                Item::Gap => taken.split(front.position),
             }
             self.window_bytes -= front.bytes;
             self.window.pop_front();
@@ -141,28 +150,42 @@ impl Feed {
 pub(crate) struct Acknowledged {
     stretches: Vec<Stretch>,
     open: HashMap<AccountId, usize>,
+    since: Position,
 }
 
 /// Messages of one sender from the first to the last; none between them was left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stretch {
     pub(crate) sender: AccountId,
+    /// The device was left out of nothing from here to `first` either.
+    pub(crate) since: Position,
     pub(crate) first: Position,
     pub(crate) last: Position,
 }
 
 impl Acknowledged {
+    /// Begins with a device that was left out of nothing above `since`.
+    pub(super) fn since(since: Position) -> Self {
+        Self { since, ..Self::default() }
+    }
+
     fn add(&mut self, sender: AccountId, position: Position) {
         let at = *self.open.entry(sender).or_insert_with(|| {
-            self.stretches.push(Stretch { sender, first: position, last: position });
+            self.stretches.push(Stretch { sender, since: self.since, first: position, last: position });
             self.stretches.len() - 1
         });
         self.stretches[at].last = position;
     }
 
     /// A receipt must not cover what the account did not get, so a gap ends every stretch.
-    fn split(&mut self) {
+    fn split(&mut self, upto: Position) {
         self.open.clear();
+        self.since = self.since.max(upto);
+    }
+
+    /// Returns above which position the device was left out of nothing.
+    pub(super) fn whole_since(&self) -> Position {
+        self.since
     }
 
     pub(crate) fn into_stretches(self) -> Vec<Stretch> {
@@ -198,7 +221,10 @@ mod tests {
         assert!(feed.pass(&message(3, 1), READER, &mut taken));
         assert_eq!(feed.done(), Position(2));
         let sender = AccountId([1; 16]);
-        assert_eq!(taken.into_stretches(), [Stretch { sender, first: Position(1), last: Position(2) }]);
+        assert_eq!(
+            taken.into_stretches(),
+            [Stretch { sender, since: Position::ZERO, first: Position(1), last: Position(2) }]
+        );
     }
 
     #[test]
@@ -218,8 +244,8 @@ mod tests {
         feed.pass_gap(Position(4), Position(7));
         feed.pass(&message(8, 1), READER, &mut taken);
         feed.ack(Position(8), &mut taken);
-        let ends: Vec<_> = taken.into_stretches().iter().map(|s| (s.first.0, s.last.0)).collect();
-        assert_eq!(ends, [(3, 3), (8, 8)]);
+        let ends: Vec<_> = taken.into_stretches().iter().map(|s| (s.since.0, s.first.0, s.last.0)).collect();
+        assert_eq!(ends, [(0, 3, 3), (7, 8, 8)]);
         assert_eq!(feed.done(), Position(8));
     }
 

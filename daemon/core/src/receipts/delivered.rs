@@ -1,9 +1,11 @@
 //! Delivered: the sender learns how far a recipient's devices have acknowledged.
 //!
 //! A receipt names a stretch of positions, not a single mark: a stretch never covers what the recipient did not get, so a
-//! gap between two acknowledged messages is a border between two stretches. While a receipt has not been written to any
-//! device of the sender, the next one of the same recipient replaces it by both together, so that a sender who is away
-//! finds one receipt per conversation and not one per acknowledgement.
+//! gap between two acknowledged messages is a border between two stretches. Devices of one account are not equally far, and
+//! a new one begins in the middle: what it acknowledged says nothing of what lies before its start, which an older device
+//! may acknowledge later. While a receipt has not been written to any device of the sender, the next one of the same
+//! recipient that touches it replaces it by both together, so that a sender who is away finds one receipt per conversation
+//! and not one per acknowledgement.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,13 +21,44 @@ use crate::state::State;
 /// Most senders whose marker an account keeps in memory. Losing one costs a second receipt, nothing else.
 const MARKERS_MAX: usize = 1024;
 
+/// Most stretches that are remembered per sender. They merge as devices catch up; losing one costs a second receipt.
+const STRETCHES_MAX: usize = 4;
+
 /// What an account remembers of receipts, in both roles.
 #[derive(Debug, Default)]
 pub(crate) struct ReceiptBook {
-    /// As recipient: by sender, up to where `delivered` was told.
-    told: HashMap<AccountId, Position>,
+    /// As recipient: by sender, the stretches for which `delivered` was told.
+    told: HashMap<AccountId, Told>,
     /// As sender: by recipient, the receipt that no device has been shown. Each stands for an event in the outbox.
     unwritten: HashMap<AccountId, Unwritten>,
+}
+
+/// Stretches `(after, upto]` that do not touch, in any order.
+#[derive(Debug, Default)]
+struct Told(Vec<(Position, Position)>);
+
+impl Told {
+    /// Adds a stretch and returns what of it is worth a receipt: what lies above the told stretch that it begins in.
+    fn add(&mut self, after: Position, upto: Position) -> Option<(Position, Position)> {
+        let begins_in = self.0.iter().find(|told| told.0 <= after && after <= told.1);
+        let from = begins_in.map_or(after, |told| told.1);
+        if upto <= from {
+            return None;
+        }
+        let mut whole = (after, upto);
+        self.0.retain(|told| {
+            let touches = told.0 <= upto && after <= told.1;
+            if touches {
+                whole = (whole.0.min(told.0), whole.1.max(told.1));
+            }
+            !touches
+        });
+        if self.0.len() >= STRETCHES_MAX {
+            self.0.remove(0);
+        }
+        self.0.push(whole);
+        Some((from, upto))
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -43,17 +76,11 @@ impl ReceiptBook {
         }
     }
 
-    fn tell(&mut self, sender: AccountId, first: Position, last: Position) -> Option<(Position, Position)> {
+    fn tell(&mut self, sender: AccountId, after: Position, upto: Position) -> Option<(Position, Position)> {
         if self.told.len() >= MARKERS_MAX && !self.told.contains_key(&sender) {
             self.told.clear();
         }
-        let told = self.told.entry(sender).or_default();
-        let after = Position(first.0 - 1).max(*told);
-        if last <= after {
-            return None;
-        }
-        *told = last;
-        Some((after, last))
+        self.told.entry(sender).or_default().add(after, upto)
     }
 }
 
@@ -70,12 +97,13 @@ impl State {
             let Some(outbox) = self.accounts.get_mut(&account) else {
                 return;
             };
-            let collapsed = outbox.collapsed();
-            let Some((after, upto)) = outbox.receipts.tell(stretch.sender, stretch.first, stretch.last)
-            else {
+            let (before, collapsed) = (Position(stretch.first.0 - 1), outbox.collapsed());
+            // Of what was collapsed only what stands in the stretch itself is known to have been taken.
+            let after = if collapsed <= before { stretch.since.max(collapsed) } else { before };
+            let Some(untold) = outbox.receipts.tell(stretch.sender, after, stretch.last) else {
                 continue;
             };
-            self.receipt(stretch.sender, account, (after, upto), collapsed, now_ms, outcome);
+            self.receipt(stretch.sender, account, untold, now_ms, outcome);
         }
     }
 
@@ -83,8 +111,7 @@ impl State {
         &mut self,
         sender: AccountId,
         account: AccountId,
-        (mut after, upto): (Position, Position),
-        collapsed: Position,
+        (mut after, mut upto): (Position, Position),
         now_ms: u64,
         outcome: &mut Outcome,
     ) {
@@ -95,12 +122,10 @@ impl State {
         let stamp = self.clock.tick(now_ms);
         let origin = self.origin.0;
         let outbox = self.accounts.entry(sender).or_default();
-        // Between an unwritten receipt and this one lies nothing unacknowledged, unless it was collapsed.
-        if let Some(earlier) =
-            outbox.receipts.unwritten.remove(&account).filter(|earlier| earlier.upto >= collapsed)
-        {
+        let touches = |earlier: &Unwritten| earlier.after <= upto && after <= earlier.upto;
+        if let Some(earlier) = outbox.receipts.unwritten.remove(&account).filter(touches) {
             outbox.withdraw(sender, earlier.position, outcome);
-            after = earlier.after.min(after);
+            (after, upto) = (earlier.after.min(after), earlier.upto.max(upto));
         }
         let receipt = v1::Receipt {
             kind: v1::ReceiptKind::Delivered as i32,

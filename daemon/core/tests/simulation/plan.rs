@@ -1,0 +1,140 @@
+//! What kind of world a seed makes, and the troubles that visit it.
+
+use crate::daemon::Fate;
+use crate::random::Random;
+use crate::world::{Happening, World};
+
+/// Length of the bodies that overfill an outbox, in bytes.
+const LARGE_BODY: usize = 60_000;
+
+/// How a world is. Chances are in a thousand.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) accounts: usize,
+    pub(crate) devices_max: u64,
+    /// Account 1 stays away and account 0 sends it more than an outbox holds.
+    pub(crate) overfills: bool,
+    pub(crate) heals_at: u64,
+    pub(crate) trouble_every: u64,
+    pub(crate) delay_ms: u64,
+    pub(crate) turn_ms: u64,
+    pub(crate) read_ms: u64,
+    pub(crate) ack_ms: u64,
+    pause_ms: u64,
+    dies: u64,
+    pub(crate) facts_lost: u64,
+    pub(crate) overloaded: u64,
+    pub(crate) bad: u64,
+}
+
+impl Plan {
+    pub(crate) fn draw(random: &mut Random, seed: u64) -> Self {
+        let overfills = seed % 25 == 7;
+        Self {
+            accounts: random.within(2, 4) as usize,
+            devices_max: random.within(1, 3),
+            overfills,
+            heals_at: random.within(3_000, 20_000),
+            trouble_every: random.within(50, 1_500),
+            delay_ms: random.within(0, 200),
+            turn_ms: random.within(0, 20),
+            read_ms: random.within(0, 400),
+            ack_ms: random.within(0, 1_000),
+            pause_ms: random.within(200, 3_000),
+            dies: random.below(30),
+            facts_lost: random.below(200),
+            overloaded: random.below(30),
+            bad: random.below(30),
+        }
+    }
+
+    pub(crate) fn is_away(&self, account: usize) -> bool {
+        self.overfills && account == 1
+    }
+
+    pub(crate) fn next_message(&self, account: usize, random: &mut Random) -> (usize, usize) {
+        if self.overfills && account == 0 {
+            return (1, LARGE_BODY);
+        }
+        (random.below(self.accounts as u64) as usize, random.below(100) as usize)
+    }
+
+    pub(crate) fn pause(&self, account: usize) -> u64 {
+        if self.overfills && account == 0 { self.heals_at / 700 } else { self.pause_ms }
+    }
+}
+
+impl World {
+    /// Whether a chance of so many in a thousand comes true; never once the world heals.
+    pub(crate) fn strikes(&mut self, per_mille: u64) -> bool {
+        !self.healing && self.random.per_mille(per_mille)
+    }
+
+    pub(crate) fn delay(&mut self) -> u64 {
+        self.random.below(self.plan.delay_ms + 1)
+    }
+
+    /// How the next turn ends.
+    pub(crate) fn fate(&mut self) -> Fate {
+        if !self.strikes(self.plan.dies) {
+            return Fate::Lives;
+        }
+        let fates = [Fate::DiesBeforeCommit, Fate::DiesInCommit, Fate::DiesAfterCommit, Fate::DiesInRelease];
+        self.random.pick(&fates).unwrap_or(Fate::Lives)
+    }
+
+    pub(crate) fn trouble(&mut self) {
+        if self.healing {
+            return;
+        }
+        self.soon(2 * self.plan.trouble_every, Happening::Trouble);
+        let account = self.random.below(self.plan.accounts as u64) as usize;
+        match self.random.below(12) {
+            0..=4 => {
+                let open: Vec<_> = (0..self.links.len()).filter(|l| self.links[*l].client_open).collect();
+                if let Some(link) = self.random.pick(&open) {
+                    let within = self.random.pick(&[0, 100, 3_000]).unwrap_or(0);
+                    self.cut(link, within);
+                }
+            }
+            5 => {
+                let step = self.random.pick(&[3, 1_000, 60_000, 3 * 3_600_000]).unwrap_or(0);
+                let offset = self.random.within(0, 2 * step) as i64 - step as i64;
+                // A few steps stay below the day that an id may be ahead.
+                self.clock_offset = (self.clock_offset + offset).clamp(-70_000_000, 70_000_000);
+                self.note(|world| format!("clock is off by {} ms", world.clock_offset));
+            }
+            6 | 7 => {
+                let attached: Vec<_> =
+                    (0..self.clients.len()).filter(|d| self.clients[*d].link.is_some()).collect();
+                if let Some(d) = self.random.pick(&attached) {
+                    let frame = self.clients[d].attach();
+                    self.write(d, vec![frame]);
+                }
+            }
+            8 if self.directory[account].devices.len() < 4 && self.clients.len() < 40 => self.log_in(account),
+            9 if self.random.per_mille(500) => {
+                let devices = self.directory[account].devices.clone();
+                if let Some(device) = self.random.pick(&devices) {
+                    self.log_out(account, device);
+                }
+            }
+            10 if self.daemon.running.is_some() => self.crash(),
+            _ => {}
+        }
+    }
+
+    /// From here on nothing fails any more, and every account has a device.
+    pub(crate) fn heal(&mut self) {
+        self.note(|_| "heal".to_owned());
+        self.healing = true;
+        for account in 0..self.plan.accounts {
+            if self.directory[account].devices.is_empty() {
+                self.log_in(account);
+            }
+        }
+        for d in 0..self.clients.len() {
+            self.at(0, Happening::Connect(d));
+        }
+    }
+}

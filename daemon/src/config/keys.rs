@@ -38,6 +38,10 @@ pub(super) const CERTIFICATE_FILE: Key = Key {
 pub(super) const KEY_FILE: Key =
     Key { path: "tls.key_file", wants: r#"the path of a PEM file, or "" to have a certificate made"# };
 pub(super) const SIGN_UP: Key = Key { path: "accounts.sign_up", wants: r#""open", "invite" or "closed""# };
+pub(super) const ADMIN_SOCKET: Key = Key {
+    path: "admin.socket",
+    wants: r#"the path of a socket, as in "/run/quail/admin.sock", or "" to have it chosen"#,
+};
 pub(super) const LOG_LEVEL: Key =
     Key { path: "log.level", wants: r#""error", "warn", "info", "debug" or "trace""# };
 pub(super) const LOG_FORMAT: Key = Key { path: "log.format", wants: r#""auto", "human" or "json""# };
@@ -51,6 +55,7 @@ pub(super) const KEYS: &[&Key] = &[
     &CERTIFICATE_FILE,
     &KEY_FILE,
     &SIGN_UP,
+    &ADMIN_SOCKET,
     &LOG_LEVEL,
     &LOG_FORMAT,
 ];

@@ -35,6 +35,9 @@ pub const DEFAULT_TOML: &str = include_str!("default.toml");
 /// The configuration file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/quail/quail.toml";
 
+/// The name of the admin socket where the configuration leaves it open.
+const ADMIN_SOCKET_NAME: &str = "admin.sock";
+
 /// The longest drain. It keeps deadlines far from where adding to a clock overflows.
 const DRAIN_MAX: Duration = Duration::from_secs(3600);
 
@@ -49,6 +52,8 @@ pub struct Config {
     pub tls: Tls,
     /// `[accounts]`
     pub accounts: Accounts,
+    /// `[admin]`
+    pub admin: Admin,
     /// `[log]`
     pub log: Log,
 }
@@ -103,6 +108,13 @@ pub enum SignUp {
     Invite,
     /// Nobody.
     Closed,
+}
+
+/// How the operator reaches the running daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// The Unix socket; chosen already where the configuration leaves it open.
+    pub socket: PathBuf,
 }
 
 /// What is logged, and how.
@@ -213,6 +225,7 @@ fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
     let name = layers.parse(&keys::NAME, values::host_name);
     let drain = layers.parse(&keys::DRAIN, |text| values::duration(text).filter(|drain| *drain <= DRAIN_MAX));
     let directory = data_directory(layers, environment);
+    let socket = admin_socket(layers, environment, directory.as_deref());
     let operator = certificate_files(layers);
     let sign_up = layers.parse(&keys::SIGN_UP, |text| values::one_of(text, SIGN_UPS));
     let level = layers.parse(&keys::LOG_LEVEL, |text| values::one_of(text, LOG_LEVELS));
@@ -222,6 +235,7 @@ fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
         data: Data { directory: directory? },
         tls: Tls { operator: operator? },
         accounts: Accounts { sign_up: sign_up? },
+        admin: Admin { socket: socket? },
         log: Log { level: level?, format: format? },
     })
 }
@@ -249,6 +263,13 @@ fn data_directory(layers: &mut Layers, environment: &dyn Environment) -> Option<
         layers.errors.push(ConfigError::NoDataDirectory);
     }
     chosen
+}
+
+fn admin_socket(layers: &mut Layers, environment: &dyn Environment, data: Option<&Path>) -> Option<PathBuf> {
+    match layers.parse(&keys::ADMIN_SOCKET, values::optional_path)? {
+        Some(path) => Some(path),
+        None => Some(directory::runtime(environment).as_deref().or(data)?.join(ADMIN_SOCKET_NAME)),
+    }
 }
 
 /// The outer `None` means that an error was noted, the inner one that the daemon makes its own certificate.

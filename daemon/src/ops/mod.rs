@@ -1,5 +1,7 @@
-//! What an operator and every other module needs: the clock, files, the log, counts of refusals, the version.
+//! What an operator and every other module needs: the clock, files, the log, counts of refusals, the version, the admin
+//! socket.
 
+pub mod admin;
 pub mod clock;
 pub mod files;
 pub mod logging;

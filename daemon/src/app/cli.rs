@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use super::admin::cli::Admin;
 use crate::config::Flags;
 use crate::ops::version;
 
@@ -16,7 +17,8 @@ Examples:
   quaild --listen 127.0.0.1:0 --data /tmp/quail  serve on a free port of this machine only
   quaild default-config > quail.toml             begin a configuration file
   quaild --config quail.toml check-config        check it and show what is in force
-  quaild admin invites create --count 3          print codes for new accounts
+  quaild admin status                            ask the running daemon how it is
+  quaild admin invites create --count 3          have it print codes for new accounts
   QUAIL_LOG_LEVEL=debug quaild                   every setting has a variable: QUAIL_SECTION_KEY";
 
 /// The Quail messaging daemon. Without a command it serves until it gets SIGTERM or SIGINT.
@@ -55,33 +57,7 @@ pub(super) enum Command {
     CheckConfig,
     /// Print the default configuration with a comment for every setting
     DefaultConfig,
-    /// Administer the daemon on this machine, running or not
-    #[command(subcommand)]
     Admin(Admin),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub(super) enum Admin {
-    /// Codes that new accounts need where `sign_up` is "invite"
-    #[command(subcommand)]
-    Invites(Invites),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub(super) enum Invites {
-    /// Create invites, each good for one account, and print them: they are shown only now
-    #[command(after_help = "\
-Examples:
-  quaild admin invites create
-  quaild --data /var/lib/quail admin invites create --count 10 --json")]
-    Create {
-        /// How many
-        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
-        count: u16,
-        /// Print one JSON object: {"invites": ["..."]}
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 impl Cli {
@@ -149,15 +125,28 @@ mod tests {
     }
 
     #[test]
-    fn invites_are_counted() {
-        let create = |line| match parse(line).map(|cli| cli.command) {
-            Ok(Some(Command::Admin(Admin::Invites(Invites::Create { count, json })))) => Some((count, json)),
-            _ => None,
-        };
-        assert_eq!(create("quaild admin invites create"), Some((1, false)));
-        assert_eq!(create("quaild admin invites create --count 3 --json"), Some((3, true)));
-        assert_eq!(create("quaild admin invites create --count 0"), None);
-        assert_eq!(create("quaild admin invites create --count 1001"), None);
+    fn an_admin_command_is_complete_or_refused() {
+        for line in [
+            "quaild admin status --json",
+            "quaild --data /d admin invites create --count 1000",
+            "quaild admin accounts create ada bob --session",
+            "quaild admin accounts create --handles-from - --json",
+            "quaild admin accounts list --limit 5 --after ada",
+            "quaild admin accounts reset-password ada --generate --keep-sessions",
+            "quaild admin devices unlink ada 1",
+        ] {
+            assert!(matches!(parse(line).unwrap().command, Some(Command::Admin(_))), "{line}");
+        }
+        for line in [
+            "quaild admin",
+            "quaild admin invites create --count 0",
+            "quaild admin invites create --count 1001",
+            "quaild admin accounts create",
+            "quaild admin accounts disable",
+            "quaild admin devices unlink ada",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
     }
 
     #[test]

@@ -5,15 +5,18 @@
 //!
 //! Invariant: exit code 0 is success, 1 failure, 2 wrong usage; the last is clap's.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Write;
 use std::io;
 
 use crate::adapters::sqlite::OpenDirectoryError;
+use crate::app::admin::AdminClientError;
 use crate::app::data_dir::DataDirError;
 use crate::app::health_check::HealthCheckError;
 use crate::config::ConfigErrors;
 use crate::net::identity::IdentityError;
+use crate::ops::admin::AdminSocketError;
 use crate::ops::logging::LoggingError;
 
 /// Returns what standard error is told about an error.
@@ -48,7 +51,14 @@ fn message(error: &anyhow::Error) -> String {
     message
 }
 
-fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+fn hint(error: &(dyn Error + 'static)) -> Option<Cow<'static, str>> {
+    if let Some(error) = error.downcast_ref::<AdminClientError>() {
+        return error.hint().map(Cow::Owned);
+    }
+    static_hint(error).map(Cow::Borrowed)
+}
+
+fn static_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref::<ConfigErrors>() {
         return Some(error.hint());
     }
@@ -59,6 +69,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
         return error.hint();
     }
     if let Some(error) = error.downcast_ref::<DataDirError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<AdminSocketError>() {
         return error.hint();
     }
     if let Some(error) = error.downcast_ref::<IdentityError>() {

@@ -6,11 +6,11 @@
 //! Invariants: standard output has what a command was asked for, standard error everything else; an error that ends the
 //! process is told once, with the next step.
 
+mod admin;
 mod cli;
 mod data_dir;
 mod exit;
 mod health_check;
-mod invites;
 mod ops_port;
 mod origin;
 mod reset_key;
@@ -24,13 +24,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+pub use admin::AdminClientError;
 pub use data_dir::{DataDir, DataDirError, DataPaths};
 pub use health_check::{HealthCheckError, health_check};
 
 use crate::config::{self, Config, ConfigErrors, Loaded, SystemEnvironment};
 use crate::net::identity::Identity;
 use crate::ops::{logging, version};
-use cli::{Admin, Cli, Command, Invites, Options};
+use cli::{Cli, Command, Options};
 
 /// How long threads that are still busy after the drain, such as one hashing a password, may hold up the end.
 const THREADS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -62,10 +63,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match command {
         Some(Command::DefaultConfig) => print(config::DEFAULT_TOML),
         Some(Command::CheckConfig) => check_config(&options),
-        Some(Command::Admin(Admin::Invites(Invites::Create { count, json }))) => {
-            let data = load(&options)?.config.data.directory;
-            block_on(invites::create(&data, count, json))
-        }
+        Some(Command::Admin(command)) => admin::run(&admin::socket(&load(&options)?), command),
         None if health_check => check_health(&load(&options)?.config),
         None => serve(load(&options)?),
     }

@@ -10,11 +10,11 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use quail_core::State;
-use quail_core::ports::directory::Directory;
+use quail_core::ports::directory::Administration;
 use quail_core::ports::outbox::{Outbox, StoreError};
 use quail_protocol::address::Address;
 use quinn::{Endpoint, VarInt};
@@ -23,16 +23,18 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::admin::{Administrator, Standing};
 use super::ops_port::OpsPort;
 use super::{DataDir, DataPaths, Settings, origin, reset_key};
 use crate::adapters::sled::SledOutbox;
 use crate::adapters::sqlite::SqliteDirectory;
 use crate::config::{Config, SignUp};
 use crate::delivery::{BacklogThread, Delivery, Reads, Releaser};
-use crate::directory::{DirectoryService, SignUpPolicy};
+use crate::directory::{AdminService, DirectoryService, SignUpPolicy};
 use crate::gateway::{Gateway, GatewayParts, Rates};
 use crate::net::identity::Identity;
 use crate::net::{Accepting, accept_all, bind};
+use crate::ops::admin::AdminSocket;
 use crate::ops::clock::unix_ms;
 use crate::ops::metrics::Metrics;
 use crate::ops::version;
@@ -51,6 +53,8 @@ struct Running {
     ops: OpsPort,
     gateway: Arc<Gateway>,
     connections: TaskTracker,
+    /// The admin socket and the requests on it.
+    admin: TaskTracker,
     drain: CancellationToken,
     reads: Reads,
     threads: Threads,
@@ -86,7 +90,7 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     let identity = identity(&config, paths)?;
     let reset_key = reset_key::load_or_create(&paths.root().join("reset.key"))?;
     let directory = SqliteDirectory::open(&paths.directory_file()).await.context("open the directory")?;
-    let directory: Arc<dyn Directory> = Arc::new(directory);
+    let directory: Arc<dyn Administration> = Arc::new(directory);
     let origin = origin::of(&paths.outbox(), &*directory).await?;
     let store = paths.outbox().join("store");
     let (outbox, recovered) = tokio::task::spawn_blocking(move || SledOutbox::open(&store)).await??;
@@ -101,11 +105,13 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     let hand_back = Box::new(move |command| decider.submit_blocking(vec![command]).is_ok());
     let backlog = BacklogThread { reads: reads.clone(), reader, hand_back, delivery: delivery.clone() };
     let threads = start_threads(sequencer, backlog, Releaser::new(delivery.clone(), reads.clone()))?;
+    let service = DirectoryService::new(directory.clone(), policy(config.accounts.sign_up));
+    let admin = AdminService::new(directory.clone(), &service);
     let gateway = Arc::new(Gateway::new(GatewayParts {
         origin,
         sequencer: handle,
         delivery,
-        directory: DirectoryService::new(directory.clone(), policy(config.accounts.sign_up)),
+        directory: service,
         reads: directory,
         clock: Arc::new(unix_ms),
         rates: Arc::new(Rates::new(&config.rates)),
@@ -125,9 +131,22 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
         connections: connections.clone(),
         drain: drain.clone(),
     };
+    let standing = Standing {
+        origin,
+        listen: address,
+        ops_address: ops.address(),
+        data: paths.root().to_owned(),
+        pin: identity.pin(),
+        since: Instant::now(),
+        connections: connections.clone(),
+    };
+    let socket = AdminSocket::bind(&config.admin.socket)?;
+    let administrator = Administrator { admin, gateway: gateway.clone(), standing };
+    let admin = TaskTracker::new();
+    admin.spawn(socket.serve(Arc::new(administrator), admin.clone(), drain.clone()));
     connections.spawn(accept_all(accepting));
     announce(&config, address, &identity)?;
-    Ok(Running { data, endpoint, endpoint_failed, gateway, ops, connections, drain, reads, threads })
+    Ok(Running { data, endpoint, endpoint_failed, gateway, ops, connections, admin, drain, reads, threads })
 }
 
 /// The threads, and how their end is noticed.
@@ -186,14 +205,16 @@ fn announce(config: &Config, address: SocketAddr, identity: &Identity) -> anyhow
 }
 
 async fn shut_down(running: Running, drain_patience: Duration) -> anyhow::Result<()> {
-    let Running { data, endpoint, gateway, ops, connections, drain, reads, threads, .. } = running;
+    let Running { data, endpoint, gateway, ops, connections, admin, drain, reads, threads, .. } = running;
     ops.drain();
     drain.cancel();
     connections.close();
     gateway.requests().close();
+    admin.close();
     let finished = async {
         connections.wait().await;
         gateway.requests().wait().await;
+        admin.wait().await;
     };
     if tokio::time::timeout(drain_patience, finished).await.is_err() {
         tracing::warn!(connections = connections.len(), "drain took too long, closing what is left");

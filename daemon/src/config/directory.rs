@@ -1,4 +1,4 @@
-//! Where the data directory is when nothing names one.
+//! Where the data directory and the directory of sockets are when nothing names them.
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,12 @@ pub(super) fn choose(environment: &dyn Environment) -> Option<PathBuf> {
     // The XDG base directory specification has relative paths ignored.
     let of_user = path("XDG_DATA_HOME").or_else(|| Some(path("HOME")?.join(".local/share")))?;
     Some(of_user.join("quail"))
+}
+
+/// Returns the directory that systemd made for sockets and the like, if it did.
+pub(super) fn runtime(environment: &dyn Environment) -> Option<PathBuf> {
+    let assigned = environment.get("RUNTIME_DIRECTORY").filter(|assigned| !assigned.is_empty())?;
+    std::env::split_paths(&assigned).next()
 }
 
 #[cfg(test)]

@@ -53,6 +53,10 @@ pub(super) const OPS_LISTEN: Key = Key {
     path: "ops.listen",
     wants: r#"an IP address and a TCP port, as in "127.0.0.1:7825", or "" for none"#,
 };
+pub(super) const ADMIN_SOCKET: Key = Key {
+    path: "admin.socket",
+    wants: r#"the path of a socket, as in "/run/quail/admin.sock", or "" to have it chosen"#,
+};
 pub(super) const LOG_LEVEL: Key =
     Key { path: "log.level", wants: r#""error", "warn", "info", "debug" or "trace""# };
 pub(super) const LOG_FORMAT: Key = Key { path: "log.format", wants: r#""auto", "human" or "json""# };
@@ -76,6 +80,7 @@ pub(super) const KEYS: &[&Key] = &[
     &RATE_REQUEST,
     &RATE_SEND,
     &OPS_LISTEN,
+    &ADMIN_SOCKET,
     &LOG_LEVEL,
     &LOG_FORMAT,
 ];

@@ -37,6 +37,9 @@ pub const DEFAULT_TOML: &str = include_str!("default.toml");
 /// The configuration file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/quail/quail.toml";
 
+/// The name of the admin socket where the configuration leaves it open.
+const ADMIN_SOCKET_NAME: &str = "admin.sock";
+
 /// The longest drain. It keeps deadlines far from where adding to a clock overflows.
 const DRAIN_MAX: Duration = Duration::from_secs(3600);
 
@@ -55,6 +58,8 @@ pub struct Config {
     pub rates: RateTable,
     /// `[ops]`
     pub ops: Ops,
+    /// `[admin]`
+    pub admin: Admin,
     /// `[log]`
     pub log: Log,
 }
@@ -116,6 +121,13 @@ pub enum SignUp {
 pub struct Ops {
     /// The TCP address of health and metrics; `None`: they are not served.
     pub listen: Option<SocketAddr>,
+}
+
+/// How the operator reaches the running daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// The Unix socket; chosen already where the configuration leaves it open.
+    pub socket: PathBuf,
 }
 
 /// What is logged, and how.
@@ -226,6 +238,7 @@ fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
     let name = layers.parse(&keys::NAME, values::host_name);
     let drain = layers.parse(&keys::DRAIN, |text| values::duration(text).filter(|drain| *drain <= DRAIN_MAX));
     let directory = data_directory(layers, environment);
+    let socket = admin_socket(layers, environment, directory.as_deref());
     let operator = certificate_files(layers);
     let sign_up = layers.parse(&keys::SIGN_UP, |text| values::one_of(text, SIGN_UPS));
     let rates = rates(layers);
@@ -241,6 +254,7 @@ fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
         accounts: Accounts { sign_up: sign_up? },
         rates: rates?,
         ops: Ops { listen: ops_listen? },
+        admin: Admin { socket: socket? },
         log: Log { level: level?, format: format? },
     })
 }
@@ -278,6 +292,13 @@ fn data_directory(layers: &mut Layers, environment: &dyn Environment) -> Option<
         layers.errors.push(ConfigError::NoDataDirectory);
     }
     chosen
+}
+
+fn admin_socket(layers: &mut Layers, environment: &dyn Environment, data: Option<&Path>) -> Option<PathBuf> {
+    match layers.parse(&keys::ADMIN_SOCKET, values::optional_path)? {
+        Some(path) => Some(path),
+        None => Some(directory::runtime(environment).as_deref().or(data)?.join(ADMIN_SOCKET_NAME)),
+    }
 }
 
 /// The outer `None` means that an error was noted, the inner one that the daemon makes its own certificate.

@@ -58,6 +58,7 @@ fn the_defaults_are_complete_and_need_nothing_else() {
         accounts: Accounts { sign_up: SignUp::Open },
         rates: default_rates(),
         ops: Ops { listen: Some("127.0.0.1:7825".parse().unwrap()) },
+        admin: Admin { socket: "/home/ada/.local/share/quail/admin.sock".into() },
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },
     };
     assert_eq!(loaded.config, expected);
@@ -127,6 +128,7 @@ fn every_setting_has_a_variable_and_the_flags_theirs() {
         ("QUAIL_RATES_REQUEST", "off"),
         ("QUAIL_RATES_SEND", "9/m burst 8"),
         ("QUAIL_OPS_LISTEN", ""),
+        ("QUAIL_ADMIN_SOCKET", "/run/quail.sock"),
         ("QUAIL_LOG_LEVEL", "error"),
         ("QUAIL_LOG_FORMAT", "json"),
     ];
@@ -296,4 +298,16 @@ fn a_variable_that_is_no_text_is_refused() {
     }
     let errors = load(None, &Raw, &Flags::default()).unwrap_err().to_string();
     assert!(errors.contains("data.directory = \"/\u{fffd}\" from the environment variable"), "{errors}");
+}
+
+#[test]
+fn the_admin_socket_is_where_the_services_runtime_directory_is() {
+    let socket = |toml: &str, variables: &[(&str, &str)]| {
+        load_text(toml, variables, &Flags::default()).unwrap().config.admin.socket
+    };
+    let runtime = [("RUNTIME_DIRECTORY", "/run/quail:/run/other"), ("STATE_DIRECTORY", "/var/lib/quail")];
+    assert_eq!(socket("", &runtime), Path::new("/run/quail/admin.sock"));
+    assert_eq!(socket("", &runtime[1..]), Path::new("/var/lib/quail/admin.sock"));
+    assert_eq!(socket("[admin]\nsocket = \"/tmp/a\"", &runtime), Path::new("/tmp/a"));
+    assert_eq!(socket("", &[("QUAIL_ADMIN_SOCKET", "/tmp/b")]), Path::new("/tmp/b"));
 }

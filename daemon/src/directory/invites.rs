@@ -1,6 +1,6 @@
-//! Invites: issued by the operator, each good for one account.
+//! The codes of invites: drawn for the operator, typed by people, each good for one account.
 
-use super::{DirectoryService, Refusal, tokens};
+use super::{Refusal, tokens};
 
 /// Characters of an invite: at 5 bits each beyond guessing, and short enough to type.
 const INVITE_CHARS: usize = 26;
@@ -8,16 +8,12 @@ const INVITE_CHARS: usize = 26;
 /// Base 32 without I, L, O and U (Crockford): nothing in it is read as something else.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-impl DirectoryService {
-    /// Issues an invite and returns its text, which is kept nowhere else.
-    ///
-    /// # Errors
-    /// `DIRECTORY_UNAVAILABLE`, `INTERNAL`.
-    pub async fn create_invite(&self, now_ms: u64) -> Result<String, Refusal> {
-        let invite = text(&tokens::random()?);
-        self.port.create_invite(tokens::invite_hash(&invite), now_ms).await?;
-        Ok(invite)
-    }
+/// Draws a code.
+///
+/// # Errors
+/// `INTERNAL` if the system has no random numbers.
+pub(super) fn draw() -> Result<String, Refusal> {
+    Ok(text(&tokens::random()?))
 }
 
 fn text(random: &[u8; INVITE_CHARS]) -> String {
@@ -28,17 +24,15 @@ fn text(random: &[u8; INVITE_CHARS]) -> String {
 #[cfg(test)]
 mod tests {
     use quail_protocol::limits::NAME_BYTES_MAX;
+    use quail_protocol::text::is_password;
 
-    use super::super::testing::{NOW_MS, open_service};
     use super::*;
 
-    #[tokio::test]
-    async fn invites_differ_and_fit_their_limit() {
-        let service = open_service();
-        let (one, other) =
-            (service.create_invite(NOW_MS).await.unwrap(), service.create_invite(NOW_MS).await.unwrap());
+    #[test]
+    fn codes_differ_and_fit_their_limits() {
+        let (one, other) = (draw().unwrap(), draw().unwrap());
         assert_ne!(one, other);
-        assert!(one.len() == INVITE_CHARS && one.len() <= NAME_BYTES_MAX);
+        assert!(one.len() == INVITE_CHARS && one.len() <= NAME_BYTES_MAX && is_password(&one));
         let bytes = std::array::from_fn(|index| index as u8 + 230);
         assert_eq!(text(&bytes), "6789ABCDEFGHJKMNPQRSTVWXYZ");
     }

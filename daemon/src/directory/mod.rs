@@ -10,6 +10,7 @@
 //! - a command whose future is dropped may or may not have happened: whoever must pass its facts on, because a session
 //!   has ended, runs it to its end.
 
+mod admin;
 mod change_password;
 mod invites;
 mod log_in;
@@ -30,6 +31,9 @@ use quail_protocol::text;
 use passwords::PasswordPool;
 use tokens::Token;
 
+pub use admin::{
+    AdminError, AdminService, CREATE_ACCOUNTS_MAX, CreatedAccount, INVITE_ID_BYTES, LIST_PAGE_MAX,
+};
 pub use refusal::Refusal;
 pub use sign_up::{SignUpPolicy, SignUpPolicyError};
 

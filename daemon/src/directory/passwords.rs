@@ -34,9 +34,9 @@ const PASSES: u32 = 2;
 /// How many threads one hash could use.
 const LANES: u32 = 1;
 
-/// What the password of an unknown handle is compared with: the parameters above, and an output that no known password
-/// has.
-const DUMMY: &str =
+/// What the password of an unknown handle is compared with, and that of an account that has none yet: the parameters above,
+/// and an output that no known password has.
+pub(super) const NO_PASSWORD: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -95,7 +95,7 @@ impl PasswordPool {
     /// `BUSY`, `INTERNAL`.
     pub(super) async fn verify(&self, password: String, expected: Option<String>) -> Result<bool, Refusal> {
         self.run(move || {
-            let is_right = is_password_of(&password, expected.as_deref().unwrap_or(DUMMY))?;
+            let is_right = is_password_of(&password, expected.as_deref().unwrap_or(NO_PASSWORD))?;
             Ok(is_right && expected.is_some())
         })
         .await
@@ -164,7 +164,7 @@ mod tests {
             (hash.algorithm.to_string(), hash.version, hash.params.to_string(), lengths)
         };
         let known: PasswordHash = hasher().unwrap().hash_password(b"password").unwrap();
-        assert_eq!(of(DUMMY), of(&known.to_string()));
+        assert_eq!(of(NO_PASSWORD), of(&known.to_string()));
     }
 
     #[tokio::test]

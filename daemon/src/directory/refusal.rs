@@ -100,12 +100,13 @@ impl Refusal {
 impl From<DirectoryError> for Refusal {
     fn from(error: DirectoryError) -> Self {
         match error {
-            DirectoryError::HandleTaken => Self::HandleTaken,
+            DirectoryError::HandleTaken | DirectoryError::HandlesTaken { .. } => Self::HandleTaken,
             DirectoryError::InviteInvalid => Self::InviteInvalid,
             DirectoryError::DeviceLimit => Self::DeviceLimit,
             // Whoever acts in the name of what is gone has no session any more.
             DirectoryError::UnknownAccount | DirectoryError::UnknownDevice => Self::Unauthenticated,
-            DirectoryError::PasswordChanged => Self::WrongCredentials,
+            // Strangers learn of a disabled account as little as of a wrong password.
+            DirectoryError::PasswordChanged | DirectoryError::AccountDisabled => Self::WrongCredentials,
             DirectoryError::Unavailable { reason } => Self::Unavailable { reason },
             error @ (DirectoryError::Duplicate { .. } | DirectoryError::Corrupt { .. }) => {
                 Self::Internal { reason: error.to_string() }

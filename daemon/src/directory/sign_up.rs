@@ -96,7 +96,7 @@ impl fmt::Display for SignUpPolicy {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{NOW_MS, open_service, service, sign_up};
+    use super::super::testing::{NOW_MS, invite, open_service, service, sign_up};
     use super::*;
 
     #[tokio::test]
@@ -112,7 +112,7 @@ mod tests {
     #[tokio::test]
     async fn where_invites_are_needed_one_opens_one_account() {
         let service = service(SignUpPolicy::Invite);
-        let invite = service.create_invite(NOW_MS).await.unwrap();
+        let invite = invite(&service).await;
         for wrong in [String::new(), "made up".to_owned(), "x".repeat(NAME_BYTES_MAX + 1)] {
             let refused = service.sign_up(v1::SignUp { invite: wrong, ..sign_up("ada") }, NOW_MS).await;
             assert_eq!(refused, Err(Refusal::InviteInvalid));
@@ -125,7 +125,7 @@ mod tests {
     #[tokio::test]
     async fn where_sign_up_is_closed_nobody_gets_in_and_learns_nothing_else() {
         let service = service(SignUpPolicy::Closed);
-        let invite = service.create_invite(NOW_MS).await.unwrap();
+        let invite = invite(&service).await;
         for request in [v1::SignUp { invite, ..sign_up("ada") }, sign_up("not a handle")] {
             assert_eq!(service.sign_up(request, NOW_MS).await, Err(Refusal::SignUpClosed));
         }

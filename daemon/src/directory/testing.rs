@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quail_core::ports::directory::TwinDirectory;
 use quail_protocol::v1;
 
-use super::{DirectoryService, SignUpPolicy};
+use super::{DirectoryService, SignUpPolicy, invites, tokens};
 
 /// The time of every command; nothing here depends on it.
 pub(super) const NOW_MS: u64 = 1_720_000_000_000;
@@ -32,4 +32,11 @@ pub(super) fn sign_up(handle: &str) -> v1::SignUp {
 
 pub(super) fn log_in(handle: &str, password: &str) -> v1::LogIn {
     v1::LogIn { handle: handle.to_owned(), password: password.to_owned(), device_name: "laptop".to_owned() }
+}
+
+/// Issues an invite and returns its code.
+pub(super) async fn invite(service: &DirectoryService) -> String {
+    let code = invites::draw().unwrap();
+    service.port.create_invite(tokens::invite_hash(&code), NOW_MS).await.unwrap();
+    code
 }

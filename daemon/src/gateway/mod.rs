@@ -126,14 +126,25 @@ impl Gateway {
         let _ = self.submit(vec![Command::Disconnected { connection, account, device }]).await;
     }
 
-    /// Tells the core facts and waits until they are applied and durable.
-    async fn apply(&self, facts: AccountFacts) -> Result<(), Reason> {
-        let account = facts.account;
+    /// Tells the core facts and waits until they are applied and durable: once this returns, devices that they leave out
+    /// send nothing more and get nothing more.
+    ///
+    /// # Errors
+    /// `DRAINING` if the sequencer ends.
+    pub async fn apply(&self, facts: Vec<AccountFacts>) -> Result<(), Reason> {
+        let Some(last) = facts.len().checked_sub(1) else { return Ok(()) };
+        let accounts: Vec<_> = facts.iter().map(|facts| facts.account).collect();
         let (ticket, applied) = self.delivery.ticket();
-        let command = Command::Facts { facts, ticket: Some(ticket) };
-        self.submit(vec![command]).await.map_err(|SequencerEnded| Reason::Draining)?;
+        let command = |(at, facts)| Command::Facts { facts, ticket: (at == last).then_some(ticket) };
+        let mut commands = facts.into_iter().enumerate().map(command).peekable();
+        while commands.peek().is_some() {
+            let batch = commands.by_ref().take(BATCH_COMMANDS_MAX).collect();
+            self.submit(batch).await.map_err(|SequencerEnded| Reason::Draining)?;
+        }
         applied.await.map_err(|_| Reason::Draining)?;
-        self.known.insert(account);
+        for account in accounts {
+            self.known.insert(account);
+        }
         Ok(())
     }
 

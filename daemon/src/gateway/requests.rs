@@ -100,13 +100,13 @@ impl Gateway {
             (Asked::LogOut(v1::LogOut {}), Some(session)) => {
                 let facts =
                     self.directory.log_out(session.account, session.device, now_ms).await.map_err(refused)?;
-                self.apply(facts).await.map_err(Reason::error)?;
+                self.apply(vec![facts]).await.map_err(Reason::error)?;
                 Answer::Done(v1::Done {})
             }
             (Asked::ChangePassword(asked), Some(session)) => {
                 let (account, device) = (session.account, session.device);
                 let changed = self.directory.change_password(account, device, asked, now_ms).await;
-                self.apply(changed.map_err(refused)?).await.map_err(Reason::error)?;
+                self.apply(vec![changed.map_err(refused)?]).await.map_err(Reason::error)?;
                 Answer::Done(v1::Done {})
             }
             (Asked::LookUp(asked), Some(session)) => {
@@ -127,7 +127,7 @@ impl Gateway {
     /// A session counts once the core knows its device: from then on the device misses nothing.
     async fn grant(&self, granted: Granted) -> Result<(Answer, SessionChange), v1::Error> {
         let Granted { token, session, facts } = granted;
-        self.apply(facts).await.map_err(Reason::error)?;
+        self.apply(vec![facts]).await.map_err(Reason::error)?;
         let answer = v1::Session {
             token: token.to_vec().into(),
             account: session.account.to_bytes(),

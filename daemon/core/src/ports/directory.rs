@@ -10,6 +10,7 @@
 //! - a session is found by the hash of its token; neither tokens nor passwords ever reach this port;
 //! - once a device's removal is answered, no session of it is found any more.
 
+mod administration;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod twin;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use quail_protocol::id::{AccountId, DeviceId, Origin};
 
+pub use administration::{AccountSummary, Administration, DeviceSummary, InviteSummary, ProvidedAccount};
 pub use twin::TwinDirectory;
 
 /// What an object-safe port answers with.
@@ -100,6 +102,12 @@ pub enum DirectoryError {
     /// The handle belongs to another account. Whoever asks has to choose another one.
     #[error("the handle is taken")]
     HandleTaken,
+    /// Of a batch of accounts, these handles exist already or stand in it twice. Whoever asks has to leave them out.
+    #[error("handles are taken: {}", handles.join(", "))]
+    HandlesTaken {
+        /// Which, in the order of the batch.
+        handles: Vec<String>,
+    },
     /// The invite was never issued or is used up. Whoever asks needs another one.
     #[error("the invite is unknown or used")]
     InviteInvalid,
@@ -112,6 +120,9 @@ pub enum DirectoryError {
     /// The account has no such device (any more), so nothing may be done in its name.
     #[error("the account has no such device")]
     UnknownDevice,
+    /// The operator has disabled the account, so no device may be logged in.
+    #[error("the account is disabled")]
+    AccountDisabled,
     /// The password was changed after it had been checked. Checking again tells whether it is still the right one.
     #[error("the password was changed meanwhile")]
     PasswordChanged,
@@ -179,7 +190,7 @@ pub trait Directory: Send + Sync {
     /// check and this transaction ends all other sessions, and must not miss the one that is being opened.
     ///
     /// # Errors
-    /// `UnknownAccount`, `PasswordChanged`, `DeviceLimit`, `Duplicate`.
+    /// `UnknownAccount`, `AccountDisabled`, `PasswordChanged`, `DeviceLimit`, `Duplicate`.
     fn add_device(
         &self,
         account: AccountId,

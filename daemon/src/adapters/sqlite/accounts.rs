@@ -29,28 +29,71 @@ pub(super) async fn create(
     if let Some(invite) = &new.invite_hash {
         invites::check(connection, invite).await?;
     }
-    let holder = sqlx::query("SELECT 1 FROM accounts WHERE handle = ?1")
-        .bind(&new.handle)
-        .fetch_optional(&mut *connection)
-        .await?;
-    if holder.is_some() {
+    if exists(connection, &new.handle).await? {
         return Err(DirectoryError::HandleTaken.into());
     }
-    sqlx::query(
-        "INSERT INTO accounts (account, handle, password_hash, version, created_ms) VALUES (?1, ?2, ?3, 1, ?4)",
-    )
-    .bind(new.account.as_bytes().as_slice())
-    .bind(&new.handle)
-    .bind(&new.password_hash)
-    .bind(rows::time(now_ms))
-    .execute(&mut *connection)
-    .await
-    .map_err(duplicate("account id"))?;
+    insert(connection, new.account, &new.handle, &new.password_hash, now_ms).await?;
     devices::insert(connection, new.account, &new.device, now_ms).await?;
     if let Some(invite) = &new.invite_hash {
         invites::use_up(connection, invite, new.account, now_ms).await?;
     }
     known_facts(connection, new.account).await
+}
+
+/// Returns whether a handle belongs to an account.
+pub(super) async fn exists(connection: &mut SqliteConnection, handle: &str) -> Result<bool, Failure> {
+    let row = sqlx::query("SELECT 1 FROM accounts WHERE handle = ?1")
+        .bind(handle)
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.is_some())
+}
+
+/// Inserts an account without devices, whose handle was found to be free in this transaction.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    account: AccountId,
+    handle: &str,
+    password_hash: &str,
+    now_ms: u64,
+) -> Result<(), Failure> {
+    sqlx::query(
+        "INSERT INTO accounts (account, handle, password_hash, version, created_ms) VALUES (?1, ?2, ?3, 1, ?4)",
+    )
+    .bind(account.as_bytes().as_slice())
+    .bind(handle)
+    .bind(password_hash)
+    .bind(rows::time(now_ms))
+    .execute(connection)
+    .await
+    .map_err(duplicate("account id"))?;
+    Ok(())
+}
+
+/// Returns whether the operator has disabled an account.
+pub(super) async fn is_disabled(
+    connection: &mut SqliteConnection,
+    account: AccountId,
+) -> Result<bool, Failure> {
+    let row = sqlx::query("SELECT 1 FROM accounts WHERE account = ?1 AND disabled_ms IS NOT NULL")
+        .bind(account.as_bytes().as_slice())
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.is_some())
+}
+
+/// Replaces the password; nothing happens if there is no such account.
+pub(super) async fn set_password(
+    connection: &mut SqliteConnection,
+    account: AccountId,
+    new_password_hash: &str,
+) -> Result<(), Failure> {
+    sqlx::query("UPDATE accounts SET password_hash = ?2 WHERE account = ?1")
+        .bind(account.as_bytes().as_slice())
+        .bind(new_password_hash)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Replaces the password and removes every device but `keep`.
@@ -68,11 +111,7 @@ pub(super) async fn change_password(
     if credentials.password_hash != expected_password_hash {
         return Err(DirectoryError::PasswordChanged.into());
     }
-    sqlx::query("UPDATE accounts SET password_hash = ?2 WHERE account = ?1")
-        .bind(account.as_bytes().as_slice())
-        .bind(new_password_hash)
-        .execute(&mut *connection)
-        .await?;
+    set_password(connection, account, new_password_hash).await?;
     if devices::remove_others(connection, account, keep).await? {
         raise_version(connection, account).await?;
     }

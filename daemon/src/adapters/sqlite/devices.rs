@@ -5,7 +5,7 @@ use quail_protocol::id::{AccountId, DeviceId};
 use quail_protocol::limits::DEVICES_MAX;
 use sqlx::{Row, SqliteConnection};
 
-use super::accounts::{credentials_of, known_facts, raise_version};
+use super::accounts::{credentials_of, is_disabled, known_facts, raise_version};
 use super::failure::{Failure, duplicate};
 use super::rows;
 
@@ -26,6 +26,9 @@ pub(super) async fn add(
     now_ms: u64,
 ) -> Result<AccountFacts, Failure> {
     let credentials = credentials_of(connection, account).await?.ok_or(DirectoryError::UnknownAccount)?;
+    if is_disabled(connection, account).await? {
+        return Err(DirectoryError::AccountDisabled.into());
+    }
     if credentials.password_hash != expected_password_hash {
         return Err(DirectoryError::PasswordChanged.into());
     }

@@ -1,8 +1,9 @@
 //! Invites: each good for one account.
 
-use quail_core::ports::directory::{DirectoryError, SecretHash};
+use quail_core::ports::directory::{DirectoryError, InviteSummary, SecretHash};
 use quail_protocol::id::AccountId;
-use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
 
 use super::failure::{Failure, duplicate};
 use super::rows;
@@ -45,6 +46,46 @@ pub(super) async fn use_up(
         .bind(invite_hash.as_slice())
         .bind(account.as_bytes().as_slice())
         .bind(rows::time(now_ms))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Lists the invites whose hashes lie between two, both included.
+pub(super) async fn list(
+    connection: &mut SqliteConnection,
+    first: &SecretHash,
+    last: &SecretHash,
+    limit: u32,
+) -> Result<Vec<InviteSummary>, Failure> {
+    let rows = sqlx::query(
+        "SELECT invite_hash, invites.created_ms, handle
+         FROM invites LEFT JOIN accounts ON accounts.account = used_by
+         WHERE invite_hash BETWEEN ?1 AND ?2 ORDER BY invite_hash LIMIT ?3",
+    )
+    .bind(first.as_slice())
+    .bind(last.as_slice())
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    let summary = |row: &SqliteRow| {
+        Ok(InviteSummary {
+            invite_hash: rows::hash(row, "invite_hash")?,
+            created_ms: rows::number(row, "created_ms")?,
+            used_by: row.try_get("handle")?,
+        })
+    };
+    rows.iter().map(summary).collect()
+}
+
+/// Forgets an invite that nobody has used.
+pub(super) async fn revoke(
+    connection: &mut SqliteConnection,
+    invite_hash: &SecretHash,
+) -> Result<(), Failure> {
+    check(connection, invite_hash).await?;
+    sqlx::query("DELETE FROM invites WHERE invite_hash = ?1")
+        .bind(invite_hash.as_slice())
         .execute(connection)
         .await?;
     Ok(())

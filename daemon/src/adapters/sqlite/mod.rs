@@ -10,6 +10,7 @@
 //! whatever this daemon cannot have written is [`DirectoryError::Corrupt`].
 
 mod accounts;
+mod administration;
 mod devices;
 mod failure;
 mod invites;

@@ -2,7 +2,7 @@
 //!
 //! The schema's own checks make every error here a sign of damage, or of another program's hand in the file.
 
-use quail_core::ports::directory::DirectoryError;
+use quail_core::ports::directory::{DirectoryError, SecretHash};
 use quail_protocol::id::IdLengthError;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -24,6 +24,12 @@ where
 {
     let bytes: Option<&[u8]> = row.try_get(column)?;
     Ok(bytes.map(T::try_from).transpose().map_err(|error| damaged(column, error))?)
+}
+
+/// Reads a hash.
+pub(super) fn hash(row: &SqliteRow, column: &str) -> Result<SecretHash, Failure> {
+    let bytes: &[u8] = row.try_get(column)?;
+    Ok(SecretHash::try_from(bytes).map_err(|error| damaged(column, error))?)
 }
 
 /// Reads a number that is never negative.

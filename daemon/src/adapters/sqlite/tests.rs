@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use quail_core::ports::directory::Administration;
 use quail_core::ports::directory::conformance::directory_conformance;
 use sqlx::Row;
 use tempfile::TempDir;
@@ -42,7 +43,7 @@ async fn the_file_keeps_the_promises_of_the_port() {
     directory_conformance(async || {
         let name = format!("{}.db", count.fetch_add(1, Ordering::Relaxed));
         let directory = SqliteDirectory::open(&folder.path().join(name)).await.unwrap();
-        Box::new(directory) as Box<dyn Directory>
+        Box::new(directory) as Box<dyn Administration>
     })
     .await;
 }

@@ -6,12 +6,13 @@
 #![expect(clippy::unwrap_used, reason = "checks are called by tests, which end by panicking")]
 
 pub mod accounts;
+pub mod administration;
 pub mod devices;
 pub mod passwords;
 
 use quail_protocol::id::{AccountId, DeviceId};
 
-use super::{AccountFacts, Directory, NewAccount, NewDevice, SecretHash};
+use super::{AccountFacts, Administration, Directory, NewAccount, NewDevice, SecretHash};
 
 /// Some day in 2024; the suite never reads a clock.
 const NOW_MS: u64 = 1_720_000_000_000;
@@ -20,7 +21,7 @@ const NOW_MS: u64 = 1_720_000_000_000;
 ///
 /// # Panics
 /// If the directory breaks a promise of the port.
-pub async fn directory_conformance<F: AsyncFn() -> Box<dyn Directory>>(make: F) {
+pub async fn directory_conformance<F: AsyncFn() -> Box<dyn Administration>>(make: F) {
     accounts::origins_are_distinct(&*make().await).await;
     accounts::an_account_is_found_by_handle_and_by_id(&*make().await).await;
     accounts::a_handle_has_one_account(&*make().await).await;
@@ -37,6 +38,13 @@ pub async fn directory_conformance<F: AsyncFn() -> Box<dyn Directory>>(make: F) 
     passwords::a_new_password_ends_every_other_session(&*make().await).await;
     passwords::a_stale_password_opens_and_changes_nothing(&*make().await).await;
     passwords::a_removed_device_changes_no_password(&*make().await).await;
+    administration::accounts_are_listed_by_handle_in_pages(&*make().await).await;
+    administration::a_batch_is_created_whole_or_not_at_all(&*make().await).await;
+    administration::a_disabled_account_has_no_session_and_gets_none(&*make().await).await;
+    administration::a_reset_password_ends_sessions_unless_they_are_kept(&*make().await).await;
+    administration::devices_are_listed_with_their_last_use(&*make().await).await;
+    administration::invites_are_listed_by_hash_and_revoked_while_open(&*make().await).await;
+    administration::nobody_has_nothing_to_administer(&*make().await).await;
 }
 
 async fn sign_up(directory: &dyn Directory, seed: u8, handle: &str) -> AccountFacts {

@@ -1,13 +1,14 @@
 //! The directory in memory: what the port means, in the plainest code.
 //!
 //! It is the reference the adapters are compared with and stands in for them in tests and in the simulation. It keeps
-//! nothing over a restart and grows with what its test puts in, so no running daemon uses it. Times are not kept: the
-//! port has no question they would answer.
+//! nothing over a restart and grows with what its test puts in, so no running daemon uses it.
 //!
 //! Invariant: every method checks everything before it changes anything, under one lock, so its futures are ready at
 //! once and a refused command leaves no trace.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod administration;
+
+use std::collections::BTreeMap;
 use std::future::ready;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,8 +16,8 @@ use quail_protocol::id::{AccountId, DeviceId, Origin};
 use quail_protocol::limits::DEVICES_MAX;
 
 use super::{
-    AccountFacts, Credentials, Directory, DirectoryError, NewAccount, NewDevice, PortFuture, SecretHash,
-    SessionFacts,
+    AccountFacts, Credentials, Directory, DirectoryError, LAST_USE_PRECISION, NewAccount, NewDevice,
+    PortFuture, SecretHash, SessionFacts,
 };
 
 /// A directory that lives as long as the value.
@@ -39,13 +40,20 @@ struct Account {
     handle: String,
     password_hash: String,
     version: u64,
-    devices: BTreeSet<DeviceId>,
+    created_ms: u64,
+    is_disabled: bool,
+    devices: BTreeMap<DeviceId, Device>,
 }
 
-#[derive(PartialEq)]
-enum Invite {
-    Open,
-    Used,
+struct Device {
+    name: String,
+    created_ms: u64,
+    last_used_ms: u64,
+}
+
+struct Invite {
+    created_ms: u64,
+    used_by: Option<AccountId>,
 }
 
 impl TwinDirectory {
@@ -67,10 +75,9 @@ impl State {
         Ok(Origin(self.origin_last))
     }
 
-    fn create_account(&mut self, new: NewAccount) -> Result<AccountFacts, DirectoryError> {
-        if let Some(invite) = &new.invite_hash
-            && self.invites.get(invite) != Some(&Invite::Open)
-        {
+    fn create_account(&mut self, new: NewAccount, now_ms: u64) -> Result<AccountFacts, DirectoryError> {
+        let is_open = |invite| self.invites.get(invite).is_some_and(|invite| invite.used_by.is_none());
+        if new.invite_hash.as_ref().is_some_and(|invite| !is_open(invite)) {
             return Err(DirectoryError::InviteInvalid);
         }
         if self.handles.contains_key(&new.handle) {
@@ -80,46 +87,62 @@ impl State {
             return Err(DirectoryError::Duplicate { what: "account id" });
         }
         self.check_fresh(&new.device)?;
-        if let Some(invite) = new.invite_hash {
-            self.invites.insert(invite, Invite::Used);
+        if let Some(invite) = new.invite_hash.and_then(|invite| self.invites.get_mut(&invite)) {
+            invite.used_by = Some(new.account);
         }
-        self.handles.insert(new.handle.clone(), new.account);
-        self.sessions.insert(new.device.token_hash, (new.account, new.device.device));
-        let account = Account {
-            handle: new.handle,
-            password_hash: new.password_hash,
-            version: 1,
-            devices: BTreeSet::from([new.device.device]),
-        };
-        let facts = account.facts(new.account);
-        self.accounts.insert(new.account, account);
-        Ok(facts)
+        let NewAccount { account, handle, password_hash, device, .. } = new;
+        Ok(self.insert_account(account, handle, password_hash, Some(device), now_ms))
+    }
+
+    fn insert_account(
+        &mut self,
+        id: AccountId,
+        handle: String,
+        password_hash: String,
+        device: Option<NewDevice>,
+        now_ms: u64,
+    ) -> AccountFacts {
+        self.handles.insert(handle.clone(), id);
+        let devices = BTreeMap::new();
+        let mut account =
+            Account { handle, password_hash, version: 1, created_ms: now_ms, is_disabled: false, devices };
+        if let Some(device) = device {
+            self.sessions.insert(device.token_hash, (id, device.device));
+            account.devices.insert(device.device, Device::new(device.name, now_ms));
+        }
+        let facts = account.facts(id);
+        self.accounts.insert(id, account);
+        facts
     }
 
     fn add_device(
         &mut self,
         id: AccountId,
-        device: &NewDevice,
+        device: NewDevice,
         expected_password_hash: &str,
+        now_ms: u64,
     ) -> Result<AccountFacts, DirectoryError> {
         let account = self.accounts.get(&id).ok_or(DirectoryError::UnknownAccount)?;
+        if account.is_disabled {
+            return Err(DirectoryError::AccountDisabled);
+        }
         if account.password_hash != expected_password_hash {
             return Err(DirectoryError::PasswordChanged);
         }
         if account.devices.len() >= DEVICES_MAX {
             return Err(DirectoryError::DeviceLimit);
         }
-        self.check_fresh(device)?;
+        self.check_fresh(&device)?;
         self.sessions.insert(device.token_hash, (id, device.device));
         let account = self.account(id)?;
-        account.devices.insert(device.device);
+        account.devices.insert(device.device, Device::new(device.name, now_ms));
         account.version += 1;
         Ok(account.facts(id))
     }
 
     fn remove_device(&mut self, id: AccountId, device: DeviceId) -> Result<AccountFacts, DirectoryError> {
         let account = self.account(id)?;
-        if account.devices.remove(&device) {
+        if account.devices.remove(&device).is_some() {
             account.version += 1;
         }
         let facts = account.facts(id);
@@ -135,7 +158,7 @@ impl State {
         new_password_hash: String,
     ) -> Result<AccountFacts, DirectoryError> {
         let account = self.account(id)?;
-        if !account.devices.contains(&keep) {
+        if !account.devices.contains_key(&keep) {
             return Err(DirectoryError::UnknownDevice);
         }
         if account.password_hash != expected_password_hash {
@@ -143,7 +166,7 @@ impl State {
         }
         account.password_hash = new_password_hash;
         if account.devices.len() > 1 {
-            account.devices = BTreeSet::from([keep]);
+            account.devices.retain(|device, _| *device == keep);
             account.version += 1;
         }
         let facts = account.facts(id);
@@ -156,7 +179,7 @@ impl State {
     }
 
     fn check_fresh(&self, device: &NewDevice) -> Result<(), DirectoryError> {
-        if self.accounts.values().any(|account| account.devices.contains(&device.device)) {
+        if self.accounts.values().any(|account| account.devices.contains_key(&device.device)) {
             return Err(DirectoryError::Duplicate { what: "device id" });
         }
         if self.sessions.contains_key(&device.token_hash) {
@@ -174,21 +197,25 @@ impl State {
         })
     }
 
-    fn session(&self, token_hash: &SecretHash) -> Option<SessionFacts> {
-        let (account, device) = *self.sessions.get(token_hash)?;
-        let handle = self.accounts.get(&account)?.handle.clone();
-        Some(SessionFacts { account, device, handle })
+    fn session(&mut self, token_hash: &SecretHash, now_ms: u64) -> Option<SessionFacts> {
+        let (id, device) = *self.sessions.get(token_hash)?;
+        let account = self.accounts.get_mut(&id)?;
+        let used = account.devices.get_mut(&device)?;
+        if now_ms.saturating_sub(used.last_used_ms) >= LAST_USE_PRECISION.as_millis() as u64 {
+            used.last_used_ms = now_ms;
+        }
+        Some(SessionFacts { account: id, device, handle: account.handle.clone() })
     }
 
     fn facts(&self, id: AccountId) -> Option<AccountFacts> {
         self.accounts.get(&id).map(|account| account.facts(id))
     }
 
-    fn create_invite(&mut self, invite_hash: SecretHash) -> Result<(), DirectoryError> {
+    fn create_invite(&mut self, invite_hash: SecretHash, created_ms: u64) -> Result<(), DirectoryError> {
         if self.invites.contains_key(&invite_hash) {
             return Err(DirectoryError::Duplicate { what: "invite" });
         }
-        self.invites.insert(invite_hash, Invite::Open);
+        self.invites.insert(invite_hash, Invite { created_ms, used_by: None });
         Ok(())
     }
 }
@@ -199,8 +226,14 @@ impl Account {
             account,
             handle: self.handle.clone(),
             version: self.version,
-            devices: self.devices.iter().copied().collect(),
+            devices: self.devices.keys().copied().collect(),
         }
+    }
+}
+
+impl Device {
+    fn new(name: String, now_ms: u64) -> Self {
+        Self { name, created_ms: now_ms, last_used_ms: now_ms }
     }
 }
 
@@ -212,9 +245,9 @@ impl Directory for TwinDirectory {
     fn create_account(
         &self,
         new: NewAccount,
-        _now_ms: u64,
+        now_ms: u64,
     ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
-        Box::pin(ready(self.state().create_account(new)))
+        Box::pin(ready(self.state().create_account(new, now_ms)))
     }
 
     fn credentials(&self, handle: String) -> PortFuture<'_, Result<Option<Credentials>, DirectoryError>> {
@@ -235,17 +268,17 @@ impl Directory for TwinDirectory {
         account: AccountId,
         device: NewDevice,
         expected_password_hash: String,
-        _now_ms: u64,
+        now_ms: u64,
     ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
-        Box::pin(ready(self.state().add_device(account, &device, &expected_password_hash)))
+        Box::pin(ready(self.state().add_device(account, device, &expected_password_hash, now_ms)))
     }
 
     fn session(
         &self,
         token_hash: SecretHash,
-        _now_ms: u64,
+        now_ms: u64,
     ) -> PortFuture<'_, Result<Option<SessionFacts>, DirectoryError>> {
-        Box::pin(ready(Ok(self.state().session(&token_hash))))
+        Box::pin(ready(Ok(self.state().session(&token_hash, now_ms))))
     }
 
     fn remove_device(
@@ -282,9 +315,9 @@ impl Directory for TwinDirectory {
     fn create_invite(
         &self,
         invite_hash: SecretHash,
-        _now_ms: u64,
+        now_ms: u64,
     ) -> PortFuture<'_, Result<(), DirectoryError>> {
-        Box::pin(ready(self.state().create_invite(invite_hash)))
+        Box::pin(ready(self.state().create_invite(invite_hash, now_ms)))
     }
 }
 
@@ -292,6 +325,7 @@ impl Directory for TwinDirectory {
 mod tests {
     use std::task::{Context, Poll, Waker};
 
+    use super::super::Administration;
     use super::super::conformance::directory_conformance;
     use super::*;
 
@@ -308,6 +342,6 @@ mod tests {
 
     #[test]
     fn the_twin_keeps_the_promises_of_the_port() {
-        block_on(directory_conformance(async || Box::new(TwinDirectory::new()) as Box<dyn Directory>));
+        block_on(directory_conformance(async || Box::new(TwinDirectory::new()) as Box<dyn Administration>));
     }
 }

@@ -25,10 +25,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admin::{Administrator, Standing};
+use super::reload::{self, CurrentPin, Reload};
 use super::{DataDir, DataPaths, Settings, origin, reset_key};
 use crate::adapters::sled::SledOutbox;
 use crate::adapters::sqlite::SqliteDirectory;
-use crate::config::{Config, SignUp};
+use crate::config::{Config, SignUp, Tls};
 use crate::delivery::{BacklogThread, Delivery, Reads, Releaser};
 use crate::directory::{AdminService, DirectoryService, SignUpPolicy};
 use crate::gateway::{Gateway, GatewayParts};
@@ -54,6 +55,7 @@ struct Running {
     drain: CancellationToken,
     reads: Reads,
     threads: Threads,
+    reload: Reload,
 }
 
 /// Serves until a signal asks to stop.
@@ -62,17 +64,24 @@ struct Running {
 /// Whatever keeps the daemon from starting, or the failure of its outbox.
 pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     // Before anything else: a signal during the start must not be lost.
-    let mut stop = StopSignals::new().context("listen for signals")?;
-    let drain_patience = settings.config.server.drain;
+    let mut signals = Signals::new().context("listen for signals")?;
     let mut running = start(settings).await?;
-    tokio::select! {
-        name = stop.next() => tracing::info!(signal = name, "draining"),
-        ended = &mut running.threads.sequencer_ended => return Err(sequencer_failed(ended)),
-        () = running.threads.backlog_ended.cancelled() => anyhow::bail!("the backlog thread panicked"),
+    loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Stop(name) => {
+                    tracing::info!(signal = name, "draining");
+                    break;
+                }
+                Asked::Reload => running.reload.run(),
+            },
+            ended = &mut running.threads.sequencer_ended => return Err(sequencer_failed(ended)),
+            () = running.threads.backlog_ended.cancelled() => anyhow::bail!("the backlog thread panicked"),
+        }
     }
     tokio::select! {
-        stopped = shut_down(running, drain_patience) => stopped,
-        name = stop.next() => {
+        stopped = shut_down(running) => stopped,
+        name = signals.stop() => {
             tracing::warn!(signal = name, "second signal, ending now");
             std::process::exit(1);
         }
@@ -80,9 +89,9 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn start(settings: Settings) -> anyhow::Result<Running> {
-    let Settings { config, data } = settings;
-    let paths = data.paths();
-    let identity = identity(&config, paths)?;
+    let Settings { loaded, source, data, log } = settings;
+    let (config, paths) = (&loaded.config, data.paths());
+    let identity = identity(&config.tls, paths, &config.server.name)?;
     let reset_key = reset_key::load_or_create(&paths.root().join("reset.key"))?;
     let directory = SqliteDirectory::open(&paths.directory_file()).await.context("open the directory")?;
     let directory: Arc<dyn Administration> = Arc::new(directory);
@@ -101,7 +110,7 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     let threads = start_threads(sequencer, backlog, Releaser::new(delivery.clone(), reads.clone()))?;
     let service = DirectoryService::new(directory.clone(), policy(config.accounts.sign_up));
     let admin = AdminService::new(directory.clone(), &service);
-    let gateway = gateway(origin, handle, delivery, service, directory);
+    let gateway = gateway(origin, handle, delivery, service.clone(), directory);
 
     let endpoint = bind(config.server.listen, identity.server_config()?, &reset_key)?;
     let address = endpoint.local_addr().context("read the bound address")?;
@@ -112,12 +121,13 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
         connections: connections.clone(),
         drain: drain.clone(),
     };
+    let pin = CurrentPin::new(identity.pin());
     let standing = Standing {
         origin,
         listen: address,
         ops_address: None,
         data: paths.root().to_owned(),
-        pin: identity.pin(),
+        pin: pin.clone(),
         since: Instant::now(),
         connections: connections.clone(),
     };
@@ -126,8 +136,14 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     let admin = TaskTracker::new();
     admin.spawn(socket.serve(Arc::new(administrator), admin.clone(), drain.clone()));
     connections.spawn(accept_all(accepting));
-    announce(&config, address, &identity)?;
-    Ok(Running { data, endpoint, gateway, connections, admin, drain, reads, threads })
+    announce(config, address, &identity)?;
+    let appliers = vec![
+        reload::sign_up(service),
+        reload::log_level(log),
+        reload::certificates(endpoint.clone(), paths.clone(), config.server.name.clone(), pin),
+    ];
+    let reload = Reload::new(source, &loaded, appliers);
+    Ok(Running { data, endpoint, gateway, connections, admin, drain, reads, threads, reload })
 }
 
 fn gateway(
@@ -177,14 +193,16 @@ fn start_threads(
     Ok(Threads { handles, sequencer_ended, backlog_ended })
 }
 
-fn identity(config: &Config, paths: &DataPaths) -> anyhow::Result<Identity> {
-    match &config.tls.operator {
+/// Returns the operator's certificate, else the daemon's own for the host `name`.
+pub(super) fn identity(tls: &Tls, paths: &DataPaths, name: &str) -> anyhow::Result<Identity> {
+    match &tls.operator {
         Some(files) => Ok(Identity::load(&files.certificate, &files.key)?),
-        None => Ok(Identity::load_or_create(&paths.certificate(), &paths.key(), &config.server.name)?),
+        None => Ok(Identity::load_or_create(&paths.certificate(), &paths.key(), name)?),
     }
 }
 
-fn policy(sign_up: SignUp) -> SignUpPolicy {
+/// Returns what a setting means to the directory.
+pub(super) fn policy(sign_up: SignUp) -> SignUpPolicy {
     match sign_up {
         SignUp::Open => SignUpPolicy::Open,
         SignUp::Invite => SignUpPolicy::Invite,
@@ -202,8 +220,8 @@ fn announce(config: &Config, address: SocketAddr, identity: &Identity) -> anyhow
     writeln!(stdout, "{printed}").and_then(|()| stdout.flush()).context("print the address")
 }
 
-async fn shut_down(running: Running, drain_patience: Duration) -> anyhow::Result<()> {
-    let Running { data, endpoint, gateway, connections, admin, drain, reads, threads } = running;
+async fn shut_down(running: Running) -> anyhow::Result<()> {
+    let Running { data, endpoint, gateway, connections, admin, drain, reads, threads, reload } = running;
     drain.cancel();
     connections.close();
     gateway.requests().close();
@@ -213,7 +231,7 @@ async fn shut_down(running: Running, drain_patience: Duration) -> anyhow::Result
         gateway.requests().wait().await;
         admin.wait().await;
     };
-    if tokio::time::timeout(drain_patience, finished).await.is_err() {
+    if tokio::time::timeout(reload.drain(), finished).await.is_err() {
         tracing::warn!(connections = connections.len(), "drain took too long, closing what is left");
     }
     endpoint.close(
@@ -252,20 +270,42 @@ fn sequencer_failed(ended: Result<Result<(), StoreError>, oneshot::error::RecvEr
     }
 }
 
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
+/// What a signal asks for.
+enum Asked {
+    /// The end, by the signal of this name.
+    Stop(&'static str),
+    Reload,
 }
 
-impl StopSignals {
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
     fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
-    async fn next(&mut self) -> &'static str {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+
+    /// Waits for the next signal to stop; who is stopping reloads nothing.
+    async fn stop(&mut self) -> &'static str {
+        loop {
+            if let Asked::Stop(name) = self.next().await {
+                return name;
+            }
         }
     }
 }

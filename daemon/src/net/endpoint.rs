@@ -62,12 +62,21 @@ pub fn bind(
     reset_key: &[u8; 32],
 ) -> Result<Endpoint, BindError> {
     let failed = |source| BindError::Bind { address, source };
-    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
-    config.transport_config(Arc::new(transport()));
+    let config = server_config(tls)?;
     let socket = socket(address).map_err(failed)?;
     let runtime =
         quinn::default_runtime().ok_or_else(|| failed(std::io::Error::other("no async runtime")))?;
     Endpoint::new(endpoint_config(reset_key), Some(config), socket, runtime).map_err(failed)
+}
+
+/// Returns the QUIC settings for connections to come, as [`bind`] sets them and a reload sets them again.
+///
+/// # Errors
+/// [`BindError::Tls`].
+pub fn server_config(tls: rustls::ServerConfig) -> Result<ServerConfig, BindError> {
+    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    config.transport_config(Arc::new(transport()));
+    Ok(config)
 }
 
 /// A reset is sent only for a connection id that this daemon may have given out, so the ids must stay recognisable too.

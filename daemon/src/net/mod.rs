@@ -12,4 +12,4 @@ mod lanes;
 mod streams;
 
 pub use accept::{Accepting, accept_all};
-pub use endpoint::{BindError, bind};
+pub use endpoint::{BindError, bind, server_config};

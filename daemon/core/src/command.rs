@@ -66,6 +66,11 @@ pub enum Command {
         /// Who waits for them to be applied.
         ticket: Option<Ticket>,
     },
+    /// Asks for nothing but to be answered, in its turn.
+    Probe {
+        /// Who waits.
+        ticket: Ticket,
+    },
     /// A message to be accepted.
     Send(SendCommand),
     /// Ends the refusals that follow a temporary one.

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use quail_protocol::id::{AccountId, DeviceId, Origin, Position};
 
 use crate::clock::Clock;
-use crate::command::{Command, ConnectionId, Outcome};
+use crate::command::{Command, ConnectionId, Effect, Outcome};
 use crate::outbox::AccountOutbox;
 use crate::ports::outbox::{Batch, Entry, Recovered};
 
@@ -58,6 +58,7 @@ impl State {
     pub fn decide(&mut self, command: Command, now_ms: u64, outcome: &mut Outcome) {
         match command {
             Command::Facts { facts, ticket } => self.learn(&facts, ticket, outcome),
+            Command::Probe { ticket } => outcome.after.push(Effect::Applied { ticket }),
             Command::Send(send) => self.send(send, now_ms, outcome),
             Command::Restart { connection } => {
                 self.refusing.remove(&connection);

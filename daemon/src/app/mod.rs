@@ -11,6 +11,7 @@ mod cli;
 mod data_dir;
 mod exit;
 mod health_check;
+mod notify;
 mod origin;
 mod reload;
 mod reset_key;

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admin::{Administrator, Standing};
+use super::notify::{Notifier, Pulse};
 use super::reload::{self, CurrentPin, Reload};
 use super::{DataDir, DataPaths, Settings, origin, reset_key};
 use crate::adapters::sled::SledOutbox;
@@ -50,12 +51,13 @@ struct Running {
     endpoint: Endpoint,
     gateway: Arc<Gateway>,
     connections: TaskTracker,
-    /// The admin socket and the requests on it.
-    admin: TaskTracker,
+    /// The admin socket with the requests on it, and the pulse.
+    chores: TaskTracker,
     drain: CancellationToken,
     reads: Reads,
     threads: Threads,
     reload: Reload,
+    notifier: Notifier,
 }
 
 /// Serves until a signal asks to stop.
@@ -73,7 +75,11 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
                     tracing::info!(signal = name, "draining");
                     break;
                 }
-                Asked::Reload => running.reload.run(),
+                Asked::Reload => {
+                    running.notifier.reloading();
+                    running.reload.run();
+                    running.notifier.ready();
+                }
             },
             ended = &mut running.threads.sequencer_ended => return Err(sequencer_failed(ended)),
             () = running.threads.backlog_ended.cancelled() => anyhow::bail!("the backlog thread panicked"),
@@ -133,8 +139,8 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     };
     let socket = AdminSocket::bind(&config.admin.socket)?;
     let administrator = Administrator { admin, gateway: gateway.clone(), standing };
-    let admin = TaskTracker::new();
-    admin.spawn(socket.serve(Arc::new(administrator), admin.clone(), drain.clone()));
+    let chores = TaskTracker::new();
+    chores.spawn(socket.serve(Arc::new(administrator), chores.clone(), drain.clone()));
     connections.spawn(accept_all(accepting));
     announce(config, address, &identity)?;
     let appliers = vec![
@@ -143,7 +149,16 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
         reload::certificates(endpoint.clone(), paths.clone(), config.server.name.clone(), pin),
     ];
     let reload = Reload::new(source, &loaded, appliers);
-    Ok(Running { data, endpoint, gateway, connections, admin, drain, reads, threads, reload })
+    let notifier = Notifier::system();
+    notifier.ready();
+    let pulse = Pulse {
+        notifier: notifier.clone(),
+        gateway: gateway.clone(),
+        connections: connections.clone(),
+        watchdog: Pulse::system_watchdog(),
+    };
+    chores.spawn(pulse.run(drain.clone()));
+    Ok(Running { data, endpoint, gateway, connections, chores, drain, reads, threads, reload, notifier })
 }
 
 fn gateway(
@@ -221,15 +236,17 @@ fn announce(config: &Config, address: SocketAddr, identity: &Identity) -> anyhow
 }
 
 async fn shut_down(running: Running) -> anyhow::Result<()> {
-    let Running { data, endpoint, gateway, connections, admin, drain, reads, threads, reload } = running;
+    let Running { data, endpoint, gateway, connections, chores, drain, reads, threads, reload, notifier } =
+        running;
+    notifier.stopping(reload.drain());
     drain.cancel();
     connections.close();
     gateway.requests().close();
-    admin.close();
+    chores.close();
     let finished = async {
         connections.wait().await;
         gateway.requests().wait().await;
-        admin.wait().await;
+        chores.wait().await;
     };
     if tokio::time::timeout(reload.drain(), finished).await.is_err() {
         tracing::warn!(connections = connections.len(), "drain took too long, closing what is left");

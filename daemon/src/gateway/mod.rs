@@ -131,6 +131,14 @@ impl Gateway {
         Ok(())
     }
 
+    /// Waits until the sequencer has taken a turn that began after this. Returns `false` if it has ended; if it hangs, this
+    /// does too.
+    pub async fn probe(&self) -> bool {
+        let (ticket, answered) = self.delivery.ticket();
+        let told = self.submit(vec![Command::Probe { ticket }]).await;
+        told.is_ok() && answered.await.is_ok()
+    }
+
     fn now_ms(&self) -> u64 {
         (self.clock)()
     }

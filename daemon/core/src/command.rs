@@ -66,6 +66,11 @@ pub enum Command {
         /// Who waits for them to be applied.
         ticket: Option<Ticket>,
     },
+    /// Asks for nothing but to be answered, in its turn.
+    Probe {
+        /// Who waits.
+        ticket: Ticket,
+    },
     /// A message to be accepted.
     Send(SendCommand),
     /// Ends the refusals that follow a temporary one.
@@ -103,11 +108,6 @@ pub enum Command {
         account: AccountId,
         /// The device of the session.
         device: DeviceId,
-    },
-    /// Changes nothing; its [`Effect::Applied`] shows that the sequencer takes turns.
-    Probe {
-        /// Who waits.
-        ticket: Ticket,
     },
     /// What [`Effect::Read`] asked for.
     Backlog {

@@ -58,6 +58,7 @@ impl State {
     pub fn decide(&mut self, command: Command, now_ms: u64, outcome: &mut Outcome) {
         match command {
             Command::Facts { facts, ticket } => self.learn(&facts, ticket, outcome),
+            Command::Probe { ticket } => outcome.after.push(Effect::Applied { ticket }),
             Command::Send(send) => self.send(send, now_ms, outcome),
             Command::Restart { connection } => {
                 self.refusing.remove(&connection);
@@ -77,7 +78,6 @@ impl State {
                     outbox.detach(device, connection);
                 }
             }
-            Command::Probe { ticket } => outcome.after.push(Effect::Applied { ticket }),
             Command::Backlog { feed, account, device, events } => {
                 self.backlog(feed, (account, device), events, now_ms, outcome);
             }

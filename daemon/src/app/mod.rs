@@ -11,8 +11,10 @@ mod cli;
 mod data_dir;
 mod exit;
 mod health_check;
+mod notify;
 mod ops_port;
 mod origin;
+mod reload;
 mod reset_key;
 pub mod serve;
 
@@ -30,6 +32,7 @@ pub use health_check::{HealthCheckError, health_check};
 
 use crate::config::{self, Config, ConfigErrors, Loaded, SystemEnvironment};
 use crate::net::identity::Identity;
+use crate::ops::logging::LogHandle;
 use crate::ops::{logging, version};
 use cli::{Cli, Command, Options};
 
@@ -37,12 +40,15 @@ use cli::{Cli, Command, Options};
 const THREADS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a daemon is started with.
-#[derive(Debug)]
 pub struct Settings {
-    /// The settings.
-    pub config: Config,
+    /// The settings, and how they came about.
+    loaded: Loaded,
+    /// Where they are read from again.
+    source: reload::Source,
     /// The data directory, locked.
-    pub data: DataDir,
+    data: DataDir,
+    /// The log, whose level may change.
+    log: LogHandle,
 }
 
 /// Runs the `quaild` command.
@@ -65,19 +71,21 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::CheckConfig) => check_config(&options),
         Some(Command::Admin(command)) => admin::run(&admin::socket(&load(&options)?), command),
         None if health_check => check_health(&load(&options)?.config),
-        None => serve(load(&options)?),
+        None => serve(options),
     }
 }
 
-fn serve(loaded: Loaded) -> anyhow::Result<()> {
-    let Loaded { config, unknown, .. } = loaded;
-    logging::install(config.log.level, config.log.format, &SystemEnvironment)?;
+fn serve(options: Options) -> anyhow::Result<()> {
+    let loaded = load(&options)?;
+    let config = &loaded.config;
+    let log = logging::install(config.log.level, config.log.format, &SystemEnvironment)?;
     tracing::info!(version = version::VERSION, "quaild starts");
-    for key in unknown {
+    for key in &loaded.unknown {
         tracing::warn!("{key}");
     }
     let data = DataDir::open(&config.data.directory)?;
-    block_on(serve::serve(Settings { config, data }))
+    let source = Box::new(move || load(&options));
+    block_on(serve::serve(Settings { loaded, source, data, log }))
 }
 
 fn check_config(options: &Options) -> anyhow::Result<()> {

@@ -24,11 +24,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admin::{Administrator, Standing};
+use super::notify::{Notifier, Pulse};
 use super::ops_port::OpsPort;
+use super::reload::{self, Certificates, CurrentPin, Reload};
 use super::{DataDir, DataPaths, Settings, origin, reset_key};
 use crate::adapters::sled::SledOutbox;
 use crate::adapters::sqlite::SqliteDirectory;
-use crate::config::{Config, SignUp};
+use crate::config::{Config, SignUp, Tls};
 use crate::delivery::{BacklogThread, Delivery, Reads, Releaser};
 use crate::directory::{AdminService, DirectoryService, SignUpPolicy};
 use crate::gateway::{Gateway, GatewayParts, Rates};
@@ -47,17 +49,24 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 struct Running {
     /// Holds the lock of the data directory until everything in it is closed.
     data: DataDir,
+    sockets: Sockets,
+    gateway: Arc<Gateway>,
+    connections: TaskTracker,
+    /// The admin socket with the requests on it, and the pulse.
+    chores: TaskTracker,
+    drain: CancellationToken,
+    reads: Reads,
+    threads: Threads,
+    reload: Reload,
+    notifier: Notifier,
+}
+
+/// Where the daemon is heard.
+struct Sockets {
     endpoint: Endpoint,
     /// Cancelled when the endpoint's own task has panicked.
     endpoint_failed: CancellationToken,
     ops: OpsPort,
-    gateway: Arc<Gateway>,
-    connections: TaskTracker,
-    /// The admin socket and the requests on it.
-    admin: TaskTracker,
-    drain: CancellationToken,
-    reads: Reads,
-    threads: Threads,
 }
 
 /// Serves until a signal asks to stop.
@@ -66,29 +75,46 @@ struct Running {
 /// Whatever keeps the daemon from starting, or the failure of its outbox.
 pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     // Before anything else: a signal during the start must not be lost.
-    let mut stop = StopSignals::new().context("listen for signals")?;
-    let drain_patience = settings.config.server.drain;
+    let mut signals = Signals::new().context("listen for signals")?;
     let mut running = start(settings).await?;
-    tokio::select! {
-        name = stop.next() => tracing::info!(signal = name, "draining"),
-        ended = &mut running.threads.sequencer_ended => return Err(sequencer_failed(ended)),
-        () = running.endpoint_failed.cancelled() => anyhow::bail!("the task of the socket panicked"),
-        () = running.threads.backlog_ended.cancelled() => anyhow::bail!("the backlog thread panicked"),
+    loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Stop(name) => {
+                    tracing::info!(signal = name, "draining");
+                    break;
+                }
+                Asked::Reload => {
+                    running.notifier.reloading();
+                    running.reload.run(running.gateway.metrics());
+                    running.notifier.ready();
+                }
+            },
+            ended = &mut running.threads.sequencer_ended => return Err(sequencer_failed(ended)),
+            () = running.sockets.endpoint_failed.cancelled() => anyhow::bail!("the task of the socket panicked"),
+            () = running.threads.backlog_ended.cancelled() => anyhow::bail!("the backlog thread panicked"),
+        }
     }
     tokio::select! {
-        stopped = shut_down(running, drain_patience) => stopped,
-        name = stop.next() => {
+        stopped = shut_down(running) => stopped,
+        name = signals.stop() => {
             tracing::warn!(signal = name, "second signal, ending now");
             std::process::exit(1);
         }
     }
 }
 
-async fn start(settings: Settings) -> anyhow::Result<Running> {
-    let Settings { config, data } = settings;
-    let paths = data.paths();
-    let identity = identity(&config, paths)?;
-    let reset_key = reset_key::load_or_create(&paths.root().join("reset.key"))?;
+/// What needs no socket: it stands before anybody is let in.
+struct Inside {
+    gateway: Arc<Gateway>,
+    directory: DirectoryService,
+    admin: AdminService,
+    rates: Arc<Rates>,
+    reads: Reads,
+    threads: Threads,
+}
+
+async fn start_inside(config: &Config, paths: &DataPaths) -> anyhow::Result<Inside> {
     let directory = SqliteDirectory::open(&paths.directory_file()).await.context("open the directory")?;
     let directory: Arc<dyn Administration> = Arc::new(directory);
     let origin = origin::of(&paths.outbox(), &*directory).await?;
@@ -107,46 +133,75 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     let threads = start_threads(sequencer, backlog, Releaser::new(delivery.clone(), reads.clone()))?;
     let service = DirectoryService::new(directory.clone(), policy(config.accounts.sign_up));
     let admin = AdminService::new(directory.clone(), &service);
+    let rates = Arc::new(Rates::new(&config.rates));
     let gateway = Arc::new(Gateway::new(GatewayParts {
         origin,
         sequencer: handle,
         delivery,
-        directory: service,
+        directory: service.clone(),
         reads: directory,
         clock: Arc::new(unix_ms),
-        rates: Arc::new(Rates::new(&config.rates)),
-        metrics: metrics.clone(),
+        rates: rates.clone(),
+        metrics,
     }));
+    Ok(Inside { gateway, directory: service, admin, rates, reads, threads })
+}
 
-    let ops = OpsPort::open(config.ops.listen, &gateway).await?;
+async fn start(settings: Settings) -> anyhow::Result<Running> {
+    let Settings { loaded, source, data, log } = settings;
+    let (config, paths) = (&loaded.config, data.paths());
+    let identity = identity(&config.tls, paths, &config.server.name)?;
+    let reset_key = reset_key::load_or_create(&paths.root().join("reset.key"))?;
+    let Inside { gateway, directory, admin, rates, reads, threads } = start_inside(config, paths).await?;
+    let metrics = gateway.metrics().clone();
     metrics.certificate_expiry.set(identity.expiry());
+    let ops = OpsPort::open(config.ops.listen, &gateway).await?;
     let endpoint_failed = CancellationToken::new();
     let tls = identity.server_config()?;
-    let endpoint = bind(config.server.listen, tls, &reset_key, metrics, endpoint_failed.clone())?;
+    let endpoint = bind(config.server.listen, tls, &reset_key, metrics.clone(), endpoint_failed.clone())?;
     let address = endpoint.local_addr().context("read the bound address")?;
     let (connections, drain) = (TaskTracker::new(), CancellationToken::new());
-    let accepting = Accepting {
-        endpoint: endpoint.clone(),
-        gateway: gateway.clone(),
-        connections: connections.clone(),
-        drain: drain.clone(),
-    };
+    let pin = CurrentPin::new(identity.pin());
     let standing = Standing {
-        origin,
+        origin: gateway.origin(),
         listen: address,
         ops_address: ops.address(),
         data: paths.root().to_owned(),
-        pin: identity.pin(),
+        pin: pin.clone(),
         since: Instant::now(),
         connections: connections.clone(),
     };
     let socket = AdminSocket::bind(&config.admin.socket)?;
     let administrator = Administrator { admin, gateway: gateway.clone(), standing };
-    let admin = TaskTracker::new();
-    admin.spawn(socket.serve(Arc::new(administrator), admin.clone(), drain.clone()));
-    connections.spawn(accept_all(accepting));
-    announce(&config, address, &identity)?;
-    Ok(Running { data, endpoint, endpoint_failed, gateway, ops, connections, admin, drain, reads, threads })
+    let chores = TaskTracker::new();
+    chores.spawn(socket.serve(Arc::new(administrator), chores.clone(), drain.clone()));
+    connections.spawn(accept_all(Accepting {
+        endpoint: endpoint.clone(),
+        gateway: gateway.clone(),
+        connections: connections.clone(),
+        drain: drain.clone(),
+    }));
+    announce(config, address, &identity)?;
+    let (name, paths) = (config.server.name.clone(), paths.clone());
+    let certificates = Certificates { endpoint: endpoint.clone(), paths, name, reset_key, pin, metrics };
+    let appliers = vec![
+        reload::sign_up(directory),
+        reload::log_level(log),
+        reload::rates(rates),
+        reload::certificates(certificates),
+    ];
+    let reload = Reload::new(source, &loaded, appliers);
+    let notifier = Notifier::system();
+    notifier.ready();
+    let pulse = Pulse {
+        notifier: notifier.clone(),
+        gateway: gateway.clone(),
+        connections: connections.clone(),
+        watchdog: Pulse::system_watchdog(),
+    };
+    chores.spawn(pulse.run(drain.clone()));
+    let sockets = Sockets { endpoint, endpoint_failed, ops };
+    Ok(Running { data, sockets, gateway, connections, chores, drain, reads, threads, reload, notifier })
 }
 
 /// The threads, and how their end is noticed.
@@ -179,14 +234,16 @@ fn start_threads(
     Ok(Threads { handles, sequencer_ended, backlog_ended })
 }
 
-fn identity(config: &Config, paths: &DataPaths) -> anyhow::Result<Identity> {
-    match &config.tls.operator {
+/// Returns the operator's certificate, else the daemon's own for the host `name`.
+pub(super) fn identity(tls: &Tls, paths: &DataPaths, name: &str) -> anyhow::Result<Identity> {
+    match &tls.operator {
         Some(files) => Ok(Identity::load(&files.certificate, &files.key)?),
-        None => Ok(Identity::load_or_create(&paths.certificate(), &paths.key(), &config.server.name)?),
+        None => Ok(Identity::load_or_create(&paths.certificate(), &paths.key(), name)?),
     }
 }
 
-fn policy(sign_up: SignUp) -> SignUpPolicy {
+/// Returns what a setting means to the directory.
+pub(super) fn policy(sign_up: SignUp) -> SignUpPolicy {
     match sign_up {
         SignUp::Open => SignUpPolicy::Open,
         SignUp::Invite => SignUpPolicy::Invite,
@@ -204,19 +261,22 @@ fn announce(config: &Config, address: SocketAddr, identity: &Identity) -> anyhow
     writeln!(stdout, "{printed}").and_then(|()| stdout.flush()).context("print the address")
 }
 
-async fn shut_down(running: Running, drain_patience: Duration) -> anyhow::Result<()> {
-    let Running { data, endpoint, gateway, ops, connections, admin, drain, reads, threads, .. } = running;
+async fn shut_down(running: Running) -> anyhow::Result<()> {
+    let Running { data, sockets, gateway, connections, chores, drain, reads, threads, reload, notifier } =
+        running;
+    let Sockets { endpoint, ops, .. } = sockets;
     ops.drain();
+    notifier.stopping(reload.drain());
     drain.cancel();
     connections.close();
     gateway.requests().close();
-    admin.close();
+    chores.close();
     let finished = async {
         connections.wait().await;
         gateway.requests().wait().await;
-        admin.wait().await;
+        chores.wait().await;
     };
-    if tokio::time::timeout(drain_patience, finished).await.is_err() {
+    if tokio::time::timeout(reload.drain(), finished).await.is_err() {
         tracing::warn!(connections = connections.len(), "drain took too long, closing what is left");
     }
     endpoint.close(
@@ -256,20 +316,42 @@ fn sequencer_failed(ended: Result<Result<(), StoreError>, oneshot::error::RecvEr
     }
 }
 
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
+/// What a signal asks for.
+enum Asked {
+    /// The end, by the signal of this name.
+    Stop(&'static str),
+    Reload,
 }
 
-impl StopSignals {
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
     fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
-    async fn next(&mut self) -> &'static str {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+
+    /// Waits for the next signal to stop; who is stopping reloads nothing.
+    async fn stop(&mut self) -> &'static str {
+        loop {
+            if let Asked::Stop(name) = self.next().await {
+                return name;
+            }
         }
     }
 }

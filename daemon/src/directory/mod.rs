@@ -21,7 +21,7 @@ mod sign_up;
 mod tokens;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use quail_core::ports::directory::{AccountFacts, Directory, NewDevice, SessionFacts};
 use quail_protocol::id::{AccountId, DeviceId};
@@ -41,7 +41,8 @@ pub use sign_up::{SignUpPolicy, SignUpPolicyError};
 #[derive(Clone)]
 pub struct DirectoryService {
     port: Arc<dyn Directory>,
-    policy: SignUpPolicy,
+    /// Shared by the clones, so that a reload reaches all.
+    policy: Arc<RwLock<SignUpPolicy>>,
     passwords: PasswordPool,
 }
 
@@ -59,7 +60,16 @@ pub struct Granted {
 impl DirectoryService {
     /// Returns the commands on a directory. As many passwords are hashed at once as there are cores.
     pub fn new(port: Arc<dyn Directory>, policy: SignUpPolicy) -> Self {
-        Self { port, policy, passwords: PasswordPool::with_all_cores() }
+        Self { port, policy: Arc::new(RwLock::new(policy)), passwords: PasswordPool::with_all_cores() }
+    }
+
+    /// Changes who may sign up, from the next request on.
+    pub fn set_policy(&self, policy: SignUpPolicy) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    fn policy(&self) -> SignUpPolicy {
+        *self.policy.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what is known of an account, or `None` if there is none.
@@ -99,7 +109,7 @@ impl fmt::Debug for Granted {
 
 impl fmt::Debug for DirectoryService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DirectoryService").field("policy", &self.policy).finish_non_exhaustive()
+        f.debug_struct("DirectoryService").field("policy", &self.policy()).finish_non_exhaustive()
     }
 }
 

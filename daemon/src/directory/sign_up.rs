@@ -60,7 +60,7 @@ impl DirectoryService {
 
     /// Returns what the new account has to use up. Where everybody may sign up, an invite is kept for a day it is needed.
     fn invite_hash(&self, invite: &str) -> Result<Option<SecretHash>, Refusal> {
-        match self.policy {
+        match self.policy() {
             SignUpPolicy::Closed => Err(Refusal::SignUpClosed),
             SignUpPolicy::Open => Ok(None),
             SignUpPolicy::Invite if invite.trim().is_empty() || invite.len() > NAME_BYTES_MAX => {
@@ -120,6 +120,16 @@ mod tests {
         let invited = |handle| v1::SignUp { invite: invite.clone(), ..sign_up(handle) };
         service.sign_up(invited("ada"), NOW_MS).await.unwrap();
         assert_eq!(service.sign_up(invited("bob"), NOW_MS).await, Err(Refusal::InviteInvalid));
+    }
+
+    #[tokio::test]
+    async fn a_policy_that_changes_counts_for_every_clone() {
+        let service = open_service();
+        let clone = service.clone();
+        service.set_policy(SignUpPolicy::Closed);
+        assert_eq!(clone.sign_up(sign_up("ada"), NOW_MS).await, Err(Refusal::SignUpClosed));
+        clone.set_policy(SignUpPolicy::Open);
+        service.sign_up(sign_up("ada"), NOW_MS).await.unwrap();
     }
 
     #[tokio::test]

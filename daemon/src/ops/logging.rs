@@ -8,9 +8,8 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::TryInitError;
-use tracing_subscriber::{fmt, prelude::*};
+use tracing_subscriber::{EnvFilter, Registry, fmt, prelude::*, reload};
 
 use crate::config::{Environment, LogFormat, LogLevel};
 
@@ -33,6 +32,14 @@ pub enum LoggingError {
     Installed(#[from] TryInitError),
 }
 
+/// The log of this process, for who changes its level.
+#[derive(Clone)]
+pub struct LogHandle {
+    filter: reload::Handle<EnvFilter, Registry>,
+    /// `RUST_LOG` was set at the start and decides.
+    is_fixed: bool,
+}
+
 /// Sets up the log of this process.
 ///
 /// # Errors
@@ -41,8 +48,9 @@ pub fn install(
     level: LogLevel,
     format: LogFormat,
     environment: &dyn Environment,
-) -> Result<(), LoggingError> {
-    let filter = filter(level, environment)?;
+) -> Result<LogHandle, LoggingError> {
+    let is_fixed = rust_log(environment).is_some();
+    let (filter, handle) = reload::Layer::new(filter(level, environment)?);
     let is_terminal = io::stderr().is_terminal();
     let is_human = match format {
         LogFormat::Human => true,
@@ -58,12 +66,30 @@ pub fn install(
     } else {
         registry.with(layer.json().flatten_event(true)).try_init()?;
     }
-    Ok(())
+    Ok(LogHandle { filter: handle, is_fixed })
+}
+
+impl LogHandle {
+    /// Changes the level, unless `RUST_LOG` decides.
+    pub fn set_level(&self, level: LogLevel) {
+        if self.is_fixed {
+            return;
+        }
+        // The directives are ours and the log lives as long as the process, so neither fails; if one did, the log would go
+        // on as it is.
+        let changed = parse(&default_directives(level)).map(|filter| self.filter.reload(filter));
+        if !matches!(changed, Ok(Ok(()))) {
+            tracing::error!("the log level could not be changed");
+        }
+    }
+}
+
+fn rust_log(environment: &dyn Environment) -> Option<std::ffi::OsString> {
+    environment.get("RUST_LOG").filter(|value| !value.is_empty())
 }
 
 fn filter(level: LogLevel, environment: &dyn Environment) -> Result<EnvFilter, LoggingError> {
-    let directives = environment.get("RUST_LOG").filter(|value| !value.is_empty());
-    let Some(directives) = directives else {
+    let Some(directives) = rust_log(environment) else {
         return parse(&default_directives(level));
     };
     parse(&directives.to_string_lossy())
@@ -109,6 +135,18 @@ mod tests {
             "warn,quaild=debug,quail_core=debug,quail_protocol=debug"
         );
         assert!(default_directives(LogLevel::Error).starts_with("error,"));
+    }
+
+    #[test]
+    fn the_level_follows_unless_rust_log_decides() {
+        for is_fixed in [false, true] {
+            let (filter, handle) = reload::Layer::new(parse(&default_directives(LogLevel::Info)).unwrap());
+            let _subscriber = Registry::default().with(filter);
+            let log = LogHandle { filter: handle.clone(), is_fixed };
+            log.set_level(LogLevel::Trace);
+            let directives = handle.with_current(ToString::to_string).unwrap();
+            assert_eq!(directives.contains("quaild=trace"), !is_fixed, "{directives}");
+        }
     }
 
     #[test]

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use quail_core::ports::directory::{AccountFacts, InviteSummary, SecretHash};
-use quail_protocol::address::Pin;
 use quail_protocol::id::Origin;
 use tokio_util::task::TaskTracker;
 
+use crate::app::reload::CurrentPin;
 use crate::directory::{AdminError, AdminService, CreatedAccount, INVITE_ID_BYTES};
 use crate::gateway::Gateway;
 use crate::ops::admin::wire::{Account, Created, Device, Failed, Invite, Status};
@@ -35,7 +35,7 @@ pub(in crate::app) struct Standing {
     pub(in crate::app) listen: SocketAddr,
     pub(in crate::app) ops_address: Option<SocketAddr>,
     pub(in crate::app) data: PathBuf,
-    pub(in crate::app) pin: Pin,
+    pub(in crate::app) pin: CurrentPin,
     pub(in crate::app) since: Instant,
     /// Has one task for each connection, and one that accepts them.
     pub(in crate::app) connections: TaskTracker,
@@ -198,7 +198,7 @@ impl Administrator {
             ops_address: ops_address.map(|address| address.to_string()),
             connections: connections.len().saturating_sub(1) as u64,
             data: data.display().to_string(),
-            pin: pin.to_string(),
+            pin: pin.get().to_string(),
             unresolved_events: None,
         }
     }

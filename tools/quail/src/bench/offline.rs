@@ -178,7 +178,7 @@ async fn store(
             sending.accepted().await.map_err(BenchError::Refused)?;
             accepted.insert(answer);
         }
-        if answer % PROGRESS_MESSAGES == 0 {
+        if answer.is_multiple_of(PROGRESS_MESSAGES) {
             watch(Step { phase: Phase::Store, done: answer, of });
         }
     }
@@ -221,7 +221,7 @@ impl Drain {
                     }
                     _ => self.arrivals.altered += 1,
                 }
-                if self.arrivals.len() % PROGRESS_MESSAGES == 0 {
+                if self.arrivals.len().is_multiple_of(PROGRESS_MESSAGES) {
                     watch(Step { phase: Phase::Measure, done: self.arrivals.len(), of: self.of });
                 }
             }

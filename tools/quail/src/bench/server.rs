@@ -26,7 +26,7 @@ const UNLIMITED: &[&str] = &[
 /// The server that is measured. Dropping it ends a private daemon.
 #[derive(Debug)]
 pub(super) enum Server {
-    Private(Daemon),
+    Private(Box<Daemon>),
     Other(Address),
 }
 
@@ -39,7 +39,7 @@ impl Server {
         let mut options = DaemonOptions::new(quaild, directory.join("data"));
         options.log = LogTarget::File(directory.join("quaild.log"));
         options.env.extend(UNLIMITED.iter().map(|name| (name.into(), "off".into())));
-        Ok(Self::Private(Daemon::start(options).await?))
+        Ok(Self::Private(Box::new(Daemon::start(options).await?)))
     }
 
     pub(super) fn address(&self) -> &Address {

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::plan::{Plan, Schedule};
+use super::process::Usage;
 use super::report::{Figures, Floors, Latency, Times, per_second};
 use super::server::Server;
 use super::users::{self, Sockets, User};
@@ -66,6 +67,9 @@ pub struct ChatReport {
     /// What the daemon used.
     #[serde(flatten)]
     pub figures: Figures,
+    /// CPU time of this process, which plays all users, per accepted message, in microseconds: it takes the same
+    /// processors as the daemon.
+    pub client_cpu_us_per_message: Option<f64>,
     /// Messages that were accepted and not shown to the partner.
     pub missing: u64,
     /// Messages that the partner was shown again.
@@ -196,10 +200,28 @@ fn talk(
     talking
 }
 
-/// What was seen of the server over the measured time.
-struct Measured {
-    before: Option<super::process::Usage>,
-    after: Option<super::process::Usage>,
+/// What the daemon and this process had used at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    server: Option<Usage>,
+    own: Option<Usage>,
+}
+
+impl Look {
+    fn now(server: &Server) -> Result<Self, BenchError> {
+        // Of another server's users nothing more is known than of the server, where the kernel does not tell.
+        Ok(Self { server: server.usage()?, own: Usage::of(std::process::id()).ok() })
+    }
+
+    /// Returns what server and users used until `later`, spread over so many messages.
+    fn until(self, later: Self, messages: u64) -> (Figures, Option<f64>) {
+        let figures = |before: Option<Usage>, after: Option<Usage>| {
+            let both = before.zip(after);
+            both.map(|(before, after)| Figures::between(before, after, messages)).unwrap_or_default()
+        };
+        let own = figures(self.own, later.own).server_cpu_us_per_message;
+        (figures(self.server, later.server), own)
+    }
 }
 
 /// Waits until the measured time is over and looks at the server at its beginning and its end.
@@ -208,27 +230,33 @@ async fn measured(
     shared: &Shared,
     talking: &mut Talking,
     watch: &mut Watch<'_>,
-) -> Result<Measured, BenchError> {
+) -> Result<(Look, Look), BenchError> {
     let Plan { from, upto } = shared.plan;
-    let mut before = None;
-    for (moment, is_first) in [(from, true), (upto, false)] {
-        loop {
-            let now = shared.now();
-            watch(Step { phase: Phase::Measure, done: now.as_millis() as u64, of: upto.as_millis() as u64 });
-            if now >= moment {
-                break;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(PROGRESS_INTERVAL.min(moment - now)) => {}
-                // Nobody ends before the time but by an error.
-                Some(ended) = talking.join_next() => drop(tally(ended)?),
-            }
+    wait_until(from, shared, talking, watch).await?;
+    let before = Look::now(server)?;
+    wait_until(upto, shared, talking, watch).await?;
+    Ok((before, Look::now(server)?))
+}
+
+async fn wait_until(
+    moment: Duration,
+    shared: &Shared,
+    talking: &mut Talking,
+    watch: &mut Watch<'_>,
+) -> Result<(), BenchError> {
+    let of = shared.plan.upto.as_millis() as u64;
+    loop {
+        let now = shared.now();
+        watch(Step { phase: Phase::Measure, done: now.as_millis() as u64, of });
+        if now >= moment {
+            return Ok(());
         }
-        if is_first {
-            before = server.usage()?;
+        tokio::select! {
+            () = tokio::time::sleep(PROGRESS_INTERVAL.min(moment - now)) => {}
+            // Nobody ends before the time but by an error.
+            Some(ended) = talking.join_next() => drop(tally(ended)?),
         }
     }
-    Ok(Measured { before, after: server.usage()? })
 }
 
 fn tally(
@@ -237,7 +265,7 @@ fn tally(
     ended.map_err(|error| BenchError::Part(error.to_string()))?
 }
 
-/// Waits until everybody has everything back, and returns what they counted.
+/// Waits until everybody has everything back, and returns what they counted, in the order of the users.
 async fn settle(
     shared: &Shared,
     users: usize,
@@ -249,7 +277,10 @@ async fn settle(
     loop {
         tokio::select! {
             ended = talking.join_next() => match ended {
-                None => return Ok(tallies),
+                None => {
+                    tallies.sort_unstable_by_key(|tally: &Tally| tally.user);
+                    return Ok(tallies);
+                }
                 Some(ended) => tallies.extend(tally(ended)?),
             },
             _ = tick.tick() => {
@@ -266,7 +297,7 @@ fn report(
     tallies: &[Tally],
     floor_ms: Floors,
     server: String,
-    measured: Measured,
+    (before, after): (Look, Look),
 ) -> ChatReport {
     let (mut confirm, mut receive) = (Times::new(), Times::new());
     for tally in tallies {
@@ -275,18 +306,19 @@ fn report(
     }
     let sum = |count: fn(&Tally) -> u64| tallies.iter().map(count).sum::<u64>();
     let missing = tallies.iter().map(|tally| {
-        let partner = tallies.iter().find(|partner| partner.user == tally.user ^ 1);
+        let partner = tallies.get((tally.user ^ 1) as usize);
         partner.map_or(tally.accepted.len(), |partner| partner.arrivals.missing(&tally.accepted))
     });
     let accepted = sum(|tally| tally.accepted_measured);
-    let figures = measured.before.zip(measured.after);
+    let (figures, client_cpu_us_per_message) = before.until(after, accepted);
     let time = shared.plan.measured();
     ChatReport {
         accepted_per_s: per_second(accepted, time),
         delivered_per_s: per_second(sum(|tally| tally.delivered_measured), time),
         confirm_ms: confirm.latency(),
         receive_ms: receive.latency(),
-        figures: figures.map(|(before, after)| Figures::between(before, after, accepted)).unwrap_or_default(),
+        figures,
+        client_cpu_us_per_message,
         missing: missing.sum(),
         duplicates: sum(|tally| tally.arrivals.duplicates),
         altered: sum(|tally| tally.arrivals.altered),

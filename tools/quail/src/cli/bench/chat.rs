@@ -58,7 +58,7 @@ receipt is back. It exits with 1 if a message that was accepted is missing or co
 
 impl Chat {
     pub(super) async fn run(self, output: Output) -> anyhow::Result<Outcome> {
-        if self.users % 2 != 0 {
+        if !self.users.is_multiple_of(2) {
             return Err(Failure::usage("--users must be even: users come in pairs").into());
         }
         let stage = match &self.server {
@@ -99,6 +99,7 @@ fn text(report: &ChatReport) -> String {
         ("confirm", latency(report.confirm_ms)),
         ("receive", latency(report.receive_ms)),
         ("server CPU", or_unknown(report.figures.server_cpu_us_per_message, "us/message")),
+        ("users' CPU", or_unknown(report.client_cpu_us_per_message, "us/message")),
         ("server memory", report.figures.server_rss_bytes.map_or_else(|| "unknown".to_owned(), mebibytes)),
         ("server writes", or_unknown(report.figures.server_write_bytes_per_message, "bytes/message")),
         ("floor: ping", format!("p50 {:.3} ms", floors.ping_p50)),

@@ -76,7 +76,11 @@ fn benches(runner: &mut Runner) -> Result<()> {
 }
 
 fn build(runner: &mut Runner) -> Result<()> {
-    runner.run(runner.cargo(&["build", "--workspace", "--bins", "--locked"]))
+    runner.run(runner.cargo(&["build", "--workspace", "--bins", "--locked"]))?;
+    // The daemon without its sync, for the test that must fail on it. The whole workspace is named so that the features
+    // of the dependencies stay the same and none of them is built twice.
+    let unsynced = ["--features", "quaild/unsynced", "--bin", "quaild-unsynced", "--locked"];
+    runner.run(runner.cargo(&[&["build", "--workspace"][..], &unsynced].concat()))
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ struct Room {
     may: &'static [&'static str],
 }
 
-/// The files that have no room: `lib.rs` and `main.rs`.
+/// The files that have no room: `lib.rs`, `main.rs` and the programs in `bin/`.
 const ROOT: &str = "(root)";
 
 const PACKAGES: &[Package] = &[Package {
@@ -103,6 +103,9 @@ fn module(file: &str) -> Vec<&str> {
     let mut parts: Vec<_> = file.trim_end_matches(".rs").split('/').collect();
     if matches!(parts.last(), Some(&("mod" | "lib" | "main"))) {
         parts.pop();
+    }
+    if parts.first() == Some(&"bin") {
+        parts.clear();
     }
     parts
 }
@@ -202,6 +205,8 @@ mod tests {
             assert!(found[0].starts_with(&format!("daemon/src/{room}/mod.rs:2: module-arrows: `{room}`")));
         }
         assert_eq!(found("daemon/src/main.rs", "use quaild::adapters::sled;").len(), 1);
+        assert_eq!(found("daemon/src/bin/other.rs", "use quaild::adapters::sled;").len(), 1);
+        assert_eq!(found("daemon/src/bin/other.rs", "fn main() { quaild::app::run() }"), [""; 0]);
     }
 
     #[test]

@@ -15,8 +15,3 @@ pub mod net;
 pub mod ops;
 pub mod query;
 pub mod sequencer;
-
-/// glibc keeps what one password hash took (19 MiB) for every thread and often twice, and gives little back after a crowd has
-/// left. Measured with 30 log-ins: 152 MiB more against 20.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -4,8 +4,8 @@
 //! core, so the pool bounds both what runs (memory: 19 MiB each) and what waits (time: a queue drained well within a
 //! second); beyond it a command is refused as busy, which costs nothing.
 //!
-//! Why threads of their own: the runtime's blocking threads come and go by the hundred, and the allocator keeps 19 MiB for
-//! each that ever hashed.
+//! Why threads of their own, each with its memory: the runtime's blocking threads come and go by the hundred, and the
+//! allocator keeps 19 MiB for each that ever hashed, and often twice.
 //!
 //! Invariants: hashing never runs on the event loop; a hash that runs keeps its core even when the command that wanted it is
 //! gone, one that waits then does not; a handle that nobody has costs the same hash as one that somebody has.
@@ -15,9 +15,8 @@ use std::sync::mpsc::{Receiver, RecvError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{Error as HashError, PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use tokio::sync::oneshot;
 
 use super::Refusal;
@@ -39,7 +38,10 @@ const LANES: u32 = 1;
 pub(super) const NO_PASSWORD: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-type Job = Box<dyn FnOnce() + Send>;
+/// What a thread hashes in. It grows with the first hash and is never given back.
+type Memory = Vec<Block>;
+
+type Job = Box<dyn FnOnce(&mut Memory) + Send>;
 
 /// The threads that hash and the queue in front of them; clones share them. The threads end with the last clone.
 #[derive(Clone)]
@@ -62,10 +64,11 @@ impl PasswordPool {
         for number in 0..cores {
             let jobs = jobs.clone();
             let spawned = std::thread::Builder::new().name(format!("password-{number}")).spawn(move || {
+                let mut memory = Memory::new();
                 // Ends when nobody is left to ask.
                 while let Ok(job) = next(&jobs) {
                     // The next hash is not to blame for this one; who waits for it is told.
-                    let _ = catch_unwind(AssertUnwindSafe(job));
+                    let _ = catch_unwind(AssertUnwindSafe(|| job(&mut memory)));
                 }
             });
             if let Err(error) = spawned {
@@ -81,11 +84,7 @@ impl PasswordPool {
     /// # Errors
     /// `BUSY`, `INTERNAL`.
     pub(super) async fn hash(&self, password: String) -> Result<String, Refusal> {
-        self.run(move || {
-            let hash: PasswordHash = hasher()?.hash_password(password.as_bytes()).map_err(internal)?;
-            Ok(hash.to_string())
-        })
-        .await
+        self.run(move |memory| kept(&password, memory)).await
     }
 
     /// Returns whether a password is the one that was kept as `expected`. `None` is an unknown handle: never right, and
@@ -94,8 +93,8 @@ impl PasswordPool {
     /// # Errors
     /// `BUSY`, `INTERNAL`.
     pub(super) async fn verify(&self, password: String, expected: Option<String>) -> Result<bool, Refusal> {
-        self.run(move || {
-            let is_right = is_password_of(&password, expected.as_deref().unwrap_or(NO_PASSWORD))?;
+        self.run(move |memory| {
+            let is_right = is_password_of(&password, expected.as_deref().unwrap_or(NO_PASSWORD), memory)?;
             Ok(is_right && expected.is_some())
         })
         .await
@@ -103,13 +102,13 @@ impl PasswordPool {
 
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+        work: impl FnOnce(&mut Memory) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let (answer, answered) = oneshot::channel();
-        let job = Box::new(move || {
+        let job = Box::new(move |memory: &mut Memory| {
             if !answer.is_closed() {
                 // Whoever asked may go away meanwhile.
-                let _ = answer.send(work());
+                let _ = answer.send(work(memory));
             }
         });
         self.queue.try_send(job).map_err(|_| Refusal::Busy)?;
@@ -122,19 +121,59 @@ fn next(jobs: &Mutex<Receiver<Job>>) -> Result<Job, RecvError> {
     jobs.lock().unwrap_or_else(PoisonError::into_inner).recv()
 }
 
-fn hasher() -> Result<Argon2<'static>, Refusal> {
+/// Returns the PHC string of a password that is to be kept.
+fn kept(password: &str, memory: &mut Memory) -> Result<String, Refusal> {
+    let mut salt = [0; Salt::RECOMMENDED_LENGTH];
+    getrandom::fill(&mut salt).map_err(internal)?;
     let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(internal)?;
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+    let (algorithm, version) = (Algorithm::Argon2id, Version::V0x13);
+    let hash = PasswordHash {
+        algorithm: algorithm.ident(),
+        version: Some(version.into()),
+        params: ParamsString::try_from(&params).map_err(internal)?,
+        salt: Some(Salt::new(&salt).map_err(internal)?),
+        hash: Some(compute(
+            &Argon2::new(algorithm, version, params),
+            password,
+            &salt,
+            Params::DEFAULT_OUTPUT_LEN,
+            memory,
+        )?),
+    };
+    Ok(hash.to_string())
 }
 
 /// Checks with the parameters inside `expected`, so that raising the ones above leaves old passwords valid.
-fn is_password_of(password: &str, expected: &str) -> Result<bool, Refusal> {
+fn is_password_of(password: &str, expected: &str, memory: &mut Memory) -> Result<bool, Refusal> {
     let expected = PasswordHash::new(expected).map_err(internal)?;
-    match hasher()?.verify_password(password.as_bytes(), &expected) {
-        Ok(()) => Ok(true),
-        Err(HashError::PasswordInvalid) => Ok(false),
-        Err(error) => Err(internal(error)),
+    let (Some(salt), Some(output)) = (&expected.salt, &expected.hash) else {
+        return Err(internal("what is kept has no salt or no hash"));
+    };
+    let algorithm = Algorithm::try_from(expected.algorithm.as_str()).map_err(internal)?;
+    let version = expected.version.map_or(Ok(Version::V0x13), Version::try_from).map_err(internal)?;
+    let params = Params::try_from(&expected).map_err(internal)?;
+    let argon2 = Argon2::new(algorithm, version, params);
+    // Two outputs are compared in constant time.
+    Ok(compute(&argon2, password, salt, output.as_ref().len(), memory)? == *output)
+}
+
+fn compute(
+    argon2: &Argon2<'_>,
+    password: &str,
+    salt: &[u8],
+    len: usize,
+    memory: &mut Memory,
+) -> Result<Output, Refusal> {
+    let blocks = argon2.params().block_count();
+    if memory.len() < blocks {
+        memory.resize(blocks, Block::default());
     }
+    let mut output = [0; Output::MAX_LENGTH];
+    let output = output.get_mut(..len).ok_or_else(|| internal("the hash is too long"))?;
+    argon2
+        .hash_password_into_with_memory(password.as_bytes(), salt, output, &mut memory[..blocks])
+        .map_err(internal)?;
+    Output::new(output).map_err(internal)
 }
 
 fn internal(error: impl std::fmt::Display) -> Refusal {
@@ -163,7 +202,7 @@ mod tests {
             let lengths = (hash.salt.unwrap().len(), hash.hash.unwrap().len());
             (hash.algorithm.to_string(), hash.version, hash.params.to_string(), lengths)
         };
-        let known: PasswordHash = hasher().unwrap().hash_password(b"password").unwrap();
+        let known = PasswordHash::new(&kept("password", &mut Memory::new()).unwrap()).unwrap();
         assert_eq!(of(NO_PASSWORD), of(&known.to_string()));
     }
 
@@ -178,7 +217,7 @@ mod tests {
     fn block(pool: &PasswordPool) -> SyncSender<()> {
         let (release, released) = sync_channel::<()>(0);
         let (started, running) = sync_channel::<()>(0);
-        let job: Job = Box::new(move || {
+        let job: Job = Box::new(move |_| {
             started.send(()).unwrap();
             let _ = released.recv();
         });
@@ -213,7 +252,7 @@ mod tests {
         let (worked, works) = sync_channel(2);
         let job = |name: &'static str| {
             let worked = worked.clone();
-            pool.run(move || worked.send(name).map_err(internal))
+            pool.run(move |_| worked.send(name).map_err(internal))
         };
         let mut gone = Box::pin(job("gone"));
         assert!(tokio::time::timeout(std::time::Duration::ZERO, &mut gone).await.is_err());

@@ -161,6 +161,24 @@ fn the_unit_is_one_that_systemd_accepts() {
 }
 
 #[test]
+fn the_user_of_the_unit_is_one_that_systemd_makes() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../daemon/systemd/quail.sysusers");
+    let unit = std::fs::read_to_string(source.with_file_name("quaild.service")).unwrap();
+    assert!(unit.contains("\nUser=quail\nGroup=quail\n"));
+    let root = TempDir::new().unwrap();
+    let mut command = Command::new("systemd-sysusers");
+    command.arg("--dry-run").arg(format!("--root={}", root.path().display())).arg("-");
+    command.stdin(std::fs::File::open(source).unwrap());
+    match command.output() {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && said.contains("Creating user 'quail'"), "{said}");
+        }
+        Err(error) => println!("SKIPPED: systemd-sysusers: {error}"),
+    }
+}
+
+#[test]
 fn the_unit_gives_the_daemon_little() {
     let directory = TempDir::new().unwrap();
     let threshold = format!("--threshold={EXPOSURE_MAX}");

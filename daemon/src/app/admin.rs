@@ -27,10 +27,27 @@ const SERVICE_SOCKET: &str = "/run/quail/admin.sock";
 pub(super) fn socket(loaded: &Loaded) -> PathBuf {
     let is_default =
         |key| loaded.settings.iter().any(|setting| setting.key == key && setting.source == Source::Default);
-    let own = &loaded.config.admin.socket;
-    let service = Path::new(SERVICE_SOCKET);
     let is_unnamed = is_default("admin.socket") && is_default("data.directory");
     // A directory that may not be looked into is there.
     let exists = |path: &Path| path.try_exists().unwrap_or(true);
-    if is_unnamed && !exists(own) && exists(service) { service.to_owned() } else { own.clone() }
+    choose(&loaded.config.admin.socket, is_unnamed, exists).to_owned()
+}
+
+fn choose(own: &Path, is_unnamed: bool, exists: impl Fn(&Path) -> bool) -> &Path {
+    let service = Path::new(SERVICE_SOCKET);
+    if is_unnamed && !exists(own) && exists(service) { service } else { own }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_is_asked_where_nothing_else_is_meant() {
+        let (own, service) = (Path::new("/home/ada/admin.sock"), Path::new(SERVICE_SOCKET));
+        assert_eq!(choose(own, true, |path| path == service), service);
+        assert_eq!(choose(own, true, |_| true), own);
+        assert_eq!(choose(own, true, |_| false), own);
+        assert_eq!(choose(own, false, |path| path == service), own);
+    }
 }

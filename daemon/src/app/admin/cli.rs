@@ -64,7 +64,7 @@ Examples:
 
 Handles go in batches of 500: a batch with a bad handle is not created, the batches before it are.")]
     Create {
-        /// Handles of 3 to 32 characters: a-z, 0-9, _ and .
+        /// Handles of 3 to 32 characters: a-z, 0-9, underscores and dots
         #[arg(value_name = "HANDLE", required_unless_present = "handles_from")]
         handles: Vec<String>,
         /// Read more handles from a file, one per line; - is stdin

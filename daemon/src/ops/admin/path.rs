@@ -85,9 +85,9 @@ pub(super) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), AdminSocke
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed("make"))?;
     let address = SockAddr::unix(&name.short).map_err(failed("make"))?;
     socket.bind(&address).map_err(failed("make"))?;
+    let file = SocketFile { path: path.to_owned() };
     // Until it listens nobody can connect, so nobody does before these are its rights.
     fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE)).map_err(failed("set the rights of"))?;
-    let file = SocketFile { path: path.to_owned() };
     socket.listen(BACKLOG).map_err(failed("listen on"))?;
     socket.set_nonblocking(true).map_err(failed("listen on"))?;
     Ok((socket.into(), file))
@@ -115,10 +115,20 @@ fn clear(path: &Path, name: &Name) -> Result<(), AdminSocketError> {
         Err(error) => return Err(failed("look at")(error)),
     }
     // The lock of the data directory keeps other daemons of this data away, not one of other data with the same setting.
-    if UnixStream::connect(&name.short).is_ok() {
+    if is_alive(name).map_err(failed("look at"))? {
         return Err(AdminSocketError::InUse { path: path.to_owned() });
     }
     fs::remove_file(path).map_err(failed("replace"))
+}
+
+/// Returns whether somebody listens. Does not wait for one who has no time.
+fn is_alive(name: &Name) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::unix(&name.short)?) {
+        Err(error) => Ok(error.kind() == io::ErrorKind::WouldBlock),
+        Ok(()) => Ok(true),
+    }
 }
 
 /// A path in a form that fits the name of a socket, and what keeps that form valid.

@@ -3,11 +3,19 @@
 //! Why a decoder of our own around it: a length must be checked against the limit of its stream before a byte is
 //! reserved, and frames must come out of one received chunk without copying their bodies.
 //!
+//! A field of two bytes can stand for a message of many: decoded, a list of empty messages takes several times the memory of its
+//! frame. So fields are counted before anything is decoded. All lists of this protocol lie on the first two levels of a
+//! frame and all bodies and texts below them, so two levels are counted: no body is ever taken for fields. With at most
+//! [`FIELDS_MAX`] of them a decoded frame takes at most 8 times its bytes in list elements, and never over 16 KiB; everything else in
+//! it is no larger than its bytes.
+//!
 //! Invariants: a length prefix has at most [`PREFIX_BYTES_MAX`] bytes and is written in the shortest form; a decoder that
 //! returned an error is finished with, because the border of the next frame is lost.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
+
+use crate::limits::FIELDS_MAX;
 
 /// Longest length prefix in bytes. Three carry 21 bits, more than any frame may have.
 pub const PREFIX_BYTES_MAX: usize = 3;
@@ -26,6 +34,9 @@ pub enum FrameError {
     /// The length prefix is not in its shortest form.
     #[error("frame length is not in its shortest form")]
     OverlongPrefix,
+    /// The frame has more fields than [`FIELDS_MAX`].
+    #[error("frame has more than {FIELDS_MAX} fields")]
+    TooManyFields,
     /// The bytes of the frame are not the message they should be.
     #[error("frame is not valid protobuf: {0}")]
     Malformed(#[from] prost::DecodeError),
@@ -50,9 +61,10 @@ pub fn take(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameErr
 /// Takes the next whole frame off the front of `buffer` and decodes it.
 ///
 /// # Errors
-/// As [`take`], and [`FrameError::Malformed`].
+/// As [`take`], and [`FrameError::TooManyFields`], [`FrameError::Malformed`].
 pub fn decode<M: Message + Default>(buffer: &mut BytesMut, max: usize) -> Result<Option<M>, FrameError> {
     match take(buffer, max)? {
+        Some(frame) if has_too_many_fields(&frame) => Err(FrameError::TooManyFields),
         Some(frame) => Ok(Some(M::decode(frame)?)),
         None => Ok(None),
     }
@@ -94,6 +106,51 @@ fn make_room(buffer: &mut BytesMut, len: usize) {
     }
 }
 
+/// Counts the fields of the first two levels. Bytes that are no fields end the count of their level: whether they are
+/// valid is for the decoder to say.
+fn has_too_many_fields(frame: &[u8]) -> bool {
+    let (mut fields, mut rest) = (0, frame);
+    while let Some((nested, behind)) = skip_field(rest) {
+        (fields, rest) = (fields + 1, behind);
+        let mut inner = nested;
+        while let Some((_, behind)) = skip_field(inner) {
+            (fields, inner) = (fields + 1, behind);
+        }
+        if fields > FIELDS_MAX {
+            return true;
+        }
+    }
+    false
+}
+
+/// Passes over one field and returns its content, if it has a length, and what lies behind it. The border of a group counts as a
+/// field without content.
+fn skip_field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (key, rest) = read_varint(bytes)?;
+    match key & 7 {
+        0 => read_varint(rest).map(|(_, rest)| (&[][..], rest)),
+        1 => rest.get(8..).map(|rest| (&[][..], rest)),
+        2 => {
+            let (len, rest) = read_varint(rest)?;
+            rest.split_at_checked(usize::try_from(len).ok()?)
+        }
+        3 | 4 => Some((&[], rest)),
+        5 => rest.get(4..).map(|rest| (&[][..], rest)),
+        _ => None,
+    }
+}
+
+fn read_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0;
+    for (index, byte) in bytes.iter().take(10).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some((value, &bytes[index + 1..]));
+        }
+    }
+    None
+}
+
 fn prefix_len(len: usize) -> usize {
     (usize::BITS - (len | 1).leading_zeros()).div_ceil(7) as usize
 }
@@ -121,6 +178,8 @@ fn read_prefix(buffer: &[u8], max: usize) -> Result<Option<(usize, usize)>, Fram
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::FRAME_BYTES_MAX;
+    use crate::v1;
 
     #[test]
     fn a_frame_above_the_limit_is_refused_by_its_prefix_alone() {
@@ -148,6 +207,29 @@ mod tests {
         let mut buffer = BytesMut::from(&[0][..]);
         assert_eq!(take(&mut buffer, 100), Ok(Some(Bytes::new())));
         assert_eq!(take(&mut buffer, 100), Ok(None));
+    }
+
+    #[test]
+    fn a_list_of_empty_messages_is_refused_before_it_is_decoded() {
+        let ack = |cursors| v1::FeedUp {
+            frame: Some(v1::feed_up::Frame::Ack(v1::Ack { upto: vec![v1::Cursor::default(); cursors] })),
+        };
+        let decode = |cursors| {
+            decode::<v1::FeedUp>(&mut BytesMut::from(&to_bytes(&ack(cursors))[..]), FRAME_BYTES_MAX)
+        };
+        // One field is the acknowledgement itself.
+        assert_eq!(decode(FIELDS_MAX - 1), Ok(Some(ack(FIELDS_MAX - 1))));
+        assert_eq!(decode(FIELDS_MAX), Err(FrameError::TooManyFields));
+        assert_eq!(decode(30_000), Err(FrameError::TooManyFields));
+    }
+
+    #[test]
+    fn a_body_that_looks_like_fields_is_none() {
+        let body = Bytes::from(vec![0x0a; 60_000]);
+        let send = v1::Send { number: 1, body, ..v1::Send::default() };
+        let up = v1::PublishUp { frame: Some(v1::publish_up::Frame::Send(send)) };
+        let mut buffer = BytesMut::from(&to_bytes(&up)[..]);
+        assert_eq!(decode(&mut buffer, FRAME_BYTES_MAX), Ok(Some(up)));
     }
 
     #[test]

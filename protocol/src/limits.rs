@@ -48,6 +48,10 @@ pub const REQUESTS_MAX: usize = 8;
 /// Most origins in one attach or acknowledgement.
 pub const CURSORS_MAX: usize = 64;
 
+/// Most fields on the first two levels of a frame: its own, and those of the messages directly in it. The fullest frame of
+/// today, an attach or acknowledgement with [`CURSORS_MAX`] cursors, has 66; the rest is for fields of later versions.
+pub const FIELDS_MAX: usize = 1024;
+
 /// Oldest time inside a message id that is accepted.
 pub const ID_AGE_MAX: Duration = Duration::from_secs(60 * 24 * 3600);
 

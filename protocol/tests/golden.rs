@@ -350,6 +350,7 @@ fn bad() -> Vec<Vector> {
         refused::<v1::Open>("bad_prefix_overlong", |error| matches!(error, FrameError::OverlongPrefix)),
         refused::<v1::Open>("bad_prefix_too_long", is_too_large),
         refused::<v1::Open>("bad_frame_too_large", is_too_large),
+        refused::<v1::FeedUp>("bad_too_many_fields", |error| matches!(error, FrameError::TooManyFields)),
         refused::<v1::Open>("bad_field_cut_off", is_malformed),
         refused::<v1::Open>("bad_wire_type", is_malformed),
         refused::<v1::Open>("bad_handle_not_utf8", is_malformed),

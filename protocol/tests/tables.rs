@@ -140,6 +140,7 @@ fn the_limits_are_those_of_the_code() {
         ("FEED_WINDOW_BYTES", size(limits::FEED_WINDOW_BYTES), "bytes"),
         ("REQUESTS_MAX", size(limits::REQUESTS_MAX), "streams"),
         ("CURSORS_MAX", size(limits::CURSORS_MAX), "origins"),
+        ("FIELDS_MAX", size(limits::FIELDS_MAX), "fields"),
         ("ID_AGE_MAX", seconds(limits::ID_AGE_MAX), "s"),
         ("ID_AHEAD_MAX", seconds(limits::ID_AHEAD_MAX), "s"),
         ("SEEN_AHEAD_MAX", seconds(limits::SEEN_AHEAD_MAX), "s"),

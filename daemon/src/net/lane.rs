@@ -48,7 +48,9 @@ impl ReadLaneError {
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Frame(FrameError::TooLarge { .. }) => Reason::FrameTooLarge,
-            Self::Frame(FrameError::OverlongPrefix | FrameError::Malformed(_)) => Reason::Malformed,
+            Self::Frame(
+                FrameError::OverlongPrefix | FrameError::TooManyFields | FrameError::Malformed(_),
+            ) => Reason::Malformed,
             Self::Timeout => Reason::FrameTimeout,
             Self::Gone(_) => Reason::Internal,
         }

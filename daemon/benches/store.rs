@@ -4,6 +4,8 @@
 //! out, so that the store stays as small as it is when everybody is online. The disk is that of the temporary directory.
 #![allow(missing_docs, clippy::expect_used)] // Macros of criterion make public items; a benchmark without a disk ends.
 
+use std::sync::Arc;
+
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use quail_core::ports::outbox::{Batch, Entry, Outbox, RecentSend, conformance};
 use quail_protocol::id::{DeviceId, MessageId, Position, Stamp};
@@ -50,7 +52,8 @@ fn commit(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("commit");
     for sends in TURNS {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let (mut outbox, _) = SledOutbox::open(&directory.path().join("outbox")).expect("a store");
+        let (mut outbox, _) =
+            SledOutbox::open(&directory.path().join("outbox"), Arc::default()).expect("a store");
         let mut position = 0;
         group.throughput(Throughput::Elements(sends));
         group.bench_function(format!("{sends} sends"), |bencher| {

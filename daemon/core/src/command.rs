@@ -71,6 +71,14 @@ pub enum Command {
         /// Who waits.
         ticket: Ticket,
     },
+    /// A connection carries the session of a device from here on. If the device has been removed meanwhile, it is closed:
+    /// whoever read the session may have done so just before.
+    Bound {
+        /// The account.
+        account: AccountId,
+        /// The device.
+        device: DeviceId,
+    },
     /// A message to be accepted.
     Send(SendCommand),
     /// Ends the refusals that follow a temporary one.

@@ -59,6 +59,11 @@ impl State {
         match command {
             Command::Facts { facts, ticket } => self.learn(&facts, ticket, outcome),
             Command::Probe { ticket } => outcome.after.push(Effect::Applied { ticket }),
+            Command::Bound { account, device } => {
+                if !self.accounts.get(&account).is_some_and(|outbox| outbox.has_device(device)) {
+                    outcome.after.push(Effect::CloseDevice { device });
+                }
+            }
             Command::Send(send) => self.send(send, now_ms, outcome),
             Command::Restart { connection } => {
                 self.refusing.remove(&connection);

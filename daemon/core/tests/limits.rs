@@ -72,6 +72,19 @@ impl Core {
     }
 }
 
+#[test]
+fn a_session_that_was_read_before_its_device_was_removed_is_closed() {
+    let mut core = Core::new();
+    core.introduce(ADA);
+    let bound = |device| Command::Bound { account: ADA, device };
+    assert_eq!(core.turn(bound(device(ADA))), []);
+    let stranger = device(BOB);
+    assert_eq!(core.turn(bound(stranger)), [Effect::CloseDevice { device: stranger }]);
+    let facts = AccountFacts { account: ADA, handle: "ada".to_owned(), version: 2, devices: vec![] };
+    core.turn(Command::Facts { facts, ticket: None });
+    assert_eq!(core.turn(bound(device(ADA))), [Effect::CloseDevice { device: device(ADA) }]);
+}
+
 fn device(account: AccountId) -> DeviceId {
     DeviceId(account.0)
 }

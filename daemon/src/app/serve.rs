@@ -119,11 +119,13 @@ async fn start_inside(config: &Config, paths: &DataPaths) -> anyhow::Result<Insi
     let directory: Arc<dyn Administration> = Arc::new(directory);
     let origin = origin::of(&paths.outbox(), &*directory).await?;
     let store = paths.outbox().join("store");
-    let (outbox, recovered) = tokio::task::spawn_blocking(move || SledOutbox::open(&store)).await??;
+    let metrics = Arc::new(Metrics::new());
+    let of_store = metrics.clone();
+    let opening = tokio::task::spawn_blocking(move || SledOutbox::open(&store, of_store));
+    let (outbox, recovered) = opening.await??;
     tracing::info!(%origin, last_position = %recovered.last_position, unresolved = recovered.slots.len(), "outbox open");
     let state = State::new(origin, recovered);
 
-    let metrics = Arc::new(Metrics::new());
     let (delivery, reads) = (Arc::new(Delivery::new(metrics.clone())), Reads::default());
     let reader = outbox.reader();
     let (sequencer, handle) = Sequencer::new(state, Box::new(outbox), Arc::new(unix_ms), metrics.clone());
@@ -169,7 +171,6 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
         data: paths.root().to_owned(),
         pin: pin.clone(),
         since: Instant::now(),
-        connections: connections.clone(),
     };
     let socket = AdminSocket::bind(&config.admin.socket)?;
     let administrator = Administrator { admin, gateway: gateway.clone(), standing };

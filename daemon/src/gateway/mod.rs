@@ -114,9 +114,13 @@ impl Gateway {
         if batch.is_empty() { Ok(()) } else { self.sequencer.submit(batch).await }
     }
 
-    /// Takes note that a connection carries a session.
-    pub fn bind(&self, connection: ConnectionId, session: &SessionFacts) {
+    /// Takes note that a connection carries a session. Should the device have been removed since the session was read, the
+    /// connection is told to close: the removal closed only those that were bound by then.
+    pub async fn bind(&self, connection: ConnectionId, session: &SessionFacts) {
         self.delivery.bind(connection, session.device);
+        let (account, device) = (session.account, session.device);
+        // If the sequencer has ended, so has the process.
+        let _ = self.submit(vec![Command::Bound { account, device }]).await;
     }
 
     /// Takes note that a connection is gone.

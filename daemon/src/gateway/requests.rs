@@ -62,7 +62,7 @@ impl Gateway {
             }
         };
         if let SessionChange::Opened(session) = &change {
-            self.bind(connection, session);
+            self.bind(connection, session).await;
         }
         Requested { response: v1::Response { result: Some(result) }, change }
     }

@@ -105,7 +105,7 @@ impl Connection {
             deadline,
         };
         if let Some(session) = session {
-            connection.gateway.bind(id, &session);
+            connection.gateway.bind(id, &session).await;
             connection.opened_session(session);
         }
         let end = loop {

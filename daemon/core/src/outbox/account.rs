@@ -90,6 +90,10 @@ impl AccountOutbox {
         self.devices.iter().any(|other| other.id != device)
     }
 
+    pub(crate) fn has_device(&self, device: DeviceId) -> bool {
+        self.devices.iter().any(|other| other.id == device)
+    }
+
     pub(crate) fn device_mut(&mut self, device: DeviceId) -> Option<&mut Device> {
         self.devices.iter_mut().find(|other| other.id == device)
     }

@@ -25,10 +25,12 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use quail_core::ports::outbox::{BacklogReader, Batch, Entry, Outbox, Recovered, StoreError};
 use quail_protocol::id::DeviceId;
 
+use crate::ops::metrics::Metrics;
 use reader::SledReader;
 
 /// sled's page cache. The store reads what was just written or a backlog once through; more cache buys little.
@@ -42,6 +44,7 @@ pub struct SledOutbox {
     file: File,
     /// Where the next accepted send of a device goes in its ring.
     next_slot: HashMap<DeviceId, u8>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Clone)]
@@ -75,11 +78,12 @@ pub enum OpenOutboxError {
 }
 
 impl SledOutbox {
-    /// Opens the store in the directory `path`, which is made if it is not there, and returns it with what it holds.
+    /// Opens the store in the directory `path`, which is made if it is not there, and returns it with what it holds. Its
+    /// syncs are timed in `metrics`.
     ///
     /// # Errors
     /// [`OpenOutboxError`].
-    pub fn open(path: &Path) -> Result<(Self, Recovered), OpenOutboxError> {
+    pub fn open(path: &Path, metrics: Arc<Metrics>) -> Result<(Self, Recovered), OpenOutboxError> {
         let unusable = |reason: String| OpenOutboxError::Unusable { path: path.to_owned(), reason };
         let db = sled::Config::new()
             .path(path)
@@ -109,7 +113,7 @@ impl SledOutbox {
         }
         let (recovered, next_slot) = recover::recover(&trees)
             .map_err(|source| OpenOutboxError::Damaged { path: path.to_owned(), source })?;
-        let mut outbox = Self { trees, db, file, next_slot };
+        let mut outbox = Self { trees, db, file, next_slot, metrics };
         outbox.sync().map_err(|source| OpenOutboxError::Damaged { path: path.to_owned(), source })?;
         Ok((outbox, recovered))
     }
@@ -175,7 +179,10 @@ impl SledOutbox {
         if cfg!(feature = "unsynced") {
             return Ok(());
         }
-        self.file.sync_data().map_err(|error| io("sync", error))
+        let began = Instant::now();
+        self.file.sync_data().map_err(|error| io("sync", error))?;
+        self.metrics.fdatasync_seconds.observe(began.elapsed().as_secs_f64());
+        Ok(())
     }
 }
 
@@ -201,13 +208,26 @@ mod tests {
 
     use super::*;
 
+    /// sled gives its lock back a moment after it was dropped, when its own threads are done.
+    fn open(path: &Path) -> (SledOutbox, Recovered) {
+        let began = Instant::now();
+        loop {
+            match SledOutbox::open(path, Arc::default()) {
+                Err(error) if error.to_string().contains("lock") && began.elapsed().as_secs() < 10 => {
+                    std::thread::yield_now();
+                }
+                opened => return opened.unwrap(),
+            }
+        }
+    }
+
     struct Directory(TempDir);
 
     impl conformance::Fixture for Directory {
         type Store = SledOutbox;
 
         fn open(&mut self) -> (SledOutbox, Recovered) {
-            SledOutbox::open(&self.0.path().join("outbox")).unwrap()
+            open(&self.0.path().join("outbox"))
         }
     }
 
@@ -220,7 +240,7 @@ mod tests {
     fn what_a_torn_batch_left_above_the_counters_is_dropped() {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("outbox");
-        let (mut outbox, _) = SledOutbox::open(&path).unwrap();
+        let (mut outbox, _) = open(&path);
         let event = |position| Entry::Event {
             event: conformance::event(position, 10),
             accounts: vec![conformance::account(1)],
@@ -231,7 +251,7 @@ mod tests {
         // The process dies between the inserts of the next batch and its counters.
         outbox.put(&event(2)).unwrap();
         drop(outbox);
-        let (outbox, recovered) = SledOutbox::open(&path).unwrap();
+        let (outbox, recovered) = open(&path);
         assert_eq!(recovered.last_position, last_position);
         assert_eq!(recovered.slots.len(), 1);
         let reader = outbox.reader();

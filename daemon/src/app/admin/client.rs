@@ -299,7 +299,11 @@ fn status_rows(status: Status) -> Vec<Vec<String>> {
         vec!["pin".to_owned(), status.pin],
     ];
     rows.extend(status.ops_address.map(|address| vec!["health and metrics".to_owned(), address]));
-    rows.extend(status.unresolved_events.map(|events| vec!["events waiting".to_owned(), events.to_string()]));
+    rows.push(vec!["events waiting".to_owned(), status.unacknowledged_events.to_string()]);
+    rows.push(vec![
+        "certificate ends".to_owned(),
+        minute(u64::try_from(status.certificate_expires_s).unwrap_or_default().saturating_mul(1_000)),
+    ]);
     rows
 }
 

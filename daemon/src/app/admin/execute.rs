@@ -12,7 +12,6 @@ use std::time::Instant;
 
 use quail_core::ports::directory::{AccountFacts, InviteSummary, SecretHash};
 use quail_protocol::id::Origin;
-use tokio_util::task::TaskTracker;
 
 use crate::app::reload::CurrentPin;
 use crate::directory::{AdminError, AdminService, CreatedAccount, INVITE_ID_BYTES};
@@ -37,8 +36,6 @@ pub(in crate::app) struct Standing {
     pub(in crate::app) data: PathBuf,
     pub(in crate::app) pin: CurrentPin,
     pub(in crate::app) since: Instant,
-    /// Has one task for each connection, and one that accepts them.
-    pub(in crate::app) connections: TaskTracker,
 }
 
 impl Handler for Administrator {
@@ -188,7 +185,8 @@ impl Administrator {
     }
 
     fn status(&self) -> Status {
-        let Standing { origin, listen, ops_address, data, pin, since, connections } = &self.standing;
+        let Standing { origin, listen, ops_address, data, pin, since } = &self.standing;
+        let metrics = self.gateway.metrics();
         Status {
             version: version::VERSION.to_owned(),
             origin: origin.0,
@@ -196,10 +194,11 @@ impl Administrator {
             uptime_s: since.elapsed().as_secs(),
             listen: listen.to_string(),
             ops_address: ops_address.map(|address| address.to_string()),
-            connections: connections.len().saturating_sub(1) as u64,
+            connections: u64::try_from(metrics.connections.get()).unwrap_or_default(),
             data: data.display().to_string(),
             pin: pin.get().to_string(),
-            unresolved_events: None,
+            certificate_expires_s: metrics.certificate_expiry.get(),
+            unacknowledged_events: u64::try_from(metrics.unacknowledged.get()).unwrap_or_default(),
         }
     }
 }

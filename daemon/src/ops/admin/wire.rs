@@ -181,8 +181,10 @@ pub struct Status {
     pub data: String,
     /// The pin of its key.
     pub pin: String,
-    /// Events that lie in outboxes, where that is known.
-    pub unresolved_events: Option<u64>,
+    /// When its certificate expires, in seconds since the Unix epoch.
+    pub certificate_expires_s: i64,
+    /// Events that some device has yet to acknowledge.
+    pub unacknowledged_events: u64,
 }
 
 /// Why a request was not carried out.

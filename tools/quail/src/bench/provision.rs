@@ -1,7 +1,8 @@
 //! Accounts with a session each, for the users of a measurement.
 //!
 //! A private daemon is asked through its administration, which hashes no passwords; a server that belongs to somebody
-//! else is asked like by anybody, one sign-up after the other, as its limits allow.
+//! else is asked like by anybody, one sign-up after the other, as its limits allow. So is a private daemon whose program
+//! does not know that command.
 
 use std::io;
 use std::process::{Output, Stdio};

@@ -1,8 +1,7 @@
 //! Accounts with a session each, for the users of a measurement.
 //!
 //! A private daemon is asked through its administration, which hashes no passwords; a server that belongs to somebody
-//! else is asked like by anybody, one sign-up after the other, as its limits allow. So is a private daemon whose program
-//! does not know that command.
+//! else is asked like by anybody, one sign-up after the other, as its limits allow.
 
 use std::io;
 use std::process::{Output, Stdio};
@@ -39,13 +38,6 @@ pub(super) async fn privately(
     let creating = tokio::time::timeout(CREATE_TIMEOUT, create(daemon.command(), &handles));
     let output = creating.await.map_err(|_| BenchError::Stuck { what: "the accounts" })?;
     let output = output.map_err(BenchError::Administration)?;
-    if output.status.code() == Some(USAGE) {
-        let created = publicly(daemon.address(), count, watch).await?;
-        // Hashing passwords leaves memory behind that would count as that of connections.
-        daemon.stop().await?;
-        daemon.restart().await?;
-        return Ok(created);
-    }
     if !output.status.success() {
         let detail = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(BenchError::Provision { status: output.status, detail });
@@ -58,9 +50,6 @@ pub(super) async fn privately(
     watch(Step { phase: Phase::Provision, done: of, of });
     Ok(created)
 }
-
-/// The exit code of a daemon's program that does not know the command.
-const USAGE: i32 = 2;
 
 async fn create(mut command: Command, handles: &str) -> io::Result<Output> {
     command

@@ -124,30 +124,38 @@ struct Knock {
 }
 
 async fn serve(knock: Knock, gateway: Arc<Gateway>, drain: CancellationToken) {
-    let Knock { id, incoming, open } = knock;
+    let id = knock.id;
+    // In a box of its own, which is gone when the handshake is: a connection waits most of its life.
+    let Some(connection) = Box::pin(shake_hands(knock, &gateway)).await else { return };
+    let held = Held::new(&gateway.metrics().connections);
+    Connection::run(id, connection, gateway, drain).await;
+    drop(held);
+}
+
+/// Returns the connection once its handshake is complete.
+async fn shake_hands(knock: Knock, gateway: &Gateway) -> Option<quinn::Connection> {
+    let Knock { incoming, open, .. } = knock;
     let address = incoming.remote_address();
     let validated = incoming.remote_address_validated();
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, incoming).await;
     drop(open);
-    let connection = match handshake {
-        Ok(Ok(connection)) => connection,
+    let (connection, result) = match handshake {
+        Ok(Ok(connection)) => (Some(connection), "completed"),
         Ok(Err(error)) => {
             tracing::debug!(%address, %error, "handshake failed");
-            return count(&gateway, "failed");
+            (None, "failed")
         }
         Err(_) => {
             tracing::debug!(%address, "handshake took too long");
-            return count(&gateway, "timeout");
+            (None, "timeout")
         }
     };
-    if !validated {
+    if connection.is_some() && !validated {
         // It is now. The place is taken whether there is one left or not: this connection stands.
         let _ = gateway.rates().handshake(Prefix::of(address.ip()));
     }
-    count(&gateway, "completed");
-    let held = Held::new(&gateway.metrics().connections);
-    Connection::run(id, connection, gateway, drain).await;
-    drop(held);
+    count(gateway, result);
+    connection
 }
 
 fn count(gateway: &Gateway, result: &'static str) {

@@ -74,10 +74,10 @@ impl Connection {
         drain: CancellationToken,
     ) {
         let deadline = Instant::now() + AUTHENTICATE_TIMEOUT;
+        // What happens once lies in boxes of its own: the task of a connection that waits shall be small.
+        let greeting = Box::pin(tokio::time::timeout_at(deadline, Self::greet(&quic, &gateway)));
         let greeted = tokio::select! {
-            greeted = tokio::time::timeout_at(deadline, Self::greet(&quic, &gateway)) => {
-                greeted.unwrap_or(Err(End::Close(Reason::FrameTimeout)))
-            }
+            greeted = greeting => greeted.unwrap_or(Err(End::Close(Reason::FrameTimeout))),
             () = drain.cancelled() => Err(End::Drain),
         };
         let session = match greeted {
@@ -114,7 +114,7 @@ impl Connection {
                 () = drain.cancelled() => break End::Drain,
             }
         };
-        connection.finish(end).await;
+        Box::pin(connection.finish(end)).await;
     }
 
     async fn greet(quic: &quinn::Connection, gateway: &Gateway) -> Result<Option<SessionFacts>, End> {
@@ -162,7 +162,7 @@ impl Connection {
                 Ok(())
             }
             Some(opened) = self.opening.join_next() => match opened {
-                Ok(Ok(opened)) => self.opened(opened).await,
+                Ok(Ok(opened)) => Box::pin(self.opened(opened)).await,
                 Ok(Err(reason)) => {
                     self.gateway.refusals().count(reason);
                     Ok(())

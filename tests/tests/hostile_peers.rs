@@ -225,6 +225,18 @@ async fn a_reader_that_stops_holds_up_nobody_and_loses_nothing() {
     }
 }
 
+#[tokio::test]
+async fn a_client_with_room_for_one_byte_gets_its_whole_answer() {
+    let world = World::start().await;
+    let ada = world.sign_up("ada").await;
+    let mut transport = quinn::TransportConfig::default();
+    transport.stream_receive_window(1_u32.into());
+    let client = RawClient::connect_with(&world.address(), transport).await;
+    let client = client.resumed(ada.credentials.token.as_bytes()).await;
+    let ping = client.request(v1::request::Command::Ping(v1::Ping {})).await;
+    assert!(matches!(ping, v1::response::Result::Pong(_)), "{ping:?}");
+}
+
 async fn send_all(sender: &Client, recipient: &Person, count: usize) {
     let mut answers = Vec::new();
     for number in 0..count {

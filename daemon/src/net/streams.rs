@@ -118,8 +118,21 @@ pub(super) async fn hello(
         }
     };
     writer.push(frame::to_bytes(&v1::HelloReply { result: Some(result) }));
-    // After a welcome there is nothing to wait for: the client goes on when it likes.
-    writer.finish(if decided.is_ok() { Duration::ZERO } else { ANSWER_PATIENCE }).await;
+    if decided.is_err() {
+        writer.finish(ANSWER_PATIENCE).await;
+        return decided;
+    }
+    // After a welcome there is nothing to wait for: the client goes on when it likes. One with very small windows takes it
+    // bit by bit.
+    writer.finish_when_written();
+    let written = tokio::select! {
+        biased;
+        _ = writer.flush() => true,
+        () = std::future::ready(()) => false,
+    };
+    if !written {
+        gateway.requests().spawn(writer.finish(ANSWER_PATIENCE));
+    }
     decided
 }
 

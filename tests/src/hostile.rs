@@ -12,6 +12,7 @@ use quail_client::{Client, Events};
 use quail_protocol::v1;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::{World, expect, text};
 
@@ -80,7 +81,8 @@ impl Bystanders {
         let done = Arc::new(AtomicBool::new(false));
         let is_done = done.clone();
         // On a task of their own: a hostile peer keeps its own task busy.
-        let talking = tokio::task::spawn(async move {
+        let mut talking = JoinSet::new();
+        talking.spawn(async move {
             let mut confirms = Vec::new();
             while !is_done.load(Ordering::Relaxed) || confirms.len() < MESSAGES_MIN {
                 confirms.push(talk.exchange(confirms.len()).await);
@@ -89,7 +91,7 @@ impl Bystanders {
         });
         let value = mischief.await;
         done.store(true, Ordering::Relaxed);
-        let (talk, mut confirms) = talking.await.expect("the bystanders could talk");
+        let (talk, mut confirms) = talking.join_next().await.expect("they talk").expect("they could talk");
         self.talk = Some(talk);
         confirms.sort_unstable();
         let growth = memory(pid, "VmHWM").saturating_sub(before);

@@ -1,4 +1,5 @@
 //! Guessing: passwords and handles are tried no faster than the rate classes allow, and their owners are not kept out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Test code outside of #[test] functions.
 
 use quail_client::Guest;
 use quail_protocol::v1::{self, Reason, request, response};

@@ -1,4 +1,5 @@
 //! Peers that hold on, flood or stop listening: each is told why it is closed, is counted, and costs nobody else anything.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Test code outside of #[test] functions.
 
 use std::time::Duration;
 

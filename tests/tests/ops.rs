@@ -1,4 +1,5 @@
 //! The ops port: what a supervisor and Prometheus are told of a real daemon.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Test code outside of #[test] functions.
 
 use std::time::Duration;
 

@@ -195,8 +195,7 @@ mod tests {
         let committed = Arc::new(AtomicBool::new(false));
         let outbox = Watched { committed: committed.clone(), fail, ..Watched::default() };
         let state = State::new(Origin(1), Recovered::default());
-        let (sequencer, handle) =
-            Sequencer::new(state, Box::new(outbox), Arc::new(|| 1_000), metrics.clone());
+        let (sequencer, handle) = Sequencer::new(state, Box::new(outbox), Arc::new(|| 1_000), metrics);
         let log = Log { committed, ..Log::default() };
         handle.submit_blocking(commands()).unwrap();
         drop(handle);

@@ -4,7 +4,7 @@
 //! than one program needs is here.
 //!
 //! - [`launcher`] finds, starts, kills and restarts private `quaild` processes;
-//! - [`bench`] measures what a server carries and costs;
+//! - [`mod@bench`] measures what a server carries and costs;
 //! - [`demo`] sends a text through such a daemon, kills it on the way, and checks what arrived;
 //! - [`text`] cuts input into messages; [`output`] prints for people or for programs; [`profile`] keeps credentials.
 

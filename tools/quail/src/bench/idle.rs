@@ -2,7 +2,7 @@
 //!
 //! Every connection has a session and an attached feed, as that of a person whose device is on and silent. The memory that
 //! a server needs once, whatever the number of connections, is no cost of a connection: what is subtracted is the memory
-//! after [`WARM_UP`] connections have come and gone.
+//! after some connections have come and gone.
 //!
 //! Invariant: in the idle time nothing is sent but keep-alives; a connection that was lost on the way is told.
 

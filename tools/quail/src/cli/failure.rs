@@ -106,7 +106,8 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<(&'static str, Opt
     let (reason, hint) = if let Some(failure) = cause.downcast_ref::<Failure>() {
         return Some((failure.reason, failure.hint.clone()));
     } else if let Some(error) = cause.downcast_ref::<Error>() {
-        of_client(error)
+        let (reason, hint) = of_client(error);
+        return Some((reason, when(error).or_else(|| hint.map(str::to_owned))));
     } else if let Some(error) = cause.downcast_ref::<StoreError>() {
         of_store(error)
     } else if let Some(error) = cause.downcast_ref::<ProfileError>() {
@@ -128,6 +129,17 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<(&'static str, Opt
         return None;
     };
     Some((reason, hint.map(str::to_owned)))
+}
+
+/// Says when a try passes that was one too many.
+fn when(error: &Error) -> Option<String> {
+    let is_limited = error.reason() == Some(Reason::RateLimited);
+    let seconds = error.retry_after().filter(|_| is_limited)?.as_millis().div_ceil(1000);
+    Some(match seconds {
+        0..=90 => format!("try again in {seconds} s"),
+        91..=5_400 => format!("try again in {} min", seconds.div_ceil(60)),
+        _ => format!("try again in {} h", seconds.div_ceil(3_600)),
+    })
 }
 
 fn of_client(error: &Error) -> (&'static str, Option<&'static str>) {
@@ -237,7 +249,10 @@ fn of_bench(error: &BenchError) -> (&'static str, Option<&'static str>) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use anyhow::Context;
+    use quail_client::Refusal;
 
     use super::*;
 
@@ -253,6 +268,23 @@ mod tests {
         assert_eq!(text, "connect: the server does not speak quail/1");
         assert_eq!((reason, exit), ("NOT_QUAIL", EXIT_FAILED));
         assert_eq!(hint.unwrap(), "check the port in the address");
+    }
+
+    #[test]
+    fn who_was_too_fast_is_told_when_to_try_again() {
+        let hint = |wait: Option<u64>| {
+            let error = Error::Refused(Refusal {
+                reason: Reason::RateLimited,
+                text: "too many tries".to_owned(),
+                retry_after: wait.map(Duration::from_millis),
+                temporary: true,
+            });
+            explained(error).3.unwrap()
+        };
+        assert_eq!(hint(Some(1)), "try again in 1 s");
+        assert_eq!(hint(Some(120_001)), "try again in 3 min");
+        assert_eq!(hint(Some(7_200_000)), "try again in 2 h");
+        assert_eq!(hint(None), "wait a little before the next try");
     }
 
     #[test]

@@ -73,6 +73,7 @@ fn chat_at_a_fixed_rate_sends_what_was_asked_for() {
     is_above_zero(&report, CHAT);
     is_zero(&report, &["missing", "duplicates", "altered", "undelivered"]);
     assert_eq!((&report["rate"], &report["window"]), (&50.0.into(), &Value::Null));
+    assert!(report["floor_ms"]["ping_paced_p50"].as_f64().is_some_and(|p50| p50 > 0.0), "{report}");
     // Half a second of warm-up and two measured.
     assert_eq!(report["accepted"], 125, "{report}");
 }

@@ -40,6 +40,9 @@ pub struct Figures {
 pub struct Floors {
     /// Median round trip of a request that is answered at once, over an idle connection.
     pub ping_p50: f64,
+    /// The same with the pauses that a fixed rate has: a processor that sleeps in between takes its time to wake up. Absent
+    /// without one.
+    pub ping_paced_p50: Option<f64>,
     /// Median of appending 512 bytes and syncing them where the daemon keeps its data. Absent for a server that is not
     /// this program's own.
     pub fdatasync_p50: Option<f64>,

@@ -140,7 +140,7 @@ pub async fn run(options: ChatOptions, watch: &mut Watch<'_>) -> Result<ChatRepo
     let sockets = Sockets::bind(server.address(), options.users)?;
     let users = users::open_all(server.address(), &credentials, &sockets, watch).await?;
     let floors = match users.first() {
-        Some(user) => floors::take(&user.client, server.data()).await?,
+        Some(user) => floors::take(&user.client, server.data(), options.rate).await?,
         None => Floors::default(),
     };
     let name = server_name(&users).await?;

@@ -104,6 +104,10 @@ fn text(report: &ChatReport) -> String {
         ("server writes", or_unknown(report.figures.server_write_bytes_per_message, "bytes/message")),
         ("floor: ping", format!("p50 {:.3} ms", floors.ping_p50)),
         (
+            "floor: ping, paced",
+            floors.ping_paced_p50.map_or_else(|| "not taken".to_owned(), |p50| format!("p50 {p50:.3} ms")),
+        ),
+        (
             "floor: fdatasync",
             floors.fdatasync_p50.map_or_else(|| "unknown".to_owned(), |p50| format!("p50 {p50:.3} ms")),
         ),

@@ -15,6 +15,8 @@ async fn what_happens_is_counted() {
     let (ada, bob) = (world.sign_up("ada").await, world.sign_up("bob").await);
     let (sender, receiver) = (ada.open().await, bob.open().await);
     let mut events = receiver.events().await.unwrap();
+    // A session counts a moment after its client was welcomed.
+    expect("the sessions", async { while metric(&world, "quail_sessions").await < 2.0 {} }).await;
     let before = metrics(&world).await;
     for name in ["quail_connections", "quail_sessions"] {
         assert_eq!(before[name], 2.0, "{name}");

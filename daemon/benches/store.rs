@@ -42,7 +42,7 @@ fn turn(after: u64, sends: u64) -> Turn {
         entries.push(Entry::Sent { device: DeviceId([pair; 16]), send });
         if let Some(before) = position.checked_sub(sends).filter(|before| *before > 0) {
             let account = conformance::account((before % PAIRS) as u8);
-            entries.push(Entry::Resolved { account, positions: vec![Position(before)] });
+            entries.push(Entry::Resolved { account, upto: Position(before) });
         }
     }
     Turn { entries, last_position: Position(after + sends) }

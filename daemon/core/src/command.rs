@@ -7,7 +7,7 @@ use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp
 use quail_protocol::v1;
 
 use crate::ports::directory::AccountFacts;
-use crate::ports::outbox::{Entry, StoredEvent};
+use crate::ports::outbox::{Entry, StoredEvent, Stretch};
 
 /// One connection of this process. It has one publish lane at the most, so it names that too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,7 +126,7 @@ pub enum Command {
         /// The device.
         device: DeviceId,
         /// Events in the order of their positions.
-        events: Vec<StoredEvent>,
+        events: Vec<Arc<StoredEvent>>,
     },
 }
 
@@ -201,12 +201,8 @@ pub enum Effect {
         account: AccountId,
         /// The device.
         device: DeviceId,
-        /// Events above this position.
-        after: Position,
-        /// At most so many events.
-        events_max: usize,
-        /// At most so many bytes of frames, but at least one event.
-        bytes_max: usize,
+        /// Which events. All of them are durable by the time this is released.
+        stretch: Stretch,
     },
     /// Tells who waits that the command was applied.
     Applied {
@@ -222,4 +218,8 @@ pub struct Outcome {
     pub entries: Vec<Entry>,
     /// What may happen after that.
     pub after: Vec<Effect>,
+    /// How many events the entries put into outboxes; one that goes into two counts twice.
+    pub put: usize,
+    /// How many events the entries take out of outboxes.
+    pub resolved: usize,
 }

@@ -10,8 +10,9 @@ use quail_protocol::id::{AccountId, DeviceId, Origin, Position};
 
 use crate::clock::Clock;
 use crate::command::{Command, ConnectionId, Effect, Outcome};
+use crate::messages::Admission;
 use crate::outbox::AccountOutbox;
-use crate::ports::outbox::{Batch, Entry, Recovered};
+use crate::ports::outbox::{Batch, Entry, Recovered, Room};
 
 /// Everything the core knows.
 #[derive(Debug)]
@@ -23,6 +24,9 @@ pub struct State {
     pub(crate) accounts: HashMap<AccountId, AccountOutbox>,
     /// Publish lanes on which everything is refused until `Restart`. Bounded by the open connections.
     pub(crate) refusing: HashSet<ConnectionId>,
+    pub(crate) admission: Admission,
+    /// Events in all outboxes, kept along so that nobody has to count them.
+    unresolved: usize,
 }
 
 impl State {
@@ -45,17 +49,32 @@ impl State {
         for (account, upto) in recovered.collapsed {
             accounts.entry(account).or_default().recover_collapsed(upto);
         }
+        let unresolved = accounts.values().map(AccountOutbox::len).sum();
         Self {
             origin,
             clock: Clock::resume(recovered.last_stamp),
             last_position: recovered.last_position,
             accounts,
             refusing: HashSet::new(),
+            admission: Admission::default(),
+            unresolved,
         }
     }
 
     /// Decides one command at the time `now_ms` (milliseconds since the Unix epoch) and adds to `outcome` what it comes to.
     pub fn decide(&mut self, command: Command, now_ms: u64, outcome: &mut Outcome) {
+        let (put, resolved) = (outcome.put, outcome.resolved);
+        self.carry_out(command, now_ms, outcome);
+        self.unresolved += outcome.put - put;
+        self.unresolved = self.unresolved.saturating_sub(outcome.resolved - resolved);
+    }
+
+    /// Takes note of how much more the store can take in; new sends are admitted by it.
+    pub fn set_room(&mut self, room: Room) {
+        self.admission.set(room);
+    }
+
+    fn carry_out(&mut self, command: Command, now_ms: u64, outcome: &mut Outcome) {
         match command {
             Command::Facts { facts, ticket } => self.learn(&facts, ticket, outcome),
             Command::Probe { ticket } => outcome.after.push(Effect::Applied { ticket }),
@@ -101,7 +120,7 @@ impl State {
 
     /// Returns how many events lie in all outboxes.
     pub fn unresolved(&self) -> usize {
-        self.accounts.values().map(AccountOutbox::len).sum()
+        self.unresolved
     }
 
     pub(crate) fn next_position(&mut self) -> Position {

@@ -174,10 +174,10 @@ impl World {
 
     fn read(&mut self) {
         for read in std::mem::take(&mut self.reads) {
-            let Effect::Read { feed, account, device, after, events_max, bytes_max } = read else {
+            let Effect::Read { feed, account, device, stretch } = read else {
                 continue;
             };
-            let events = self.twin.reader().read(account, after, events_max, bytes_max).unwrap();
+            let events = self.twin.reader().read(account, stretch).unwrap();
             self.turn(Command::Backlog { feed, account, device, events });
         }
     }

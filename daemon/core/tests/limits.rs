@@ -34,11 +34,11 @@ impl Core {
         self.twin.commit(self.state.batch(&outcome.entries)).unwrap();
         let mut effects = Vec::new();
         for effect in outcome.after {
-            let Effect::Read { feed, account, device, after, events_max, bytes_max } = effect else {
+            let Effect::Read { feed, account, device, stretch } = effect else {
                 effects.push(effect);
                 continue;
             };
-            let events = self.twin.reader().read(account, after, events_max, bytes_max).unwrap();
+            let events = self.twin.reader().read(account, stretch).unwrap();
             effects.extend(self.turn(Command::Backlog { feed, account, device, events }));
         }
         effects
@@ -188,7 +188,7 @@ fn an_event_that_the_store_lost_is_told_as_a_gap() {
     core.introduce(BOB);
     core.send(1);
     core.send(2);
-    let lost = [Entry::Resolved { account: BOB, positions: vec![Position(1), Position(2)] }];
+    let lost = [Entry::Resolved { account: BOB, upto: Position(2) }];
     let (last_position, last_stamp) = (Position(2), Stamp(0));
     core.twin.commit(Batch { entries: &lost, last_position, last_stamp }).unwrap();
     let effects = core.attach(BOB, 1, 0);

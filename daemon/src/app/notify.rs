@@ -148,12 +148,12 @@ mod tests {
     use crate::delivery::{Delivery, Reads, Releaser};
     use crate::directory::{DirectoryService, SignUpPolicy};
     use crate::gateway::{GatewayParts, Rates};
-    use crate::sequencer::Sequencer;
+    use crate::sequencer::{Committer, Parts, Sequencer};
 
     type Told = Arc<Mutex<Vec<String>>>;
 
     /// A pulse over a sequencer that does not run until somebody runs it, and what was told.
-    fn pulse(watchdog: Option<Duration>) -> (Pulse, Told, Sequencer, Releaser) {
+    fn pulse(watchdog: Option<Duration>) -> (Pulse, Told, (Sequencer, Committer), Releaser) {
         let told = Told::default();
         let log = told.clone();
         let send = move |states: &[NotifyState<'_>]| {
@@ -161,7 +161,7 @@ mod tests {
             Ok(())
         };
         let state = State::new(Origin(1), Recovered::default());
-        let (sequencer, handle) =
+        let Parts { sequencer, committer, handle } =
             Sequencer::new(state, Box::new(TwinOutbox::default()), Arc::new(|| 1), Arc::default());
         let directory: Arc<dyn Directory> = Arc::new(TwinDirectory::new());
         let delivery = Arc::new(Delivery::default());
@@ -178,22 +178,24 @@ mod tests {
         let (gateway, connections) = (Arc::new(gateway), TaskTracker::new());
         let notifier = Notifier { send: Arc::new(send) };
         let pulse = Pulse { notifier, gateway, connections, watchdog };
-        (pulse, told, sequencer, Releaser::new(delivery, Reads::default()))
+        (pulse, told, (sequencer, committer), Releaser::new(delivery, Reads::default()))
     }
 
     #[tokio::test]
     async fn a_sequencer_that_hangs_keeps_the_watchdog_waiting() {
-        let (pulse, told, sequencer, releaser) = pulse(Some(Duration::from_secs(60)));
+        let (pulse, told, (sequencer, committer), releaser) = pulse(Some(Duration::from_secs(60)));
         for _ in 0..3 {
             assert!(!pulse.beat(Duration::from_millis(20)).await);
         }
         assert_eq!(*told.lock().unwrap(), [""; 0]);
 
-        let running = std::thread::spawn(move || sequencer.run(releaser));
+        let deciding = std::thread::spawn(move || sequencer.run());
+        let committing = std::thread::spawn(move || committer.run(releaser));
         assert!(pulse.beat(Duration::from_secs(60)).await);
         assert_eq!(*told.lock().unwrap(), ["WATCHDOG=1"]);
         drop(pulse);
-        assert_eq!(running.join().unwrap(), Ok(()), "nothing holds the sequencer");
+        assert_eq!(deciding.join().unwrap(), Ok(()), "nothing holds the sequencer");
+        assert_eq!(committing.join().unwrap(), Ok(()));
     }
 
     #[tokio::test]

@@ -40,7 +40,7 @@ use crate::ops::admin::AdminSocket;
 use crate::ops::clock::unix_ms;
 use crate::ops::metrics::Metrics;
 use crate::ops::version;
-use crate::sequencer::Sequencer;
+use crate::sequencer::{Committer, Parts, Sequencer};
 
 /// How long the parts behind the connections may take to stop once these are gone.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
@@ -128,11 +128,13 @@ async fn start_inside(config: &Config, paths: &DataPaths) -> anyhow::Result<Insi
 
     let (delivery, reads) = (Arc::new(Delivery::new(metrics.clone())), Reads::default());
     let reader = outbox.reader();
-    let (sequencer, handle) = Sequencer::new(state, Box::new(outbox), Arc::new(unix_ms), metrics.clone());
+    let Parts { sequencer, committer, handle } =
+        Sequencer::new(state, Box::new(outbox), Arc::new(unix_ms), metrics.clone());
     let decider = handle.clone();
     let hand_back = Box::new(move |command| decider.submit_blocking(vec![command]).is_ok());
     let backlog = BacklogThread { reads: reads.clone(), reader, hand_back, delivery: delivery.clone() };
-    let threads = start_threads(sequencer, backlog, Releaser::new(delivery.clone(), reads.clone()))?;
+    let releaser = Releaser::new(delivery.clone(), reads.clone());
+    let threads = start_threads(sequencer, committer, backlog, releaser)?;
     let service = DirectoryService::new(directory.clone(), policy(config.accounts.sign_up));
     let admin = AdminService::new(directory.clone(), &service);
     let rates = Arc::new(Rates::new(&config.rates));
@@ -208,7 +210,7 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
 /// The threads, and how their end is noticed.
 struct Threads {
     handles: Vec<JoinHandle<()>>,
-    /// Resolves when the sequencer has ended; by an error, or by a panic if the sender is dropped without one.
+    /// Resolves when sequencer and committer have ended; by an error, or by a panic if the sender is dropped without one.
     sequencer_ended: oneshot::Receiver<Result<(), StoreError>>,
     /// Cancelled when the backlog thread has ended, however it did.
     backlog_ended: CancellationToken,
@@ -216,13 +218,21 @@ struct Threads {
 
 fn start_threads(
     sequencer: Sequencer,
+    committer: Committer,
     backlog: BacklogThread,
     releaser: Releaser,
 ) -> anyhow::Result<Threads> {
     let (ended, sequencer_ended) = oneshot::channel();
-    let sequencer = std::thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
+    let sequencer = std::thread::Builder::new().name("sequencer".to_owned()).spawn(move || sequencer.run());
+    let sequencer = sequencer.context("start the sequencer")?;
+    let committer = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
+        // After a failed sync the sequencer goes on deciding until the process ends, and nobody hears of it. Otherwise it
+        // has ended first; a panic there is passed on by a panic here.
+        let outcome = committer
+            .run(releaser)
+            .and_then(|()| sequencer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         // Nobody listens any more only if the process is about to end anyway.
-        let _ = ended.send(sequencer.run(releaser));
+        let _ = ended.send(outcome);
     });
     let backlog_ended = CancellationToken::new();
     let ended = backlog_ended.clone().drop_guard();
@@ -231,7 +241,7 @@ fn start_threads(
         drop(ended);
     });
     let handles =
-        vec![sequencer.context("start the sequencer")?, backlog.context("start the backlog thread")?];
+        vec![committer.context("start the committer")?, backlog.context("start the backlog thread")?];
     Ok(Threads { handles, sequencer_ended, backlog_ended })
 }
 

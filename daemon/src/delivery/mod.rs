@@ -199,8 +199,8 @@ impl Release for Releaser {
                     self.close_device(device, &mut by_connection);
                     continue;
                 }
-                Effect::Read { feed, account, device, after, events_max, bytes_max } => {
-                    self.reads.push(ReadRequest { feed, account, device, after, events_max, bytes_max });
+                Effect::Read { feed, account, device, stretch } => {
+                    self.reads.push(ReadRequest { feed, account, device, stretch });
                     continue;
                 }
                 Effect::Applied { ticket } => {

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use quail_core::ports::outbox::BacklogReader;
+use quail_core::ports::outbox::{BacklogReader, Stretch};
 use quail_core::{Command, FeedId};
-use quail_protocol::id::{AccountId, DeviceId, Position};
+use quail_protocol::id::{AccountId, DeviceId};
 use quail_protocol::v1::Reason;
 
 use super::{Delivery, Down};
@@ -19,12 +19,8 @@ pub struct ReadRequest {
     pub account: AccountId,
     /// The device.
     pub device: DeviceId,
-    /// Events above this position.
-    pub after: Position,
-    /// At most so many events.
-    pub events_max: usize,
-    /// At most so many bytes.
-    pub bytes_max: usize,
+    /// Which events.
+    pub stretch: Stretch,
 }
 
 /// The queue of reads. The core asks for one read per feed at a time, so it is never longer than there are feeds.
@@ -96,8 +92,8 @@ impl BacklogThread {
     /// Serves reads until [`Reads::stop`] or the end of the sequencer. Runs on a thread of its own.
     pub fn run(self) {
         while let Some(request) = self.reads.next() {
-            let ReadRequest { feed, account, device, after, events_max, bytes_max } = request;
-            match self.reader.read(account, after, events_max, bytes_max) {
+            let ReadRequest { feed, account, device, stretch } = request;
+            match self.reader.read(account, stretch) {
                 Ok(events) => {
                     let backlog = Command::Backlog { feed, account, device, events };
                     if !(self.hand_back)(backlog) {
@@ -106,7 +102,7 @@ impl BacklogThread {
                 }
                 Err(error) => {
                     // The device comes back and asks again; the event that cannot be read is named for the operator.
-                    tracing::error!(%account, %after, %error, "cannot read a backlog");
+                    tracing::error!(%account, after = %stretch.after, %error, "cannot read a backlog");
                     self.delivery.push([(feed.connection, vec![Down::Close(Reason::Internal)])].into());
                 }
             }

@@ -1,26 +1,33 @@
-//! The sequencer: the one thread that decides, in order, everything that must be durable.
+//! The sequencer: the one thread that decides, in order, everything that must be durable; and the committer behind it.
 //!
-//! A turn takes all batches that wait, lets the core decide each command, makes the entries of the whole turn durable with
-//! one commit, and only then releases the effects. There is no timer: the next turn's batches gather while the disk syncs.
+//! A turn takes all batches that wait, lets the core decide each command, appends the entries to the store and hands the
+//! effects to the committer. The committer syncs the store once for all that was handed over and only then releases the
+//! effects. There is no timer: while one sync runs, the turns for the next one are decided.
 //!
-//! Invariants: effects never leave before their entries are durable; a failed commit ends the sequencer, and with it the
+//! Invariants: effects never leave before their entries are durable; a failed sync ends the committer, and with it the
 //! process, without releasing anything; the sequencer never waits for anybody but the disk.
+
+mod handoff;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use quail_core::ports::outbox::{Entry, Outbox, StoreError};
-use quail_core::{Command, Effect, Outcome, State};
+use quail_core::ports::outbox::{Outbox, StoreError, Syncer};
+use quail_core::{Command, Outcome, State};
 use tokio::sync::mpsc;
 
 use crate::delivery::Release;
 use crate::ops::metrics::Metrics;
+use handoff::{Giver, Taker};
 
 /// Most batches that wait for the sequencer. A connection has at most one on its way.
 const QUEUE_BATCHES_MAX: usize = 4096;
 
-/// Most batches decided in one turn: bounds how long the first of them waits for its answer.
+/// Most batches taken in one turn.
 const TURN_BATCHES_MAX: usize = 1024;
+
+/// After so many commands what was decided is handed over, so that their sync begins while the rest is decided.
+const HAND_OVER_COMMANDS: u32 = 128;
 
 /// Hands commands to the sequencer. Cheap to clone; the sequencer ends when all handles are gone.
 #[derive(Clone)]
@@ -58,74 +65,106 @@ pub struct Sequencer {
     outbox: Box<dyn Outbox>,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     metrics: Arc<Metrics>,
-    /// Events in all outboxes, kept along so that nobody has to count them.
-    unacknowledged: usize,
+    giver: Giver,
+    /// Commands decided since the last hand-over.
+    decided: u32,
+}
+
+/// What makes durable and then releases; runs beside the sequencer.
+pub struct Committer {
+    syncer: Box<dyn Syncer>,
+    taker: Taker,
+    metrics: Arc<Metrics>,
+}
+
+/// The two threads and the handle that feeds them.
+pub struct Parts {
+    /// Decides.
+    pub sequencer: Sequencer,
+    /// Makes durable and releases.
+    pub committer: Committer,
+    /// Hands commands over.
+    pub handle: SequencerHandle,
 }
 
 impl Sequencer {
-    /// Returns a sequencer over a recovered state and the store it came from, and the handle that feeds it. `clock` returns
+    /// Returns a sequencer over a recovered state and the store it came from, with what belongs to it. `clock` returns
     /// milliseconds since the Unix epoch.
     pub fn new(
         state: State,
         outbox: Box<dyn Outbox>,
         clock: Arc<dyn Fn() -> u64 + Send + Sync>,
         metrics: Arc<Metrics>,
-    ) -> (Self, SequencerHandle) {
+    ) -> Parts {
         let (sender, queue) = mpsc::channel(QUEUE_BATCHES_MAX);
-        let unacknowledged = state.unresolved();
-        metrics.unacknowledged.set(unacknowledged as i64);
-        let sequencer = Self { queue, state, outbox, clock, metrics, unacknowledged };
-        (sequencer, SequencerHandle { queue: sender })
+        metrics.unacknowledged.set(state.unresolved() as i64);
+        let (giver, taker) = handoff::handoff();
+        let committer = Committer { syncer: outbox.syncer(), taker, metrics: metrics.clone() };
+        let sequencer = Self { queue, state, outbox, clock, metrics, giver, decided: 0 };
+        Parts { sequencer, committer, handle: SequencerHandle { queue: sender } }
     }
 
-    /// Takes turns until all handles are gone. Runs on a thread of its own.
+    /// Takes turns until all handles are gone or the committer has ended. Runs on a thread of its own.
     ///
     /// # Errors
-    /// [`StoreError`] when a commit failed. What was not released must count as not done; the process must end.
-    pub fn run(mut self, mut release: impl Release) -> Result<(), StoreError> {
+    /// [`StoreError`] when the store takes no more. What was not released must count as not done; the process must end.
+    pub fn run(mut self) -> Result<(), StoreError> {
         let mut batches = Vec::with_capacity(TURN_BATCHES_MAX);
         while self.queue.blocking_recv_many(&mut batches, TURN_BATCHES_MAX) > 0 {
-            let effects = self.turn(batches.drain(..).flatten())?;
-            release.release(effects);
+            if !self.turn(batches.drain(..))? {
+                break;
+            }
         }
         Ok(())
     }
 
-    fn turn(&mut self, commands: impl Iterator<Item = Command>) -> Result<Vec<Effect>, StoreError> {
+    /// Returns whether the committer still takes what is decided.
+    fn turn(&mut self, batches: impl Iterator<Item = Vec<Command>>) -> Result<bool, StoreError> {
         let now_ms = (self.clock)();
+        self.state.set_room(self.outbox.room());
         let mut outcome = Outcome::default();
-        let mut decided = 0_u32;
-        for command in commands {
-            self.state.decide(command, now_ms, &mut outcome);
-            decided += 1;
-        }
-        if !outcome.entries.is_empty() {
-            let began = Instant::now();
-            self.outbox.commit(self.state.batch(&outcome.entries))?;
-            self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
-            self.recount(&outcome.entries);
-        }
-        self.metrics.turn_commands.observe(decided.into());
-        self.metrics.sequencer_queue.set(self.queue.len() as i64);
-        Ok(outcome.after)
-    }
-
-    fn recount(&mut self, entries: &[Entry]) {
-        for entry in entries {
-            match entry {
-                Entry::Event { accounts, .. } => self.unacknowledged += accounts.len(),
-                Entry::Resolved { positions, .. } => {
-                    self.unacknowledged = self.unacknowledged.saturating_sub(positions.len());
-                }
-                // How many went into the gap it does not say, and it is rare.
-                Entry::Collapsed { .. } => {
-                    self.unacknowledged = self.state.unresolved();
-                    break;
-                }
-                _ => {}
+        let mut commands = 0;
+        for batch in batches {
+            for command in batch {
+                self.state.decide(command, now_ms, &mut outcome);
+                self.decided += 1;
+                commands += 1;
+            }
+            if self.decided >= HAND_OVER_COMMANDS && !self.hand_over(std::mem::take(&mut outcome))? {
+                return Ok(false);
             }
         }
-        self.metrics.unacknowledged.set(self.unacknowledged as i64);
+        self.metrics.turn_commands.observe(commands.into());
+        self.metrics.sequencer_queue.set(self.queue.len() as i64);
+        self.hand_over(outcome)
+    }
+
+    fn hand_over(&mut self, outcome: Outcome) -> Result<bool, StoreError> {
+        self.decided = 0;
+        let to_sync = !outcome.entries.is_empty();
+        if to_sync {
+            self.outbox.append(self.state.batch(&outcome.entries))?;
+            self.metrics.unacknowledged.set(self.state.unresolved() as i64);
+        }
+        Ok((!to_sync && outcome.after.is_empty()) || self.giver.give(outcome.after, to_sync))
+    }
+}
+
+impl Committer {
+    /// Syncs and releases until the sequencer has ended and everything it handed over is out. Runs on a thread of its own.
+    ///
+    /// # Errors
+    /// [`StoreError`] when a sync failed. What was not released must count as not done; the process must end.
+    pub fn run(mut self, mut release: impl Release) -> Result<(), StoreError> {
+        while let Some(waiting) = self.taker.take() {
+            if waiting.to_sync {
+                let began = Instant::now();
+                self.syncer.sync()?;
+                self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+            }
+            release.release(waiting.effects);
+        }
+        Ok(())
     }
 }
 
@@ -136,7 +175,7 @@ mod tests {
 
     use quail_core::ports::directory::AccountFacts;
     use quail_core::ports::outbox::{BacklogReader, Batch, Recovered, TwinOutbox};
-    use quail_core::{ConnectionId, SendCommand, ValidSend};
+    use quail_core::{ConnectionId, Effect, SendCommand, ValidSend};
     use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Stamp};
     use quail_protocol::v1;
 
@@ -150,17 +189,27 @@ mod tests {
     }
 
     impl Outbox for Watched {
-        fn commit(&mut self, batch: Batch<'_>) -> Result<(), StoreError> {
-            if self.fail {
-                return Err(StoreError::Io { action: "sync", reason: "the test says so".to_owned() });
-            }
-            self.twin.commit(batch)?;
-            self.committed.store(true, Ordering::SeqCst);
-            Ok(())
+        fn append(&mut self, batch: Batch<'_>) -> Result<(), StoreError> {
+            self.twin.append(batch)
+        }
+
+        fn syncer(&self) -> Box<dyn Syncer> {
+            Box::new(self.clone())
         }
 
         fn reader(&self) -> Arc<dyn BacklogReader> {
             self.twin.reader()
+        }
+    }
+
+    impl Syncer for Watched {
+        fn sync(&mut self) -> Result<(), StoreError> {
+            if self.fail {
+                return Err(StoreError::Io { action: "sync", reason: "the test says so".to_owned() });
+            }
+            self.twin.sync()?;
+            self.committed.store(true, Ordering::SeqCst);
+            Ok(())
         }
     }
 
@@ -195,24 +244,26 @@ mod tests {
         let committed = Arc::new(AtomicBool::new(false));
         let outbox = Watched { committed: committed.clone(), fail, ..Watched::default() };
         let state = State::new(Origin(1), Recovered::default());
-        let (sequencer, handle) = Sequencer::new(state, Box::new(outbox), Arc::new(|| 1_000), metrics);
+        let Parts { sequencer, committer, handle } =
+            Sequencer::new(state, Box::new(outbox), Arc::new(|| 1_000), metrics);
         let log = Log { committed, ..Log::default() };
         handle.submit_blocking(commands()).unwrap();
         drop(handle);
-        let result = sequencer.run(log.clone());
+        sequencer.run().unwrap();
+        let result = committer.run(log.clone());
         let effects = log.effects.lock().unwrap().clone();
         (result, effects)
     }
 
     #[test]
-    fn effects_leave_after_the_commit() {
+    fn effects_leave_after_the_sync() {
         let (result, effects) = run(false);
         assert_eq!(result, Ok(()));
         assert!(matches!(effects[..], [(true, Effect::Accepted { .. })]), "{effects:?}");
     }
 
     #[test]
-    fn a_failed_commit_ends_the_sequencer_and_releases_nothing() {
+    fn a_failed_sync_ends_the_committer_and_releases_nothing() {
         let (result, effects) = run(true);
         assert!(result.is_err());
         assert_eq!(effects, []);

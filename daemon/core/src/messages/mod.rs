@@ -1,3 +1,6 @@
-//! Messages: whether a send is accepted, and what follows from it.
+//! Messages: what a person sends, and whether it is accepted.
 
+mod admission;
 mod send;
+
+pub(crate) use admission::Admission;

@@ -59,6 +59,7 @@ impl State {
             // The gateway tells the core of a recipient before it hands over the send; this one got lost on the way.
             return Err(Reason::DirectoryUnavailable.error());
         }
+        self.admission.admit(account, send.body.len())?;
         let stamp = self.clock.next(now_ms, send.seen).map_err(|_| Reason::Clock.error())?;
         let position = self.next_position();
         let recent = RecentSend { number, id: send.id, digest, position, stamp };

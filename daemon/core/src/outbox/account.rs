@@ -8,7 +8,7 @@ use quail_protocol::id::{AccountId, DeviceId, Position};
 use super::feed::{Acknowledged, Feed, Mode};
 use super::{OUTBOX_BYTES_MAX, OUTBOX_EVENTS_MAX, SendWindow};
 use crate::command::{ConnectionId, Effect, Outcome};
-use crate::ports::outbox::{DeviceRecord, Entry, RecentSend, Slot, StoredEvent};
+use crate::ports::outbox::{DeviceRecord, Entry, RecentSend, Slot, StoredEvent, Stretch};
 use crate::receipts::ReceiptBook;
 
 /// One device of an account.
@@ -73,6 +73,12 @@ impl AccountOutbox {
         self.index.len()
     }
 
+    /// Returns whether the index has an event above `after` and up to `upto`.
+    pub(super) fn holds(&self, after: Position, upto: Position) -> bool {
+        let first = self.index.partition_point(|slot| slot.position <= after);
+        self.index.get(first).is_some_and(|slot| slot.position <= upto)
+    }
+
     pub(crate) fn collapsed(&self) -> Position {
         self.collapsed
     }
@@ -114,6 +120,7 @@ impl AccountOutbox {
         let bytes = event.frame.len();
         self.bytes += bytes;
         self.index.push_back(Slot { position: event.position, bytes: bytes as u32 });
+        outcome.put += 1;
         for device in &mut self.devices {
             let Some(feed) = device.feed.as_mut().filter(|feed| feed.mode == Mode::Live) else {
                 continue;
@@ -145,7 +152,8 @@ impl AccountOutbox {
         };
         if let Some(slot) = self.index.remove(at) {
             self.bytes -= slot.bytes as usize;
-            outcome.entries.push(Entry::Resolved { account, positions: vec![position] });
+            outcome.resolved += 1;
+            outcome.entries.push(Entry::Withdrawn { account, position });
         }
     }
 
@@ -179,8 +187,8 @@ impl AccountOutbox {
             }
         } else if let Some((events_max, bytes_max)) = feed.room() {
             feed.mode = Mode::Reading { upto: last };
-            let (device, after) = (device.id, feed.next);
-            outcome.after.push(Effect::Read { feed: id, account, device, after, events_max, bytes_max });
+            let stretch = Stretch { after: feed.next, upto: last, events_max, bytes_max };
+            outcome.after.push(Effect::Read { feed: id, account, device: device.id, stretch });
         }
         if device.settle() {
             outcome.entries.push(Entry::Device { account, device: device.id, record: device.record });
@@ -189,13 +197,14 @@ impl AccountOutbox {
     }
 
     fn forget_through(&mut self, past: Position, account: AccountId, outcome: &mut Outcome) {
-        let mut positions = Vec::new();
+        let before = self.index.len();
         while let Some(slot) = self.index.pop_front_if(|slot| slot.position <= past) {
             self.bytes -= slot.bytes as usize;
-            positions.push(slot.position);
         }
-        if !positions.is_empty() {
-            outcome.entries.push(Entry::Resolved { account, positions });
+        let resolved = before - self.index.len();
+        if resolved > 0 {
+            outcome.resolved += resolved;
+            outcome.entries.push(Entry::Resolved { account, upto: past });
         }
     }
 

@@ -76,7 +76,7 @@ impl State {
         &mut self,
         id: FeedId,
         (account, device_id): (AccountId, DeviceId),
-        events: Vec<StoredEvent>,
+        events: Vec<Arc<StoredEvent>>,
         now_ms: u64,
         outcome: &mut Outcome,
     ) {
@@ -93,7 +93,7 @@ impl State {
         let Mode::Reading { upto } = feed.mode else { return };
         feed.mode = Mode::Behind;
         let mut taken = Acknowledged::since(device.whole_since);
-        let is_empty = events.is_empty();
+        let (is_empty, after) = (events.is_empty(), feed.next);
         // What was collapsed since the read was asked for may or may not be among the events: all of it is the gap.
         if let Some((from, upto)) = feed.pass_collapsed(collapsed) {
             outcome.after.push(Effect::Gap { feed: id, from, upto });
@@ -101,15 +101,16 @@ impl State {
         for event in events.into_iter().filter(|event| event.position > feed.next).collect::<Vec<_>>() {
             if feed.pass(&event, (account, device_id), &mut taken) {
                 outbox.receipts.written(event.position);
-                outcome.after.push(Effect::Deliver { feed: id, event: Arc::new(event) });
+                outcome.after.push(Effect::Deliver { feed: id, event });
             }
         }
         if device.settle() {
             outcome.entries.push(Entry::Device { account, device: device_id, record: device.record });
             outbox.resolve(account, outcome);
         }
-        if is_empty {
-            // The index says there are events and the store says there are none: what was lost becomes a gap.
+        if is_empty && outbox.holds(after, upto) {
+            // The index says there are events and the store says there are none: what was lost becomes a gap. What was
+            // withdrawn since the read was asked for is in neither.
             outbox.collapse(upto, account, outcome);
         }
         outbox.pump(account, device_id, outcome);

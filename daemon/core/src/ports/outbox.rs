@@ -1,15 +1,18 @@
 //! The outbox port: where undelivered mail, cursors and send windows become durable.
 //!
-//! One writer, the sequencer, commits batches; any thread may read a backlog. Why entries and not a key-value interface:
-//! what must be atomic and in which order is then the store's to guarantee, once, and a second store needs nothing else.
+//! One writer, the sequencer, appends batches; one thread makes durable what was appended; any thread may read a backlog.
+//! Appending and syncing are two steps so that the next batch is decided while the one before it syncs. Why entries and not
+//! a key-value interface: what must be atomic and in which order is then the store's to guarantee, once, and a second store
+//! needs nothing else.
 //!
 //! Invariants of every store, held by the suite in `conformance`:
-//! - when `commit` returns, the batch survives a kill and a power loss, whole; if the process dies inside `commit`, either
-//!   the whole batch or a part of it that tells nobody anything false is there after recovery;
+//! - when `sync` returns, every batch that was appended before the call survives a kill and a power loss, whole; of a batch
+//!   that was not synced either the whole or a part that tells nobody anything false is there after recovery;
 //! - events of an account are read in the order of their positions, and never below what was resolved;
-//! - recovery returns the last committed position, so that none is ever given twice.
+//! - recovery returns the last synced position, so that none is ever given twice.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Position, Stamp};
@@ -114,12 +117,19 @@ pub enum Entry {
         /// The device.
         device: DeviceId,
     },
-    /// Takes events out of an outbox.
+    /// Takes every event up to a position out of an outbox.
     Resolved {
         /// The account.
         account: AccountId,
-        /// Positions of the events.
-        positions: Vec<Position>,
+        /// Position of the last of them.
+        upto: Position,
+    },
+    /// Takes one event out of an outbox, which no device was shown.
+    Withdrawn {
+        /// The account.
+        account: AccountId,
+        /// The event's position.
+        position: Position,
     },
     /// Remembers up to where an outbox was collapsed to a gap.
     Collapsed {
@@ -186,30 +196,80 @@ pub enum StoreError {
     },
 }
 
+/// How much more a store can take in. What it has taken is never in question.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Room {
+    /// Enough.
+    #[default]
+    Open,
+    /// It fills faster than it empties: each sender may still add so many bytes until it is open again.
+    Tight {
+        /// A sender's fair share, in bytes.
+        share_bytes: u64,
+    },
+    /// None: no new message is accepted before this time has passed.
+    Full {
+        /// When to try again.
+        retry_after: Duration,
+    },
+}
+
 /// The writing side of a store; owned by the sequencer.
 pub trait Outbox: Send {
-    /// Makes a batch durable before it returns.
+    /// Takes a batch in. It is durable when a [`Syncer::sync`] that began later has returned; until then nobody must be told.
     ///
     /// # Errors
-    /// [`StoreError`]; the batch is in doubt and the process must end without releasing its effects.
-    fn commit(&mut self, batch: Batch<'_>) -> Result<(), StoreError>;
+    /// [`StoreError`]; the process must end without releasing the effects of this batch or a later one.
+    fn append(&mut self, batch: Batch<'_>) -> Result<(), StoreError>;
 
-    /// Returns a reader of what is committed.
+    /// Returns what makes durable. There is one at a time; it may live on a thread of its own.
+    fn syncer(&self) -> Box<dyn Syncer>;
+
+    /// Returns a reader of what was appended.
     fn reader(&self) -> Arc<dyn BacklogReader>;
+
+    /// Returns how much more may be appended.
+    fn room(&self) -> Room {
+        Room::Open
+    }
+
+    /// Appends a batch and makes it durable: both steps at once, for whoever has nothing to do in between.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn commit(&mut self, batch: Batch<'_>) -> Result<(), StoreError> {
+        self.append(batch)?;
+        self.syncer().sync()
+    }
+}
+
+/// What makes a store durable.
+pub trait Syncer: Send {
+    /// Makes durable every batch that was appended before the call.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was not synced is in doubt and the process must end without releasing its effects.
+    fn sync(&mut self) -> Result<(), StoreError>;
+}
+
+/// Which events of an account to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// Events above this position.
+    pub after: Position,
+    /// Events up to this position. What lies above may have been appended and not be durable yet.
+    pub upto: Position,
+    /// At most so many events.
+    pub events_max: usize,
+    /// At most so many bytes of frames, but at least one event if there is one.
+    pub bytes_max: usize,
 }
 
 /// The reading side of a store; any thread may use it while the sequencer commits.
 pub trait BacklogReader: Send + Sync {
-    /// Returns events of an account above `after`, in order of position: at most `events_max` of them and at most
-    /// `bytes_max` bytes of frames, but at least one if there is one.
+    /// Returns the first events of a stretch of an account's outbox, in order of position.
     ///
     /// # Errors
     /// [`StoreError`]; the caller may try again.
-    fn read(
-        &self,
-        account: AccountId,
-        after: Position,
-        events_max: usize,
-        bytes_max: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError>;
+    fn read(&self, account: AccountId, stretch: Stretch) -> Result<Vec<Arc<StoredEvent>>, StoreError>;
 }

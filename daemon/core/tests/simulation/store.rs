@@ -3,8 +3,11 @@
 //! A store recovers a prefix of what it wrote, and writes events and sends first, then the counters, then what takes away.
 //! So a torn batch is nothing, or all that it added and any prefix of what it takes away.
 
+use std::sync::Arc;
+
 use quail_core::ports::outbox::{Batch, Entry, Outbox, Recovered, StoredEvent, TwinOutbox};
 use quail_core::{Effect, State};
+use quail_protocol::id::Position;
 
 use crate::random::Random;
 
@@ -40,11 +43,11 @@ impl Store {
                 left -= u64::from(!adds(entry));
                 kept.push(entry.clone());
             } else if !std::mem::replace(&mut torn, true)
-                && let Entry::Resolved { account, positions } = entry
+                && let Entry::Resolved { account, upto } = entry
             {
-                // Each position is a write of its own.
-                let part = random.below(positions.len() as u64) as usize;
-                kept.push(Entry::Resolved { account: *account, positions: positions[..part].to_vec() });
+                // Each event is a write of its own.
+                let upto = Position(random.below(upto.0 + 1));
+                kept.push(Entry::Resolved { account: *account, upto });
             }
             survives.push(survived);
         }
@@ -54,10 +57,10 @@ impl Store {
     }
 
     /// Does what [`Effect::Read`] asks for.
-    pub(crate) fn read(&self, read: &Effect) -> Vec<StoredEvent> {
-        let Effect::Read { account, after, events_max, bytes_max, .. } = read else {
+    pub(crate) fn read(&self, read: &Effect) -> Vec<Arc<StoredEvent>> {
+        let Effect::Read { account, stretch, .. } = read else {
             return Vec::new();
         };
-        self.twin.reader().read(*account, *after, *events_max, *bytes_max).unwrap()
+        self.twin.reader().read(*account, *stretch).unwrap()
     }
 }

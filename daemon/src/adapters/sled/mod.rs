@@ -1,4 +1,4 @@
-//! The outbox on sled 0.34.7, written straight through: every batch is inserts, one flush and one fdatasync.
+//! The outbox on sled 0.34.7, written straight through: every sync is inserts, one flush and one fdatasync.
 //!
 //! Why the fdatasync is ours: sled's `flush` on Linux writes with `pwrite` and `sync_file_range`, which orders writes but
 //! does not make them survive a power loss. The store keeps a handle of its own on sled's database file and syncs that.
@@ -24,11 +24,11 @@ mod recover;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use quail_core::ports::outbox::{BacklogReader, Batch, Entry, Outbox, Recovered, StoreError};
-use quail_protocol::id::DeviceId;
+use quail_core::ports::outbox::{BacklogReader, Batch, Entry, Outbox, Recovered, StoreError, Syncer};
+use quail_protocol::id::{DeviceId, Position, Stamp};
 
 use crate::ops::metrics::Metrics;
 use reader::SledReader;
@@ -38,13 +38,26 @@ const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The outbox of one data directory.
 pub struct SledOutbox {
+    store: Arc<Mutex<Store>>,
+    events: sled::Tree,
+}
+
+struct Store {
     trees: Trees,
     db: sled::Db,
     /// Our own handle on sled's database file, for fdatasync.
     file: File,
     /// Where the next accepted send of a device goes in its ring.
     next_slot: HashMap<DeviceId, u8>,
+    /// Appended and not written yet.
+    pending: Vec<Pending>,
     metrics: Arc<Metrics>,
+}
+
+struct Pending {
+    entries: Vec<Entry>,
+    last_position: Position,
+    last_stamp: Stamp,
 }
 
 #[derive(Clone)]
@@ -113,11 +126,14 @@ impl SledOutbox {
         }
         let (recovered, next_slot) = recover::recover(&trees)
             .map_err(|source| OpenOutboxError::Damaged { path: path.to_owned(), source })?;
-        let mut outbox = Self { trees, db, file, next_slot, metrics };
-        outbox.sync().map_err(|source| OpenOutboxError::Damaged { path: path.to_owned(), source })?;
-        Ok((outbox, recovered))
+        let events = trees.events.clone();
+        let mut store = Store { trees, db, file, next_slot, pending: Vec::new(), metrics };
+        store.sync().map_err(|source| OpenOutboxError::Damaged { path: path.to_owned(), source })?;
+        Ok((Self { store: Arc::new(Mutex::new(store)), events }, recovered))
     }
+}
 
+impl Store {
     fn put(&mut self, entry: &Entry) -> sled::Result<()> {
         match entry {
             Entry::Event { event, accounts } => {
@@ -151,10 +167,15 @@ impl SledOutbox {
                 }
                 self.next_slot.remove(device);
             }
-            Entry::Resolved { account, positions } => {
-                for position in positions {
-                    self.trees.events.remove(format::event_key(*account, *position))?;
+            Entry::Resolved { account, upto } => {
+                let (first, last) =
+                    (format::event_key(*account, Position::ZERO), format::event_key(*account, *upto));
+                for key in self.trees.events.range(first..=last).keys() {
+                    self.trees.events.remove(key?)?;
                 }
+            }
+            Entry::Withdrawn { account, position } => {
+                self.trees.events.remove(format::event_key(*account, *position))?;
             }
             Entry::Collapsed { account, upto } => {
                 self.trees.collapsed.insert(account.as_bytes(), format::position(*upto))?;
@@ -163,18 +184,21 @@ impl SledOutbox {
         Ok(())
     }
 
-    fn write(&mut self, batch: Batch<'_>) -> sled::Result<()> {
-        for entry in batch.entries {
+    fn write(&mut self, batch: &Pending) -> sled::Result<()> {
+        for entry in &batch.entries {
             self.put(entry)?;
         }
         self.trees.meta.insert(format::COUNTERS, format::counters(batch.last_position, batch.last_stamp))?;
-        for entry in batch.entries {
+        for entry in &batch.entries {
             self.take(entry)?;
         }
         Ok(())
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
+        for batch in std::mem::take(&mut self.pending) {
+            self.write(&batch).map_err(|error| io("write", error))?;
+        }
         self.db.flush().map_err(|error| io("flush", error))?;
         if cfg!(feature = "unsynced") {
             return Ok(());
@@ -187,14 +211,32 @@ impl SledOutbox {
 }
 
 impl Outbox for SledOutbox {
-    fn commit(&mut self, batch: Batch<'_>) -> Result<(), StoreError> {
-        self.write(batch).map_err(|error| io("write", error))?;
-        self.sync()
+    fn append(&mut self, batch: Batch<'_>) -> Result<(), StoreError> {
+        let Batch { entries, last_position, last_stamp } = batch;
+        lock(&self.store).pending.push(Pending { entries: entries.to_vec(), last_position, last_stamp });
+        Ok(())
+    }
+
+    fn syncer(&self) -> Box<dyn Syncer> {
+        Box::new(SledSyncer(self.store.clone()))
     }
 
     fn reader(&self) -> Arc<dyn BacklogReader> {
-        Arc::new(SledReader::new(self.trees.events.clone()))
+        Arc::new(SledReader::new(self.events.clone()))
     }
+}
+
+struct SledSyncer(Arc<Mutex<Store>>);
+
+impl Syncer for SledSyncer {
+    fn sync(&mut self) -> Result<(), StoreError> {
+        lock(&self.0).sync()
+    }
+}
+
+/// A panic in between ends the process; until then what is there is whole.
+fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
+    store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn io(action: &'static str, error: impl std::fmt::Display) -> StoreError {
@@ -249,14 +291,13 @@ mod tests {
         let last_stamp = quail_protocol::id::Stamp(1);
         outbox.commit(Batch { entries: &[event(1)], last_position, last_stamp }).unwrap();
         // The process dies between the inserts of the next batch and its counters.
-        outbox.put(&event(2)).unwrap();
+        lock(&outbox.store).put(&event(2)).unwrap();
         drop(outbox);
         let (outbox, recovered) = open(&path);
         assert_eq!(recovered.last_position, last_position);
         assert_eq!(recovered.slots.len(), 1);
         let reader = outbox.reader();
-        let events =
-            reader.read(conformance::account(1), quail_protocol::id::Position::ZERO, 10, 1000).unwrap();
+        let events = reader.read(conformance::account(1), conformance::above(0, 10, 1000)).unwrap();
         assert_eq!(events.len(), 1);
     }
 }

@@ -1,7 +1,9 @@
 //! Reading a backlog while the sequencer commits. sled's trees may be read from any thread.
 
-use quail_core::ports::outbox::{BacklogReader, StoreError, StoredEvent};
-use quail_protocol::id::{AccountId, Position};
+use std::sync::Arc;
+
+use quail_core::ports::outbox::{BacklogReader, StoreError, StoredEvent, Stretch};
+use quail_protocol::id::AccountId;
 
 use super::{format, io};
 
@@ -16,15 +18,12 @@ impl SledReader {
 }
 
 impl BacklogReader for SledReader {
-    fn read(
-        &self,
-        account: AccountId,
-        after: Position,
-        events_max: usize,
-        bytes_max: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        let first = format::event_key(account, after.next());
-        let last = format::event_key(account, Position(u64::MAX));
+    fn read(&self, account: AccountId, stretch: Stretch) -> Result<Vec<Arc<StoredEvent>>, StoreError> {
+        let Stretch { after, upto, events_max, bytes_max } = stretch;
+        if upto <= after {
+            return Ok(Vec::new());
+        }
+        let (first, last) = (format::event_key(account, after.next()), format::event_key(account, upto));
         let (mut events, mut bytes) = (Vec::new(), 0);
         for item in self.events.range(first..=last).take(events_max) {
             let (key, value) = item.map_err(|error| io("read", error))?;
@@ -34,7 +33,7 @@ impl BacklogReader for SledReader {
             if bytes > bytes_max && !events.is_empty() {
                 break;
             }
-            events.push(event);
+            events.push(Arc::new(event));
         }
         Ok(events)
     }

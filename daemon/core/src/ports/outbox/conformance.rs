@@ -12,6 +12,7 @@ use quail_protocol::id::{AccountId, DeviceId, MessageId, Position, Stamp};
 
 use super::{
     BacklogReader, Batch, DeviceRecord, Entry, Note, Outbox, RecentSend, Recovered, Slot, StoredEvent,
+    Stretch,
 };
 
 /// How a check opens the store under test.
@@ -36,6 +37,9 @@ pub fn check<F: Fixture>(make: impl Fn() -> F) {
     one_event_for_many_accounts_is_one_each(make());
     large_frames_come_back_whole(make());
     a_reader_sees_what_is_committed_later(make());
+    reads_end_where_they_are_told_to(make());
+    one_event_is_withdrawn_and_its_neighbours_stay(make());
+    a_sync_covers_every_batch_before_it(make());
 }
 
 /// Returns an account of a test.
@@ -81,8 +85,13 @@ fn sent(n: u8, number: u64) -> Entry {
     Entry::Sent { device: device(n), send }
 }
 
+/// Returns the stretch of everything above a position, within limits.
+pub fn above(after: u64, events_max: usize, bytes_max: usize) -> Stretch {
+    Stretch { after: Position(after), upto: Position(u64::MAX), events_max, bytes_max }
+}
+
 fn positions(reader: &dyn BacklogReader, n: u8, after: u64) -> Vec<u64> {
-    let events = reader.read(account(n), Position(after), 1000, usize::MAX).unwrap();
+    let events = reader.read(account(n), above(after, 1000, usize::MAX)).unwrap();
     events.iter().map(|event| event.position.0).collect()
 }
 
@@ -109,14 +118,14 @@ fn committed_events_are_read_in_order_after_reopen(mut fixture: impl Fixture) {
     );
     assert_eq!(positions(&*store.reader(), 1, 0), [1, 3, 300]);
     assert_eq!(positions(&*store.reader(), 1, 1), [3, 300]);
-    assert_eq!(*event(3, 10), store.reader().read(account(1), Position(1), 1, 1000).unwrap()[0]);
+    assert_eq!(event(3, 10), store.reader().read(account(1), above(1, 1, 1000)).unwrap()[0]);
 }
 
 fn reads_stop_at_their_limits_but_return_one(mut fixture: impl Fixture) {
     let (mut store, _) = fixture.open();
     commit(&mut store, 3, &[put(1, 1), put(1, 2), put(1, 3)]);
     let reader = store.reader();
-    let read = |events, bytes| reader.read(account(1), Position::ZERO, events, bytes).unwrap().len();
+    let read = |events, bytes| reader.read(account(1), above(0, events, bytes)).unwrap().len();
     assert_eq!(read(2, 1000), 2);
     assert_eq!(read(10, 20), 2);
     assert_eq!(read(10, 29), 2);
@@ -126,15 +135,10 @@ fn reads_stop_at_their_limits_but_return_one(mut fixture: impl Fixture) {
 fn resolved_events_are_gone(mut fixture: impl Fixture) {
     let (mut store, _) = fixture.open();
     commit(&mut store, 3, &[put(1, 1), put(1, 2), put(1, 3)]);
-    let positions_gone = vec![Position(1), Position(2), Position(99)];
-    commit(&mut store, 3, &[Entry::Resolved { account: account(1), positions: positions_gone }]);
+    commit(&mut store, 3, &[Entry::Resolved { account: account(1), upto: Position(2) }]);
     assert_eq!(positions(&*store.reader(), 1, 0), [3]);
-    // Put and resolved in one batch: never seen again.
-    commit(
-        &mut store,
-        4,
-        &[put(1, 4), Entry::Resolved { account: account(1), positions: vec![Position(4)] }],
-    );
+    // Put and withdrawn in one batch: never seen again.
+    commit(&mut store, 4, &[put(1, 4), Entry::Withdrawn { account: account(1), position: Position(4) }]);
     drop(store);
     let (store, recovered) = fixture.open();
     assert_eq!(positions(&*store.reader(), 1, 0), [3]);
@@ -185,7 +189,7 @@ fn collapse_is_remembered(mut fixture: impl Fixture) {
 fn one_event_for_many_accounts_is_one_each(mut fixture: impl Fixture) {
     let (mut store, _) = fixture.open();
     commit(&mut store, 1, &[Entry::Event { event: event(1, 10), accounts: vec![account(1), account(2)] }]);
-    commit(&mut store, 1, &[Entry::Resolved { account: account(1), positions: vec![Position(1)] }]);
+    commit(&mut store, 1, &[Entry::Resolved { account: account(1), upto: Position(1) }]);
     assert_eq!(positions(&*store.reader(), 1, 0), []);
     assert_eq!(positions(&*store.reader(), 2, 0), [1]);
 }
@@ -196,7 +200,7 @@ fn large_frames_come_back_whole(mut fixture: impl Fixture) {
     commit(&mut store, 2, &[Entry::Event { event: large.clone(), accounts: vec![account(1)] }]);
     drop(store);
     let (store, _) = fixture.open();
-    assert_eq!(store.reader().read(account(1), Position::ZERO, 1, 1).unwrap(), [StoredEvent::clone(&large)]);
+    assert_eq!(store.reader().read(account(1), above(0, 1, 1)).unwrap(), [large]);
 }
 
 fn a_reader_sees_what_is_committed_later(mut fixture: impl Fixture) {
@@ -204,4 +208,45 @@ fn a_reader_sees_what_is_committed_later(mut fixture: impl Fixture) {
     let reader = store.reader();
     commit(&mut store, 1, &[put(1, 1)]);
     assert_eq!(positions(&*reader, 1, 0), [1]);
+}
+
+fn reads_end_where_they_are_told_to(mut fixture: impl Fixture) {
+    let (mut store, _) = fixture.open();
+    commit(&mut store, 3, &[put(1, 1), put(1, 2), put(1, 3)]);
+    let upto = |after, upto| Stretch { upto: Position(upto), ..above(after, 10, 1000) };
+    let read = |stretch| store.reader().read(account(1), stretch).unwrap().len();
+    assert_eq!(read(upto(0, 2)), 2);
+    assert_eq!(read(upto(2, 2)), 0);
+    assert_eq!(read(upto(3, 2)), 0);
+}
+
+fn one_event_is_withdrawn_and_its_neighbours_stay(mut fixture: impl Fixture) {
+    let (mut store, _) = fixture.open();
+    commit(&mut store, 3, &[put(1, 1), put(1, 2), put(1, 3)]);
+    let withdrawn = |position| Entry::Withdrawn { account: account(1), position: Position(position) };
+    commit(&mut store, 3, &[withdrawn(2), withdrawn(99)]);
+    assert_eq!(positions(&*store.reader(), 1, 0), [1, 3]);
+    drop(store);
+    let (store, recovered) = fixture.open();
+    assert_eq!(positions(&*store.reader(), 1, 0), [1, 3]);
+    assert_eq!(recovered.slots.len(), 2);
+}
+
+fn a_sync_covers_every_batch_before_it(mut fixture: impl Fixture) {
+    let (mut store, _) = fixture.open();
+    let mut syncer = store.syncer();
+    for position in 1..=3 {
+        let entries = [put(1, position), sent(1, position)];
+        let (last_position, last_stamp) = (Position(position), Stamp(position));
+        store.append(Batch { entries: &entries, last_position, last_stamp }).unwrap();
+    }
+    syncer.sync().unwrap();
+    // With nothing new there is nothing to do.
+    syncer.sync().unwrap();
+    assert_eq!(positions(&*store.reader(), 1, 0), [1, 2, 3]);
+    drop((store, syncer));
+    let (store, recovered) = fixture.open();
+    assert_eq!(positions(&*store.reader(), 1, 0), [1, 2, 3]);
+    assert_eq!((recovered.last_position, recovered.last_stamp), (Position(3), Stamp(3)));
+    assert_eq!(recovered.sends.len(), 3);
 }

@@ -1,16 +1,18 @@
 //! The outbox in memory: the reference for what every store must do, and the store of simulations.
 //!
 //! "Durable" here means: it is in the shared map, which outlives the twin that wrote it. [`TwinOutbox::reopen`] is a
-//! restart. Nothing is ever torn; stores that can tear have tests of their own.
+//! restart: what was appended and not synced is gone then. Nothing is ever torn; stores that can tear have tests of their
+//! own.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quail_protocol::id::{AccountId, DeviceId, Position};
+use quail_protocol::id::{AccountId, DeviceId, Position, Stamp};
 use quail_protocol::limits::SENDS_UNANSWERED_MAX;
 
 use super::{
     BacklogReader, Batch, DeviceRecord, Entry, Outbox, RecentSend, Recovered, Slot, StoreError, StoredEvent,
+    Stretch, Syncer,
 };
 
 #[derive(Default)]
@@ -20,6 +22,8 @@ struct Tables {
     devices: BTreeMap<DeviceId, (AccountId, DeviceRecord)>,
     sends: BTreeMap<(DeviceId, u64), RecentSend>,
     collapsed: BTreeMap<AccountId, Position>,
+    /// Appended and not synced.
+    pending: Vec<(Vec<Entry>, Position, Stamp)>,
 }
 
 /// An outbox in memory.
@@ -36,7 +40,8 @@ impl TwinOutbox {
 
     /// Returns what a process that opened this outbox now would find.
     pub fn reopen(&self) -> (Self, Recovered) {
-        let tables = self.lock();
+        let mut tables = self.lock();
+        tables.pending.clear();
         let recovered = Recovered {
             last_position: tables.recovered.last_position,
             last_stamp: tables.recovered.last_stamp,
@@ -89,10 +94,15 @@ impl Tables {
                 self.devices.remove(device);
                 self.sends.retain(|(owner, _), _| owner != device);
             }
-            Entry::Resolved { account, positions } => {
-                for position in positions {
-                    self.events.remove(&(*account, *position));
+            Entry::Resolved { account, upto } => {
+                let gone = (*account, Position::ZERO)..=(*account, *upto);
+                let gone: Vec<_> = self.events.range(gone).map(|(key, _)| *key).collect();
+                for key in gone {
+                    self.events.remove(&key);
                 }
+            }
+            Entry::Withdrawn { account, position } => {
+                self.events.remove(&(*account, *position));
             }
             Entry::Collapsed { account, upto } => {
                 self.collapsed.insert(*account, *upto);
@@ -102,14 +112,14 @@ impl Tables {
 }
 
 impl Outbox for TwinOutbox {
-    fn commit(&mut self, batch: Batch<'_>) -> Result<(), StoreError> {
-        let mut tables = self.lock();
-        for entry in batch.entries {
-            tables.apply(entry);
-        }
-        tables.recovered.last_position = batch.last_position;
-        tables.recovered.last_stamp = batch.last_stamp;
+    fn append(&mut self, batch: Batch<'_>) -> Result<(), StoreError> {
+        let entries = batch.entries.to_vec();
+        self.lock().pending.push((entries, batch.last_position, batch.last_stamp));
         Ok(())
+    }
+
+    fn syncer(&self) -> Box<dyn Syncer> {
+        Box::new(self.clone())
     }
 
     fn reader(&self) -> Arc<dyn BacklogReader> {
@@ -117,17 +127,29 @@ impl Outbox for TwinOutbox {
     }
 }
 
+impl Syncer for TwinOutbox {
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let mut tables = self.lock();
+        for (entries, last_position, last_stamp) in std::mem::take(&mut tables.pending) {
+            for entry in &entries {
+                tables.apply(entry);
+            }
+            tables.recovered.last_position = last_position;
+            tables.recovered.last_stamp = last_stamp;
+        }
+        Ok(())
+    }
+}
+
 impl BacklogReader for TwinOutbox {
-    fn read(
-        &self,
-        account: AccountId,
-        after: Position,
-        events_max: usize,
-        bytes_max: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
+    fn read(&self, account: AccountId, stretch: Stretch) -> Result<Vec<Arc<StoredEvent>>, StoreError> {
+        let Stretch { after, upto, events_max, bytes_max } = stretch;
+        if upto <= after {
+            return Ok(Vec::new());
+        }
         let tables = self.lock();
         let mut bytes = 0;
-        let range = (account, after.next())..=(account, Position(u64::MAX));
+        let range = (account, after.next())..=(account, upto);
         let events = tables.events.range(range).map(|(_, event)| event).take(events_max);
         Ok(events
             .take_while(|event| {
@@ -135,7 +157,7 @@ impl BacklogReader for TwinOutbox {
                 bytes += event.frame.len();
                 first || bytes <= bytes_max
             })
-            .map(|event| StoredEvent::clone(event))
+            .cloned()
             .collect())
     }
 }

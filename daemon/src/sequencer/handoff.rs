@@ -1,0 +1,110 @@
+//! What the sequencer hands to the committer: effects of batches that were appended and are not durable yet.
+//!
+//! While the committer syncs, the sequencer goes on deciding and fills this up; the committer takes all of it at once. So
+//! the next sync covers whatever came in meanwhile, and no timer is needed to form batches.
+//!
+//! Invariant: effects are put here after their entries were appended, so a sync that begins after they were taken covers them.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use quail_core::Effect;
+
+/// From how many waiting effects on the sequencer waits for the committer.
+const WAITING_EFFECTS_MAX: usize = 16 * 1024;
+
+/// Effects of one or more turns.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    pub(super) effects: Vec<Effect>,
+    /// Whether entries were appended for them.
+    pub(super) to_sync: bool,
+}
+
+#[derive(Default)]
+struct Slot {
+    waiting: Waiting,
+    sequencer_ended: bool,
+    committer_ended: bool,
+}
+
+/// The one place between the two threads.
+#[derive(Default)]
+struct Shared {
+    slot: Mutex<Slot>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_while<'a>(
+        &'a self,
+        slot: MutexGuard<'a, Slot>,
+        condition: impl FnMut(&mut Slot) -> bool,
+    ) -> MutexGuard<'a, Slot> {
+        self.changed.wait_while(slot, condition).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The sequencer's end.
+pub(super) struct Giver(Arc<Shared>);
+
+/// The committer's end.
+pub(super) struct Taker(Arc<Shared>);
+
+/// Returns both ends.
+pub(super) fn handoff() -> (Giver, Taker) {
+    let shared = Arc::new(Shared::default());
+    (Giver(shared.clone()), Taker(shared))
+}
+
+impl Giver {
+    /// Hands effects over; waits while too many are waiting. Returns whether anybody takes them.
+    pub(super) fn give(&self, effects: Vec<Effect>, to_sync: bool) -> bool {
+        let full =
+            |slot: &mut Slot| !slot.committer_ended && slot.waiting.effects.len() >= WAITING_EFFECTS_MAX;
+        let mut slot = self.0.wait_while(self.0.lock(), full);
+        if slot.committer_ended {
+            return false;
+        }
+        if slot.waiting.effects.is_empty() {
+            slot.waiting.effects = effects;
+        } else {
+            slot.waiting.effects.extend(effects);
+        }
+        slot.waiting.to_sync |= to_sync;
+        drop(slot);
+        self.0.changed.notify_all();
+        true
+    }
+}
+
+impl Drop for Giver {
+    fn drop(&mut self) {
+        self.0.lock().sequencer_ended = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Taker {
+    /// Waits for effects and takes all there are; `None` when the sequencer has ended and everything was taken.
+    pub(super) fn take(&self) -> Option<Waiting> {
+        let nothing = |slot: &mut Slot| {
+            slot.waiting.effects.is_empty() && !slot.waiting.to_sync && !slot.sequencer_ended
+        };
+        let mut slot = self.0.wait_while(self.0.lock(), nothing);
+        let waiting = std::mem::take(&mut slot.waiting);
+        drop(slot);
+        self.0.changed.notify_all();
+        (waiting.to_sync || !waiting.effects.is_empty()).then_some(waiting)
+    }
+}
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        self.0.lock().committer_ended = true;
+        self.0.changed.notify_all();
+    }
+}

@@ -5,6 +5,11 @@ compile_error!(
     "the feature `unsynced` is for the program quaild-unsynced; build it by itself: --bin quaild-unsynced"
 );
 
+#[cfg(feature = "failpoints")]
+compile_error!(
+    "the feature `failpoints` is for the program quaild-failpoints; build it by itself: --bin quaild-failpoints"
+);
+
 fn main() -> std::process::ExitCode {
     quaild::app::main()
 }

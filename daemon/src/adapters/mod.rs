@@ -1,4 +1,5 @@
 //! The outside world, one port each: nothing here decides anything, and only `app` names what is here.
 
+pub mod outbox;
 pub mod sled;
 pub mod sqlite;

@@ -1,0 +1,53 @@
+//! Fail points: named places at which a test lets the process die.
+//!
+//! Without the feature `failpoints` there is nothing of them in the program. With it, `QUAIL_FAILPOINT=name` or `name:3` kills
+//! the process the first or third time it reaches the place of that name, as abruptly as `kill -9`: no destructor runs, no
+//! buffer is written. The daemon itself refuses to be built with the feature; `quaild-failpoints` is for tests.
+
+/// Every fail point. A test goes through the list, so a place that is not in it does not exist.
+pub const NAMES: &[&str] = &[
+    "journal-before-write",
+    "journal-written",
+    "journal-synced",
+    "journal-segment-begun",
+    "journal-replayed",
+    "journal-copied",
+    "journal-epoch-switched",
+    "journal-recycled",
+    "spill-frozen",
+    "settled-chunk-written",
+    "settled-deleted",
+    "settled-before-mark",
+    "settled-marked",
+    "settled-rotate-copied",
+    "settled-rotate-switched",
+    "spill-released",
+];
+
+/// Dies here if a test asked for it.
+#[cfg(feature = "failpoints")]
+pub fn reached(name: &'static str) {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// The place and how often it may still be passed.
+    static ASKED: OnceLock<Option<(String, AtomicU32)>> = OnceLock::new();
+    debug_assert!(NAMES.contains(&name));
+    let asked = ASKED.get_or_init(|| {
+        let asked = std::env::var("QUAIL_FAILPOINT").ok()?;
+        let (place, count) = asked.split_once(':').unwrap_or((&asked, "1"));
+        Some((place.to_owned(), AtomicU32::new(count.parse().unwrap_or(1))))
+    });
+    if let Some((place, left)) = asked
+        && place == name
+        && left.fetch_sub(1, Ordering::SeqCst) == 1
+    {
+        // What SIGKILL does, from inside: nothing of ours runs after it.
+        std::process::abort();
+    }
+}
+
+/// Does nothing: the feature is off.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn reached(_name: &'static str) {}

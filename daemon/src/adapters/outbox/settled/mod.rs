@@ -1,1 +1,216 @@
-//! The settled store.
+//! The settled store: what is not acknowledged soon, in sled.
+//!
+//! One sled 0.34.7 database per directory `store-<n>/`; the file `current`, replaced atomically, names the one that counts.
+//! Keys are big-endian so that they sort; values begin with a version byte and end with a CRC32 (`format.rs`, `chunk.rs`).
+//!
+//! ```text
+//! <outbox>/settled/current          "settled 1 store-<n> <CRC32>"
+//! <outbox>/settled/store-<n>/mark   how far the store is, beside sled (marks.rs)
+//! <outbox>/settled/store-<n>/...    sled's own files, and these trees in them:
+//!
+//! chunks     row number 8                  -> a piece of a chunk: up to 128 events and 16 KiB of one account
+//! index      account 16 | first position 8 -> row number, pieces, per event (position delta, frame length)
+//! devices    account 16 | device 16        -> cursor, acked, attach number
+//! sends      device 16 | generation 8      -> the accepted sends of that generation
+//! accounts   account 16                    -> resolved up to (while a chunk is resolved in part), collapsed up to
+//! meta       "mark"                        -> generation, last position, last stamp, next row number, sums of the trees
+//!            "spilling"                    -> the generation that is or was being written
+//!            "lost"                        -> what a repair could not save, until it was told
+//! ```
+//!
+//! Why chunks are numbered and not keyed by account: what a spill brings then lies at the end of the tree, whose pages are at
+//! hand. Keyed by account it would lie all over the tree, every insert would read a page of 100 KiB from the disk, and sled's
+//! cache would hold those pages. The index, which is small, is what is sorted by account.
+#![allow(dead_code)] // Until the engine uses it.
+
+mod chunk;
+mod database;
+mod fault;
+mod format;
+mod held;
+mod load;
+mod marks;
+mod open;
+mod read;
+mod rotate;
+mod sends;
+mod spill;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use quail_core::ports::outbox::{Recovered, StoreError};
+
+use super::types::{Lost, Mark, Spill};
+use database::Database;
+use fault::{Fault, guarded};
+use held::Held;
+use marks::MarkFile;
+pub use open::OpenSettledError;
+pub use read::{ReadSettledError, SettledRead, SettledReader};
+
+/// sled's page cache, in bytes. What is written is at the end of its tree and what is read is read once through: more buys
+/// little, and sled lets it grow to about twice its size before it counts again.
+const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+
+/// A store whose files are so many times larger than what they hold is copied into a fresh one.
+const ROTATE_FACTOR: u64 = 4;
+
+/// What a store may take beside that, in bytes.
+const ROTATE_SLACK_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct SettledOptions {
+    /// sled's page cache, in bytes.
+    pub cache_bytes: u64,
+}
+
+impl Default for SettledOptions {
+    fn default() -> Self {
+        Self { cache_bytes: CACHE_BYTES }
+    }
+}
+
+/// What a store held when it was opened.
+#[derive(Clone, Debug)]
+pub struct SettledRecovered {
+    /// How far the store is. Generations above are in the journal.
+    pub mark: Mark,
+    /// What it holds.
+    pub recovered: Recovered,
+    /// What it should hold and does not. It is named at every opening until a spill was written after it, by when its
+    /// telling must be durable.
+    pub lost: Vec<Lost>,
+    /// Whether it was made just now.
+    pub is_new: bool,
+    /// For the operator: what was found broken and mended.
+    pub repaired: Vec<String>,
+}
+
+/// What a spill did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpillReport {
+    /// Chunks written.
+    pub chunks: u64,
+    /// Bytes of those chunks.
+    pub bytes: u64,
+    /// Chunks removed because all of their events were resolved.
+    pub deleted: u64,
+}
+
+/// How large a store is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of sled's database file.
+    pub disk_bytes: u64,
+    /// Bytes of the rows in it.
+    pub live_bytes: u64,
+}
+
+/// The writing side of the settled store; owned by the spill thread.
+pub struct SettledStore {
+    path: PathBuf,
+    options: SettledOptions,
+    number: u64,
+    database: Arc<Database>,
+    /// The database readers take; replaced when the store is rotated.
+    shared: Arc<RwLock<Arc<Database>>>,
+    held: Held,
+    file: MarkFile,
+}
+
+impl SettledStore {
+    /// Opens the store in the directory `path`, which is made if it is not there. Rows above the mark are dropped. A store that
+    /// is damaged and can be read in part is copied into a fresh one; what could not be saved is `lost`, at once or when it is
+    /// read.
+    ///
+    /// # Errors
+    /// [`OpenSettledError`].
+    pub fn open(path: &Path, options: SettledOptions) -> Result<(Self, SettledRecovered), OpenSettledError> {
+        open::open(path, options)
+    }
+
+    /// Writes what is left of a generation and makes it durable, then the mark. The process that dies in between finds the
+    /// mark before or after; the journal still has the generation in the first case.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the store is not to be used any more, it must be opened again. Damage that stood in the way is then
+    /// left behind.
+    pub fn spill(&mut self, spill: &Spill) -> Result<SpillReport, StoreError> {
+        let (database, held, file) = (&self.database, &mut self.held, &self.file);
+        guarded(|| spill::write(database, held, file, spill)).map_err(|fault| {
+            if fault.is_damage() {
+                open::leave_note(self.database.directory(), &fault);
+            }
+            fault.to_store_error("write")
+        })
+    }
+
+    /// Returns a reader, for any thread.
+    pub fn reader(&self) -> SettledReader {
+        SettledReader::new(self.shared.clone())
+    }
+
+    /// Returns how far the store is.
+    pub fn mark(&self) -> Mark {
+        self.held.settled.mark
+    }
+
+    /// Returns how large the store is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn size(&self) -> Result<Sizes, StoreError> {
+        let disk_bytes = self.database.disk_bytes().map_err(|fault| fault.to_store_error("measure"))?;
+        Ok(Sizes { disk_bytes, live_bytes: self.held.live_bytes })
+    }
+
+    /// Copies the store into a fresh one if its files have grown out of proportion or a page that can no longer be written was
+    /// met. Returns whether it did. Readers go on meanwhile; the old files go when the last of them is done.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the store is as before and must be opened again.
+    pub fn rotate_if_grown(&mut self) -> Result<bool, StoreError> {
+        let Sizes { disk_bytes, live_bytes } = self.size()?;
+        let is_grown =
+            disk_bytes > ROTATE_FACTOR.saturating_mul(live_bytes).saturating_add(ROTATE_SLACK_BYTES);
+        if !is_grown && !self.held.is_damaged {
+            return Ok(false);
+        }
+        self.rotate().map_err(|fault| fault.to_store_error("copy"))?;
+        Ok(true)
+    }
+
+    /// Copies the store into a fresh one.
+    fn rotate(&mut self) -> Result<(), Fault> {
+        let number = self.number + 1;
+        let fresh = rotate::fresh(&self.path, number, &self.options)?;
+        let copied = rotate::copy(&self.database, &fresh, &rotate::Order::rotation(&self.held))?;
+        let file = rotate::finish(&fresh, &copied.held)?;
+        open::point_to(&self.path, number)?;
+        crate::ops::failpoint::reached("settled-rotate-switched");
+        let fresh = Arc::new(fresh);
+        let old = std::mem::replace(&mut self.database, fresh.clone());
+        *self.shared.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        old.retire();
+        (self.number, self.held, self.file) = (number, copied.held, file);
+        Ok(())
+    }
+
+    /// Checks what must always hold of the files, and names what does not.
+    ///
+    /// # Errors
+    /// What does not hold, for the operator.
+    pub fn health(&self) -> Result<(), String> {
+        match self.database.beside_the_log() {
+            Ok(None) => Ok(()),
+            // A page outgrew what sled keeps in its log.
+            Ok(Some(path)) => Err(format!("{} is a file that sled never syncs", path.display())),
+            Err(fault) => Err(fault.to_string()),
+        }
+    }
+}

@@ -97,6 +97,7 @@ pub(super) fn encode(account: AccountId, events: &[Arc<StoredEvent>]) -> Vec<u8>
     let first = events.first().map_or(Position::ZERO, |event| event.position);
     let directory: Vec<_> = events.iter().map(|event| (event.position, event.frame.len() as u32)).collect();
     let mut bytes = head(account, first, &directory);
+    bytes.reserve_exact(events.iter().map(|event| EVENT_OVERHEAD + event.frame.len()).sum());
     for event in events {
         let note = encode_note(&event.note);
         bytes.extend_from_slice(&event_crc(account, event.position, &note, &event.frame).to_le_bytes());
@@ -134,7 +135,8 @@ fn head(account: AccountId, first: Position, directory: &[(Position, u32)]) -> V
         (delta, *bytes)
     });
     let head = HeadV1 { account: account.0, first: first.0, events: events.collect() };
-    let mut bytes = vec![VERSION];
+    let mut bytes = Vec::with_capacity(64 + directory.len() * 6);
+    bytes.push(VERSION);
     // Writing to a Vec cannot fail.
     let written = bincode::encode_into_std_write(head, &mut bytes, bincode::config::standard());
     debug_assert!(written.is_ok());

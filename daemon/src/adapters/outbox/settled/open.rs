@@ -258,7 +258,8 @@ fn find(path: &Path, repaired: &mut Vec<String>) -> Result<Option<u64>, Fault> {
     // Without a pointer that helps, the store that came furthest counts, and of those the newest, which is the copy.
     let mut furthest = None;
     for (number, directory) in stores {
-        if let Some(settled) = marks::peek(&directory)? {
+        // A store that nothing was spilled into holds nothing.
+        if let Some(settled) = marks::peek(&directory)?.filter(|settled| settled.mark.generation > 0) {
             furthest = furthest.max(Some((settled.mark.generation, number)));
         }
     }
@@ -283,4 +284,5 @@ fn remove_others(path: &Path, number: u64) {
         // What cannot be removed only takes space; the next opening tries again.
         let _ = fs::remove_dir_all(other);
     }
+    let _ = fs::remove_file(path.join(format!("{POINTER}.new")));
 }

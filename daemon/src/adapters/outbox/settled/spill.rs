@@ -5,6 +5,7 @@
 //! sees. Then all is synced, then the mark is written and synced. A spill that ends in between is superseded: its entries
 //! are in the journal, and what it added is dropped when the store is opened.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -90,11 +91,14 @@ fn add_events(
 }
 
 /// Returns the events of a spill that are still there at its end.
-fn left(changed: &AccountSpill) -> Vec<Arc<StoredEvent>> {
-    let withdrawn: HashSet<Position> = changed.withdrawn.iter().copied().collect();
+fn left(changed: &AccountSpill) -> Cow<'_, [Arc<StoredEvent>]> {
+    let AccountSpill { events, resolved, withdrawn, .. } = changed;
     let is_left =
-        |event: &&Arc<StoredEvent>| event.position > changed.resolved && !withdrawn.contains(&event.position);
-    changed.events.iter().filter(is_left).cloned().collect()
+        |event: &Arc<StoredEvent>| event.position > *resolved && !withdrawn.contains(&event.position);
+    if withdrawn.is_empty() && events.first().is_none_or(is_left) {
+        return Cow::Borrowed(events);
+    }
+    events.iter().filter(|event| is_left(event)).cloned().collect()
 }
 
 /// Makes the rows of chunks without their bytes. sled splits a page by writing both halves anew; while the rows are empty

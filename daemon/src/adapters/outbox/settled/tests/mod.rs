@@ -2,6 +2,7 @@
 
 mod damage;
 mod figures;
+mod formats;
 mod rotation;
 mod spills;
 
@@ -71,6 +72,19 @@ pub(super) fn all() -> Stretch {
 
 pub(super) fn open(path: &Path) -> (SettledStore, SettledRecovered) {
     SettledStore::open(path, SettledOptions::default()).unwrap()
+}
+
+/// Copies a directory as it is.
+pub(super) fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_all(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
 }
 
 /// What a store must hold.

@@ -305,3 +305,26 @@ pub(super) fn parse_piece(value: &[u8]) -> Result<(u16, &[u8]), Fault> {
         rest.split_first_chunk::<2>().ok_or_else(|| Fault::damaged("a piece of a chunk too short"))?;
     Ok((u16::from_le_bytes(*at), bytes))
 }
+
+/// Puts a chunk together from the rows it lies in.
+pub(super) fn assemble<V: AsRef<[u8]>>(
+    row: &Row,
+    get: impl Fn(u64) -> Result<Option<V>, Fault>,
+) -> Result<Vec<u8>, Fault> {
+    if row.pieces == 0 {
+        return Err(Fault::damaged("its chunk was lost before"));
+    }
+    let mut chunk = Vec::new();
+    for (at, number) in (0..row.pieces).zip(row.number..) {
+        let missing = || Fault::damaged(format_args!("row {number} of the chunks is missing"));
+        let value = get(number)?.ok_or_else(missing)?;
+        let (found, bytes) = parse_piece(value.as_ref())?;
+        if found != at {
+            return Err(Fault::damaged(format_args!(
+                "row {number} of the chunks is piece {found}, not {at}"
+            )));
+        }
+        chunk.extend_from_slice(bytes);
+    }
+    Ok(chunk)
+}

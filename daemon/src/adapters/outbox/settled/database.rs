@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::ops::files;
 /// sled's segments, in bytes. Its default of 512 KiB makes pages above 128 KiB files of their own, which are never synced;
 /// with 2 MiB the limit is 512 KiB, and the fullest page of the tree `chunks` has some 280. The size is part of the format:
 /// a store that has another cannot be opened.
-const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
+pub(super) const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
 
 /// How long to wait for sled to give its lock back. It does so a moment after it was dropped, when its own threads are done.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -44,6 +45,8 @@ pub(super) struct Database {
     directory: PathBuf,
     /// Whether its directory goes when the last reader is done with it.
     retired: AtomicBool,
+    /// Since when it is known that some of its pages are damaged.
+    damaged: OnceLock<Instant>,
 }
 
 impl Database {
@@ -105,12 +108,12 @@ impl Database {
             meta: db.open_tree("meta")?,
         };
         let file = File::options().write(true).open(directory.join("db"))?;
-        let database =
-            Self { trees, db, file, directory: directory.to_owned(), retired: AtomicBool::new(false) };
+        let (directory, retired, damaged) = (directory.to_owned(), AtomicBool::new(false), OnceLock::new());
+        let database = Self { trees, db, file, directory, retired, damaged };
         database.sync()?;
         // The names of a new database must be as durable as what will be written to it.
-        File::open(directory)?.sync_all()?;
-        files::sync_directory(directory)?;
+        File::open(&database.directory)?.sync_all()?;
+        files::sync_directory(&database.directory)?;
         Ok(database)
     }
 
@@ -118,6 +121,13 @@ impl Database {
     pub(super) fn sync(&self) -> Result<(), Fault> {
         guarded(|| self.db.flush())?;
         self.file.sync_data().map_err(Fault::from)
+    }
+
+    /// Returns where sled's log ends, as far as it was written.
+    pub(super) fn log_end(&self) -> u64 {
+        // Not among what sled documents, but the version is pinned.
+        let last = self.db.context.pagecache.log.stable_offset();
+        u64::try_from(last.saturating_add(1)).unwrap_or_default()
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -134,6 +144,15 @@ impl Database {
         Ok(fs::read_dir(self.directory.join("blobs"))?.next().transpose()?.map(|entry| entry.path()))
     }
 
+    /// Takes note that a page is damaged, and returns how long that has been known.
+    pub(super) fn note_damage(&self) -> Duration {
+        self.damaged.get_or_init(Instant::now).elapsed()
+    }
+
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damaged.get().is_some()
+    }
+
     /// Lets the directory go when the last reader is done.
     pub(super) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
@@ -146,6 +165,25 @@ impl Drop for Database {
             // sled still holds its file, which lives on without a name until sled closes it. What cannot be removed now is
             // removed when the store is opened next.
             let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+/// Takes sled's lock without sled, if there is a file to be locked.
+pub(super) fn lock(directory: &Path) -> Result<Option<File>, Fault> {
+    let file = match File::open(directory.join(super::log::NAME)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(fs::TryLockError::WouldBlock) if began.elapsed() < LOCK_WAIT => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(fs::TryLockError::WouldBlock) => return Err(Fault::Locked),
+            Err(fs::TryLockError::Error(error)) => return Err(error.into()),
         }
     }
 }

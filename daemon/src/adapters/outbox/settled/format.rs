@@ -1,8 +1,8 @@
 //! Stored formats of the settled store: keys and values as bytes.
 //!
 //! Every value begins with a version byte; a reader that meets a version it does not know says so. A row is bincode of one of
-//! the structs below and ends with a CRC32 over its key and what precedes, so that a row is neither taken for another nor read
-//! with a flipped bit. The structs are never changed: a new layout is a new struct under a new version. Chunks have a layout of
+//! the structs below and ends with a CRC32 over its tree, its key and what precedes, so that a row is neither taken for another
+//! nor read with a flipped bit. The structs are never changed: a new layout is a new struct under a new version. Chunks have a layout of
 //! their own (`chunk.rs`).
 
 use bincode::{Decode, Encode};
@@ -26,6 +26,40 @@ pub(super) const VERSION: u8 = 1;
 
 /// Longest row that is decoded, in bytes: a guard against lengths that make no sense.
 const ROW_BYTES_MAX: usize = 1 << 20;
+
+/// The trees of rows, which are sealed by their letter too: a row of one is none of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rows {
+    /// `index`
+    Index,
+    /// `devices`
+    Devices,
+    /// `sends`
+    Sends,
+    /// `accounts`
+    Accounts,
+    /// `meta`
+    Meta,
+}
+
+impl Rows {
+    fn letter(self) -> u8 {
+        match self {
+            Self::Index => b'i',
+            Self::Devices => b'd',
+            Self::Sends => b's',
+            Self::Accounts => b'a',
+            Self::Meta => b'm',
+        }
+    }
+}
+
+/// Returns the tree a row belongs to, by its checksum.
+pub(super) fn whose(key: &[u8], value: &[u8]) -> Option<Rows> {
+    let (body, stored) = value.split_last_chunk::<4>()?;
+    let trees = [Rows::Index, Rows::Devices, Rows::Sends, Rows::Accounts, Rows::Meta];
+    trees.into_iter().find(|of| crc(*of, key, body) == u32::from_le_bytes(*stored))
+}
 
 /// A tree's rows in two numbers: what is lost or stale without a trace in sled shows as a difference.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -65,6 +99,8 @@ pub(super) struct Settled {
     pub mark: Mark,
     /// The number the next row of the tree `chunks` gets.
     pub next_number: u64,
+    /// Where sled's log ended when all of it was synced; zero in the row itself, which is written before.
+    pub log_end: u64,
     pub sums: Sums,
 }
 
@@ -74,6 +110,7 @@ struct SettledV1 {
     last_position: u64,
     last_stamp: u64,
     next_number: u64,
+    log_end: u64,
     sums: Sums,
 }
 
@@ -202,12 +239,12 @@ pub(super) fn row(key: &[u8], first: Position, row: &Row) -> Vec<u8> {
         before = position.0;
         (delta, *bytes)
     });
-    seal(key, RowV1 { number: row.number, pieces: row.pieces, events: events.collect() })
+    seal(Rows::Index, key, RowV1 { number: row.number, pieces: row.pieces, events: events.collect() })
 }
 
 pub(super) fn parse_row(key: &[u8], value: &[u8]) -> Result<(AccountId, Position, Row), Fault> {
     let (account, first) = parse_chunk_key(key)?;
-    let RowV1 { number, pieces, events } = unseal("index row", key, value)?;
+    let RowV1 { number, pieces, events } = unseal(Rows::Index, key, value)?;
     let mut position = first.0;
     let events = events.into_iter().map(|(delta, bytes)| {
         position = position.saturating_add(delta);
@@ -218,11 +255,11 @@ pub(super) fn parse_row(key: &[u8], value: &[u8]) -> Result<(AccountId, Position
 
 pub(super) fn device(key: &[u8], record: &DeviceRecord) -> Vec<u8> {
     let DeviceRecord { cursor, acked, attach_number } = *record;
-    seal(key, DeviceV1 { cursor: cursor.0, acked: acked.0, attach_number })
+    seal(Rows::Devices, key, DeviceV1 { cursor: cursor.0, acked: acked.0, attach_number })
 }
 
 pub(super) fn parse_device(key: &[u8], value: &[u8]) -> Result<DeviceRecord, Fault> {
-    let DeviceV1 { cursor, acked, attach_number } = unseal("device", key, value)?;
+    let DeviceV1 { cursor, acked, attach_number } = unseal(Rows::Devices, key, value)?;
     Ok(DeviceRecord { cursor: Position(cursor), acked: Position(acked), attach_number })
 }
 
@@ -231,11 +268,11 @@ pub(super) fn sends(key: &[u8], sends: &[RecentSend]) -> Vec<u8> {
         let RecentSend { number, id, digest, position, stamp } = *send;
         SendV1 { number, id: id.0, digest, position: position.0, stamp: stamp.0 }
     });
-    seal(key, SendsV1 { sends: sends.collect() })
+    seal(Rows::Sends, key, SendsV1 { sends: sends.collect() })
 }
 
 pub(super) fn parse_sends(key: &[u8], value: &[u8]) -> Result<Vec<RecentSend>, Fault> {
-    let SendsV1 { sends } = unseal("sends", key, value)?;
+    let SendsV1 { sends } = unseal(Rows::Sends, key, value)?;
     let sends = sends.into_iter().map(|SendV1 { number, id, digest, position, stamp }| RecentSend {
         number,
         id: MessageId(id),
@@ -247,34 +284,39 @@ pub(super) fn parse_sends(key: &[u8], value: &[u8]) -> Result<Vec<RecentSend>, F
 }
 
 pub(super) fn account(key: &[u8], row: &AccountRow) -> Vec<u8> {
-    seal(key, AccountV1 { resolved: row.resolved.0, collapsed: row.collapsed.map(|position| position.0) })
+    seal(
+        Rows::Accounts,
+        key,
+        AccountV1 { resolved: row.resolved.0, collapsed: row.collapsed.map(|position| position.0) },
+    )
 }
 
 pub(super) fn parse_account(key: &[u8], value: &[u8]) -> Result<(AccountId, AccountRow), Fault> {
     let account = AccountId::try_from(key).map_err(Fault::damaged)?;
-    let AccountV1 { resolved, collapsed } = unseal("account", key, value)?;
+    let AccountV1 { resolved, collapsed } = unseal(Rows::Accounts, key, value)?;
     Ok((account, AccountRow { resolved: Position(resolved), collapsed: collapsed.map(Position) }))
 }
 
 pub(super) fn settled(settled: &Settled) -> Vec<u8> {
     let Mark { generation, last_position, last_stamp } = settled.mark;
-    let Settled { next_number, sums, .. } = *settled;
+    let Settled { next_number, log_end, sums, .. } = *settled;
     let (last_position, last_stamp) = (last_position.0, last_stamp.0);
-    seal(MARK, SettledV1 { generation, last_position, last_stamp, next_number, sums })
+    seal(Rows::Meta, MARK, SettledV1 { generation, last_position, last_stamp, next_number, log_end, sums })
 }
 
 pub(super) fn parse_settled(value: &[u8]) -> Result<Settled, Fault> {
-    let SettledV1 { generation, last_position, last_stamp, next_number, sums } = unseal("mark", MARK, value)?;
+    let SettledV1 { generation, last_position, last_stamp, next_number, log_end, sums } =
+        unseal(Rows::Meta, MARK, value)?;
     let mark = Mark { generation, last_position: Position(last_position), last_stamp: Stamp(last_stamp) };
-    Ok(Settled { mark, next_number, sums })
+    Ok(Settled { mark, next_number, log_end, sums })
 }
 
 pub(super) fn spilling(generation: u64) -> Vec<u8> {
-    seal(SPILLING, generation)
+    seal(Rows::Meta, SPILLING, generation)
 }
 
 pub(super) fn parse_spilling(value: &[u8]) -> Result<u64, Fault> {
-    unseal("spilling", SPILLING, value)
+    unseal(Rows::Meta, SPILLING, value)
 }
 
 /// `generation` is the mark's when the loss was found.
@@ -285,11 +327,11 @@ pub(super) fn lost(generation: u64, lost: &[Lost]) -> Vec<u8> {
         upto: upto.0,
         what: what.clone(),
     });
-    seal(LOST, LostListV1 { generation, lost: lost.collect() })
+    seal(Rows::Meta, LOST, LostListV1 { generation, lost: lost.collect() })
 }
 
 pub(super) fn parse_lost(value: &[u8]) -> Result<(u64, Vec<Lost>), Fault> {
-    let LostListV1 { generation, lost } = unseal("lost", LOST, value)?;
+    let LostListV1 { generation, lost } = unseal(Rows::Meta, LOST, value)?;
     let lost = lost.into_iter().map(|LostV1 { account, from, upto, what }| Lost {
         account: account.map(AccountId),
         from: Position(from),
@@ -299,17 +341,24 @@ pub(super) fn parse_lost(value: &[u8]) -> Result<(u64, Vec<Lost>), Fault> {
     Ok((generation, lost.collect()))
 }
 
-fn seal(key: &[u8], value: impl Encode) -> Vec<u8> {
+fn seal(of: Rows, key: &[u8], value: impl Encode) -> Vec<u8> {
     let mut bytes = vec![VERSION];
     // Writing to a Vec cannot fail, and none of the structs above has a part that refuses to be encoded.
     let written = bincode::encode_into_std_write(value, &mut bytes, bincode::config::standard());
     debug_assert!(written.is_ok());
-    let crc = crc(key, &bytes);
+    let crc = crc(of, key, &bytes);
     bytes.extend_from_slice(&crc.to_le_bytes());
     bytes
 }
 
-fn unseal<T: Decode<()>>(what: &str, key: &[u8], value: &[u8]) -> Result<T, Fault> {
+fn unseal<T: Decode<()>>(of: Rows, key: &[u8], value: &[u8]) -> Result<T, Fault> {
+    let what = match of {
+        Rows::Index => "index row",
+        Rows::Devices => "device",
+        Rows::Sends => "sends",
+        Rows::Accounts => "account",
+        Rows::Meta => std::str::from_utf8(key).unwrap_or("meta"),
+    };
     let (body, stored) = value
         .split_last_chunk::<4>()
         .ok_or_else(|| Fault::damaged(format_args!("{what}: {} bytes", value.len())))?;
@@ -319,7 +368,7 @@ fn unseal<T: Decode<()>>(what: &str, key: &[u8], value: &[u8]) -> Result<T, Faul
         Some(version) => return Err(Fault::Newer(format!("{what} of version {version}"))),
         None => return Err(Fault::damaged(format_args!("{what}: empty"))),
     }
-    if crc(key, body) != u32::from_le_bytes(*stored) {
+    if crc(of, key, body) != u32::from_le_bytes(*stored) {
         return Err(Fault::damaged(format_args!("{what}: wrong checksum")));
     }
     let limit = bincode::config::standard().with_limit::<ROW_BYTES_MAX>();
@@ -327,8 +376,9 @@ fn unseal<T: Decode<()>>(what: &str, key: &[u8], value: &[u8]) -> Result<T, Faul
     decoded.map(|(decoded, _)| decoded).map_err(|error| Fault::damaged(format_args!("{what}: {error}")))
 }
 
-fn crc(key: &[u8], body: &[u8]) -> u32 {
+fn crc(of: Rows, key: &[u8], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&[of.letter()]);
     hasher.update(key);
     hasher.update(body);
     hasher.finalize()

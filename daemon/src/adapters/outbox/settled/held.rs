@@ -36,8 +36,6 @@ pub(super) struct Held {
     pub sends: HashMap<DeviceId, Vec<SendsRow>>,
     /// What the rows would take in the least space.
     pub live_bytes: u64,
-    /// Chunk rows that cannot be removed because their page is damaged: reason to copy what is whole into a new store.
-    pub is_damaged: bool,
     /// Whether a `lost` row lies in `meta`.
     pub has_lost: bool,
 }
@@ -147,7 +145,7 @@ impl Held {
 
     /// Removes the chunk rows of such numbers. One whose page is damaged stays; a new store is due then.
     pub(super) fn remove_chunks(
-        &mut self,
+        &self,
         database: &Database,
         numbers: &mut Vec<(u64, u16)>,
     ) -> Result<(), Fault> {
@@ -156,7 +154,7 @@ impl Held {
         for (number, pieces) in numbers.drain(..) {
             for number in number..number.saturating_add(u64::from(pieces)) {
                 match super::fault::guarded(|| database.trees.chunks.remove(number.to_be_bytes())) {
-                    Err(Fault::Damaged(_)) => self.is_damaged = true,
+                    Err(Fault::Damaged(_)) => drop(database.note_damage()),
                     removed => drop(removed?),
                 }
             }

@@ -13,7 +13,6 @@ use super::database::Database;
 use super::fault::{Fault, guarded};
 use super::format::{self, Row, Settled, Sums};
 use super::held::{Held, SendsRow};
-use super::walk::{Hole, walk};
 use super::{chunk, sends};
 
 /// What was found, and what it stands for.
@@ -31,18 +30,24 @@ pub(super) struct Basis {
     pub is_between: bool,
 }
 
-/// Returns how far a store is by its own row `mark` and by the file beside it.
-pub(super) fn basis(database: &Database, file: Option<Settled>) -> Result<Basis, Fault> {
-    let meta = |key| guarded(|| database.trees.meta.get(key));
-    let stored = meta(format::MARK)?.map(|value| format::parse_settled(&value)).transpose()?;
-    let spilling = meta(format::SPILLING)?.map(|value| format::parse_spilling(&value)).transpose()?;
-    let settled = match (stored, file) {
-        // The last sync of a spill was cut short, its rows were not: the spill counts.
-        (Some(stored), Some(file)) if stored.mark.generation > file.mark.generation => stored,
-        (_, Some(file)) => file,
-        (stored, None) => stored.unwrap_or_default(),
-    };
-    Ok(Basis { settled, is_between: spilling.is_some_and(|spilling| spilling > settled.mark.generation) })
+impl Basis {
+    /// Says how far a store is by its own rows `mark` and `spilling` and by the file beside it.
+    pub(super) fn new(
+        stored: Option<&[u8]>,
+        spilling: Option<&[u8]>,
+        file: Option<Settled>,
+    ) -> Result<Self, Fault> {
+        let stored = stored.map(format::parse_settled).transpose()?;
+        let spilling = spilling.map(format::parse_spilling).transpose()?;
+        let settled = match (stored, file) {
+            // The last sync of a spill was cut short, its rows were not: the spill counts.
+            (Some(stored), Some(file)) if stored.mark.generation > file.mark.generation => stored,
+            (_, Some(file)) => file,
+            (stored, None) => stored.unwrap_or_default(),
+        };
+        let is_between = spilling.is_some_and(|spilling| spilling > settled.mark.generation);
+        Ok(Self { settled, is_between })
+    }
 }
 
 /// Reads all rows but the chunks and drops what lies above the mark.
@@ -85,31 +90,35 @@ pub(super) fn differing(found: &Sums, expected: &Sums) -> String {
     texts.collect::<Vec<_>>().join("; ")
 }
 
-/// Whoever opens a store as usual must be able to read all of it.
-fn whole(holes: Vec<Hole>) -> Result<(), Fault> {
-    match holes.into_iter().next() {
-        Some(hole) => Err(Fault::Damaged(hole.what)),
-        None => Ok(()),
+/// Calls `visit` with every row of a tree, in order.
+pub(super) fn walk(
+    tree: &sled::Tree,
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut rows = tree.iter();
+    while let Some((key, value)) = guarded(|| rows.next().transpose())? {
+        visit(&key, &value)?;
     }
+    Ok(())
 }
 
 fn load_accounts(database: &Database, held: &mut Held, recovered: &mut Recovered) -> Result<(), Fault> {
-    whole(walk(&database.trees.accounts, 16, |key, value| {
+    walk(&database.trees.accounts, |key, value| {
         let (account, row) = format::parse_account(key, value)?;
         held.settled.sums.accounts.add(value);
         held.accounts.entry(account).or_default().row = row;
         recovered.collapsed.extend(row.collapsed.map(|upto| (account, upto)));
         Ok(())
-    })?)
+    })
 }
 
 fn load_devices(database: &Database, held: &mut Held, recovered: &mut Recovered) -> Result<(), Fault> {
-    whole(walk(&database.trees.devices, 32, |key, value| {
+    walk(&database.trees.devices, |key, value| {
         let (account, device) = format::parse_device_key(key)?;
         recovered.devices.push((account, device, format::parse_device(key, value)?));
         held.settled.sums.devices.add(value);
         Ok(())
-    })?)
+    })
 }
 
 fn load_sends(database: &Database, held: &mut Held, recovered: &mut Recovered) -> Result<(), Fault> {
@@ -117,7 +126,7 @@ fn load_sends(database: &Database, held: &mut Held, recovered: &mut Recovered) -
     let mut above = Vec::new();
     let mut window: Vec<(u64, Vec<RecentSend>)> = Vec::new();
     let mut current = None;
-    whole(walk(&database.trees.sends, 24, |key, value| {
+    walk(&database.trees.sends, |key, value| {
         let (device, generation) = format::parse_send_key(key)?;
         if generation > mark {
             above.push(key.to_vec());
@@ -131,7 +140,7 @@ fn load_sends(database: &Database, held: &mut Held, recovered: &mut Recovered) -
         }
         window.push((generation, parsed));
         Ok(())
-    })?)?;
+    })?;
     finish_window(held, recovered, current, window);
     for key in above {
         database.trees.sends.remove(key)?;
@@ -165,7 +174,7 @@ fn finish_window(
 fn load_index(database: &Database, held: &mut Held, recovered: &mut Recovered) -> Result<(), Fault> {
     let upto = held.settled.mark.last_position;
     let mut above = Vec::new();
-    whole(walk(&database.trees.index, 24, |key, value| {
+    walk(&database.trees.index, |key, value| {
         let (account, first, row) = format::parse_row(key, value)?;
         if first > upto {
             above.push(key.to_vec());
@@ -178,7 +187,7 @@ fn load_index(database: &Database, held: &mut Held, recovered: &mut Recovered) -
             .slots
             .extend(left.map(|(position, bytes)| (account, Slot { position: *position, bytes: *bytes })));
         Ok(())
-    })?)?;
+    })?;
     for key in above {
         database.trees.index.remove(key)?;
     }
@@ -204,21 +213,5 @@ fn load_lost(database: &Database, held: &mut Held) -> Result<Vec<Lost>, Fault> {
 
 /// Reads a chunk.
 pub(super) fn chunk(database: &Database, row: &Row) -> Result<Vec<u8>, Fault> {
-    if row.pieces == 0 {
-        return Err(Fault::damaged("its chunk was lost before"));
-    }
-    let mut chunk = Vec::new();
-    for (at, number) in (0..row.pieces).zip(row.number..) {
-        let value = guarded(|| database.trees.chunks.get(number.to_be_bytes()))?;
-        let value =
-            value.ok_or_else(|| Fault::damaged(format_args!("row {number} of the chunks is missing")))?;
-        let (found, bytes) = chunk::parse_piece(&value)?;
-        if found != at {
-            return Err(Fault::damaged(format_args!(
-                "row {number} of the chunks is piece {found}, not {at}"
-            )));
-        }
-        chunk.extend_from_slice(bytes);
-    }
-    Ok(chunk)
+    chunk::assemble(row, |number| guarded(|| database.trees.chunks.get(number.to_be_bytes())))
 }

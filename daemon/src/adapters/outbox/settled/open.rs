@@ -5,11 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
-use super::database::{Database, named};
-use super::fault::Fault;
+use super::database::{self, Database, named};
+use super::fault::{Fault, guarded};
+use super::format::{self, Rows, Settled};
 use super::load::{self, Basis, Loaded};
 use super::marks::{self, MarkFile};
-use super::{SettledOptions, SettledRecovered, SettledStore, rotate};
+use super::raw::RawStore;
+use super::{SettledOptions, SettledRecovered, SettledStore, log, rotate};
 use crate::ops::files;
 
 /// Name of the file that names the store that counts.
@@ -71,7 +73,7 @@ pub enum OpenSettledError {
 }
 
 impl OpenSettledError {
-    fn new(path: &Path, fault: Fault) -> Self {
+    pub(super) fn new(path: &Path, fault: Fault) -> Self {
         let path = path.to_owned();
         match fault {
             Fault::Io(reason) => Self::Unusable { path, reason },
@@ -92,7 +94,14 @@ pub(super) fn open(
         return Err(OpenSettledError::Foreign { path: path.to_owned(), found });
     }
     let mut repaired = Vec::new();
-    let found = find(path, &mut repaired).map_err(failed)?;
+    let found = find(path).map_err(failed)?;
+    let found = found.map(|(number, repair)| {
+        repaired.extend(repair);
+        number
+    });
+    if let Some(number) = found.filter(|_| !repaired.is_empty()) {
+        point_to(path, number).map_err(|error| failed(error.into()))?;
+    }
     let is_new = found.is_none();
     let number = found.unwrap_or(1);
     let opened = open_number(path, number, &options, is_new, &mut repaired).map_err(failed)?;
@@ -121,72 +130,89 @@ fn open_number(
     repaired: &mut Vec<String>,
 ) -> Result<Opened, Fault> {
     let directory = store_path(path, number);
-    if is_new && directory.exists() {
-        // A first opening was cut short; nothing was ever promised of what is in it.
-        fs::remove_dir_all(&directory)?;
-    }
-    // Before sled looks at it: a bit of a newer layout must not be mended.
-    marks::peek(&directory)?;
-    let database = Database::open(&directory, options, repaired)?;
-    let (file, in_file) = MarkFile::open(&directory)?;
     if is_new {
+        if directory.exists() {
+            // A first opening was cut short; nothing was ever promised of what is in it.
+            fs::remove_dir_all(&directory)?;
+        }
+        let opened = open_whole(number, &directory, options, None, repaired)?;
         point_to(path, number)?;
+        return Ok(opened);
     }
-    let basis = match load::basis(&database, in_file) {
-        // The file says it all; what became of sled's own row the sums will tell.
-        Err(Fault::Damaged(_)) if in_file.is_some() => {
-            Basis { settled: in_file.unwrap_or_default(), is_between: false }
-        }
-        basis => basis?,
-    };
-    let note = fs::read_to_string(directory.join(DAMAGE_NOTE)).ok();
-    let loaded = match note {
-        Some(note) => Err(Fault::Damaged(note)),
-        None => load::load(&database, &basis),
-    };
-    match loaded {
-        Ok(loaded) => {
-            if in_file != Some(basis.settled) {
-                // Also what sled only flushed must be durable before the mark says so.
-                database.sync()?;
-                file.write(&basis.settled)?;
-            }
-            Ok(Opened { number, database, file, loaded })
-        }
+    let in_file = marks::peek(&directory)?;
+    let opened = fit_for_sled(&directory, in_file)
+        .and_then(|()| open_whole(number, &directory, options, in_file, repaired));
+    match opened {
         Err(Fault::Damaged(what)) => {
-            repaired.push(format!("copied {} into a fresh store: {what}", directory.display()));
-            salvage(path, number, options, &database, &certain(basis, in_file), repaired)
+            repaired
+                .push(format!("copied what is whole of {} into a fresh store: {what}", directory.display()));
+            salvage(path, number, options, in_file, repaired)
         }
-        Err(fault) => Err(fault),
+        opened => opened,
     }
 }
 
-/// A store whose last spill lacks its last sync and does not add up either counts as it was before that spill.
-fn certain(basis: Basis, in_file: Option<super::format::Settled>) -> Basis {
-    match in_file {
-        Some(settled) if settled.mark.generation < basis.settled.mark.generation => {
-            Basis { settled, is_between: true }
-        }
-        _ => basis,
+/// Fails if sled must not open a database, because it would lose more than is damaged.
+pub(super) fn fit_for_sled(directory: &Path, in_file: Option<Settled>) -> Result<(), Fault> {
+    if let Ok(note) = fs::read_to_string(directory.join(DAMAGE_NOTE)) {
+        return Err(Fault::Damaged(note));
+    }
+    match log::survey(directory, in_file.map_or(0, |settled| settled.log_end)) {
+        // Nothing was spilled yet, and the file may not have been made.
+        Err(Fault::Io(_)) if in_file.is_none() => Ok(()),
+        surveyed => surveyed,
     }
 }
 
+fn open_whole(
+    number: u64,
+    directory: &Path,
+    options: &SettledOptions,
+    in_file: Option<Settled>,
+    repaired: &mut Vec<String>,
+) -> Result<Opened, Fault> {
+    let database = Database::open(directory, options, repaired)?;
+    let (file, _) = MarkFile::open(directory)?;
+    let meta = |key| guarded(|| database.trees.meta.get(key));
+    let (stored, spilling) = (meta(format::MARK)?, meta(format::SPILLING)?);
+    let mut basis = Basis::new(stored.as_deref(), spilling.as_deref(), in_file)?;
+    let loaded = load::load(&database, &basis)?;
+    if in_file.is_none_or(|settled| settled.mark.generation != basis.settled.mark.generation) {
+        // Also what sled only flushed must be durable before the mark says so.
+        database.sync()?;
+        basis.settled.log_end = database.log_end();
+        file.write(&basis.settled)?;
+    }
+    Ok(Opened { number, database, file, loaded })
+}
+
+/// Copies what is whole of a damaged store into a fresh one.
 fn salvage(
     path: &Path,
     number: u64,
     options: &SettledOptions,
-    from: &Database,
-    basis: &Basis,
+    in_file: Option<Settled>,
     repaired: &mut Vec<String>,
 ) -> Result<Opened, Fault> {
+    let directory = store_path(path, number);
+    let _lock = database::lock(&directory)?;
+    let raw = RawStore::read(&directory)?;
+    let (stored, spilling) = (raw.get(Rows::Meta, format::MARK), raw.get(Rows::Meta, format::SPILLING));
+    let mut basis = Basis::new(stored, spilling, in_file)?;
+    if let Some(settled) = in_file.filter(|settled| settled.mark.generation < basis.settled.mark.generation) {
+        // The last spill lacks its last sync and something is damaged: it is the journal's again.
+        basis = Basis { settled, is_between: true };
+    }
+    if basis.settled.mark.generation == 0 {
+        return Err(Fault::damaged("neither its file nor its rows say how far it is"));
+    }
     let number = number + 1;
     let fresh = rotate::fresh(path, number, options)?;
-    let copied = rotate::copy(from, &fresh, &rotate::Order::salvage(basis))?;
+    let mut copied = rotate::salvage(&raw, &fresh, &basis)?;
     repaired.extend(copied.notes);
-    let settled = copied.held.settled;
-    let file = rotate::finish(&fresh, &copied.held)?;
+    let file = rotate::finish(&fresh, &mut copied.held)?;
     point_to(path, number)?;
-    let loaded = load::load(&fresh, &Basis { settled, is_between: false })?;
+    let loaded = load::load(&fresh, &Basis { settled: copied.held.settled, is_between: false })?;
     Ok(Opened { number, database: fresh, file, loaded })
 }
 
@@ -236,8 +262,8 @@ fn number_of(name: &str) -> Option<u64> {
     name.strip_prefix(STORE_PREFIX)?.parse().ok()
 }
 
-/// Returns the number of the store that counts; `None` if there is none yet.
-fn find(path: &Path, repaired: &mut Vec<String>) -> Result<Option<u64>, Fault> {
+/// Returns the number of the store that counts, and what stood in the way of knowing it; `None` if there is none yet.
+pub(super) fn find(path: &Path) -> Result<Option<(u64, Option<String>)>, Fault> {
     let pointer = match fs::read_to_string(path.join(POINTER)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -252,7 +278,9 @@ fn find(path: &Path, repaired: &mut Vec<String>) -> Result<Option<u64>, Fault> {
     }
     match parse_pointer(&pointer) {
         Some((layout, _)) if layout > LAYOUT => return Err(Fault::Newer(format!("layout {layout}"))),
-        Some((_, number)) if stores.iter().any(|(found, _)| *found == number) => return Ok(Some(number)),
+        Some((_, number)) if stores.iter().any(|(found, _)| *found == number) => {
+            return Ok(Some((number, None)));
+        }
         _ => {}
     }
     // Without a pointer that helps, the store that came furthest counts, and of those the newest, which is the copy.
@@ -265,12 +293,11 @@ fn find(path: &Path, repaired: &mut Vec<String>) -> Result<Option<u64>, Fault> {
     }
     match furthest {
         Some((_, number)) => {
-            repaired.push(format!(
-                "{} was missing or damaged; store-{number} counts",
-                path.join(POINTER).display()
-            ));
-            point_to(path, number)?;
-            Ok(Some(number))
+            let pointer = path.join(POINTER);
+            Ok(Some((
+                number,
+                Some(format!("{} was missing or damaged; store-{number} counts", pointer.display())),
+            )))
         }
         None if pointer.is_empty() => Ok(None),
         None => Err(Fault::damaged(format_args!("{POINTER} says {pointer:?}, which is not there"))),

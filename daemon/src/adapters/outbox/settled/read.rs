@@ -1,19 +1,26 @@
 //! Reading a backlog while spills are written and the store is rotated. sled's trees may be read from any thread.
 //!
 //! A reader goes by the index and never returns an event it does not name. A chunk that cannot be read is looked up again in
-//! the index first: what was resolved or withdrawn meanwhile is not lost.
+//! the index first: what was resolved or withdrawn meanwhile is not lost. A page that sled cannot read may be read from its
+//! log: whoever meets one is told to come again, and [`SettledStore::rotate_if_grown`](super::SettledStore::rotate_if_grown)
+//! saves what can be saved. What is lost after that is.
 
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use quail_core::ports::outbox::{StoredEvent, Stretch};
 use quail_protocol::id::{AccountId, Position};
 
 use super::super::types::Lost;
+use super::chunk::{self, Taken};
 use super::database::Database;
 use super::fault::{Fault, guarded};
 use super::format::{self, Row};
-use super::{chunk, load};
+use super::load;
+
+/// How long to wait for a damaged page to be mended before what it holds is given up.
+const MEND_WAIT: Duration = Duration::from_secs(30);
 
 /// How often a chunk that changes while it is read is read again.
 const ATTEMPTS_MAX: usize = 4;
@@ -61,7 +68,7 @@ impl SettledReader {
     /// as lost.
     ///
     /// # Errors
-    /// [`ReadSettledError`] if the system fails; the caller may try again.
+    /// [`ReadSettledError`] if the system fails, or while a damaged page waits to be mended; the caller may try again.
     pub fn read(&self, account: AccountId, stretch: Stretch) -> Result<SettledRead, ReadSettledError> {
         let database = self.shared.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut reading = Reading {
@@ -73,7 +80,7 @@ impl SettledReader {
         };
         match reading.run(&database) {
             Ok(()) => Ok(reading.read),
-            Err(Fault::Damaged(what)) => {
+            Err(Fault::Damaged(what)) if database.note_damage() >= MEND_WAIT => {
                 // The index itself: nobody knows what it named.
                 reading.lose(reading.floor.next(), stretch.upto, what);
                 Ok(reading.read)
@@ -115,39 +122,8 @@ impl Reading {
     }
 
     /// Reads one chunk and returns whether there is room for more.
-    fn read_chunk(
-        &mut self,
-        database: &Database,
-        key: &[u8],
-        value: &[u8],
-        mut row: Row,
-    ) -> Result<bool, Fault> {
-        let (floor, upto) = (self.floor, self.stretch.upto);
-        let mut value = value.to_vec();
-        let mut attempt = 1;
-        let taken = loop {
-            let taken = match load::chunk(database, &row) {
-                Ok(bytes) => chunk::take(self.account, &row, &bytes, |at| at > floor && at <= upto),
-                Err(Fault::Damaged(what)) => {
-                    let wanted = row.events.iter().filter(|(at, _)| *at > floor && *at <= upto);
-                    wanted.map(|(at, _)| (*at, Err(what.clone()))).collect()
-                }
-                Err(fault) => return Err(fault),
-            };
-            if taken.iter().all(|(_, event)| event.is_ok()) || attempt >= ATTEMPTS_MAX {
-                break taken;
-            }
-            attempt += 1;
-            match guarded(|| database.trees.index.get(key))? {
-                None => return Ok(true),
-                // Looked up after the chunk and still the same: a chunk goes after its row.
-                Some(now) if *now == *value => break taken,
-                Some(now) => {
-                    row = format::parse_row(key, &now)?.2;
-                    value = now.to_vec();
-                }
-            }
-        };
+    fn read_chunk(&mut self, database: &Database, key: &[u8], value: &[u8], row: Row) -> Result<bool, Fault> {
+        let taken = self.take_chunk(database, key, value, row)?;
         for (position, event) in taken {
             match event {
                 Err(what) => self.lose(position, position, what),
@@ -164,6 +140,45 @@ impl Reading {
             }
         }
         Ok(true)
+    }
+
+    /// Takes the events asked for out of a chunk, or what became of them. None is missing that is still in the index.
+    fn take_chunk(
+        &self,
+        database: &Database,
+        key: &[u8],
+        value: &[u8],
+        mut row: Row,
+    ) -> Result<Vec<(Position, Taken)>, Fault> {
+        let (floor, upto) = (self.floor, self.stretch.upto);
+        let is_wanted = |at: Position| at > floor && at <= upto;
+        let mut value = value.to_vec();
+        let mut attempt = 1;
+        loop {
+            let (taken, broken) = match load::chunk(database, &row) {
+                Ok(bytes) => (chunk::take(self.account, &row, &bytes, is_wanted), None),
+                Err(Fault::Damaged(what)) => {
+                    let wanted = row.events.iter().filter(|(at, _)| is_wanted(*at));
+                    (wanted.map(|(at, _)| (*at, Err(what.clone()))).collect(), Some(what))
+                }
+                Err(fault) => return Err(fault),
+            };
+            if taken.iter().all(|(_, event)| event.is_ok()) {
+                return Ok(taken);
+            }
+            let Some(now) = guarded(|| database.trees.index.get(key))? else { return Ok(Vec::new()) };
+            if *now == *value || attempt >= ATTEMPTS_MAX {
+                // Looked up after the chunk and still the same: a chunk goes after its row. What was given up once is not
+                // to be mended.
+                return match broken.filter(|_| row.pieces > 0 && database.note_damage() < MEND_WAIT) {
+                    Some(what) => Err(Fault::Damaged(what)),
+                    None => Ok(taken),
+                };
+            }
+            row = format::parse_row(key, &now)?.2;
+            value = now.to_vec();
+            attempt += 1;
+        }
     }
 
     /// Notes a stretch as lost, together with the one before it if no event lies between.

@@ -1,7 +1,7 @@
 //! Copying what is left of a store into a fresh one: because its files have grown, or because some of its pages are damaged.
 //!
 //! A chunk that cannot be read keeps its row in the index, so that whoever reads it is told of a gap. When rows of the index
-//! are missing, the chunks are gone through instead: each says what its row would say.
+//! may be missing, the chunks are gone through too: each says what its row would say.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -10,12 +10,12 @@ use quail_protocol::id::{AccountId, Position};
 
 use super::super::types::{Lost, Mark};
 use super::database::Database;
-use super::fault::{Fault, guarded};
-use super::format::{self, Row, Settled, Sums};
+use super::fault::Fault;
+use super::format::{self, Row, Rows, Settled, Sums};
 use super::held::{Held, SendsRow, put};
 use super::load::{self, Basis};
 use super::marks::MarkFile;
-use super::walk::walk;
+use super::raw::{Damage, RawStore};
 use super::{SettledOptions, chunk, open, spill};
 use crate::ops::failpoint;
 
@@ -25,28 +25,43 @@ const COPY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most chunks in memory while they are copied.
 const COPY_CHUNKS_MAX: usize = 1024;
 
-/// What is to be copied.
-pub(super) struct Order {
-    mark: Mark,
-    /// Rows from this number on belong to a spill that was cut short.
-    next_number: u64,
-    /// What the sums were when all was whole, if that is known.
-    expected: Option<Sums>,
-    /// Whether to go through the chunks for rows missing in the index.
-    is_deep: bool,
+/// Where rows are copied from.
+pub(super) trait Source {
+    /// Calls `visit` with every row of a tree that can be read.
+    fn rows(&self, of: Rows, visit: &mut Visit<'_>) -> Result<(), Fault>;
+
+    /// Reads a chunk.
+    fn chunk(&self, account: AccountId, first: Position, row: &Row) -> Result<Vec<u8>, Fault>;
 }
 
-impl Order {
-    /// A store that was read whole.
-    pub(super) fn rotation(held: &Held) -> Self {
-        let Settled { mark, next_number, .. } = held.settled;
-        Self { mark, next_number, expected: None, is_deep: false }
+/// What is called with the rows of a tree.
+type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), Fault> + 'a;
+
+impl Source for Database {
+    fn rows(&self, of: Rows, visit: &mut Visit<'_>) -> Result<(), Fault> {
+        let trees = &self.trees;
+        let tree = match of {
+            Rows::Index => &trees.index,
+            Rows::Devices => &trees.devices,
+            Rows::Sends => &trees.sends,
+            Rows::Accounts => &trees.accounts,
+            Rows::Meta => &trees.meta,
+        };
+        load::walk(tree, visit)
     }
 
-    /// A store of which something is damaged.
-    pub(super) fn salvage(basis: &Basis) -> Self {
-        let Settled { mark, next_number, sums } = basis.settled;
-        Self { mark, next_number, expected: (!basis.is_between).then_some(sums), is_deep: true }
+    fn chunk(&self, _: AccountId, _: Position, row: &Row) -> Result<Vec<u8>, Fault> {
+        load::chunk(self, row)
+    }
+}
+
+impl Source for RawStore {
+    fn rows(&self, of: Rows, visit: &mut Visit<'_>) -> Result<(), Fault> {
+        self.rows(of).try_for_each(|(key, value)| visit(key, value))
+    }
+
+    fn chunk(&self, account: AccountId, first: Position, row: &Row) -> Result<Vec<u8>, Fault> {
+        self.chunk(account, first, row)
     }
 }
 
@@ -67,20 +82,21 @@ pub(super) fn fresh(path: &Path, number: u64, options: &SettledOptions) -> Resul
 }
 
 /// Makes a copy durable and returns the file of its mark.
-pub(super) fn finish(to: &Database, held: &Held) -> Result<MarkFile, Fault> {
+pub(super) fn finish(to: &Database, held: &mut Held) -> Result<MarkFile, Fault> {
     let (file, _) = MarkFile::open(to.directory())?;
     to.trees.meta.insert(format::SPILLING, format::spilling(held.settled.mark.generation))?;
     to.trees.meta.insert(format::MARK, format::settled(&held.settled))?;
     to.sync()?;
+    held.settled.log_end = to.log_end();
     file.write(&held.settled)?;
     failpoint::reached("settled-rotate-copied");
     Ok(file)
 }
 
 struct Copying<'a> {
-    from: &'a Database,
+    from: &'a dyn Source,
     to: &'a Database,
-    order: &'a Order,
+    mark: Mark,
     held: Held,
     notes: Vec<String>,
     /// Sums of the rows as they lay in the old store.
@@ -92,136 +108,119 @@ struct Copying<'a> {
     waiting_bytes: usize,
 }
 
-/// Copies all that can be read up to the mark.
-pub(super) fn copy(from: &Database, to: &Database, order: &Order) -> Result<Copied, Fault> {
-    let settled = Settled { mark: order.mark, ..Settled::default() };
-    let mut copying = Copying {
-        from,
-        to,
-        order,
-        held: Held { settled, ..Held::default() },
-        notes: Vec::new(),
-        found: Sums::default(),
-        named: HashSet::new(),
-        waiting: Vec::new(),
-        waiting_bytes: 0,
-    };
-    copying.copy_accounts()?;
-    copying.copy_devices()?;
-    copying.copy_sends()?;
-    let index_holes = copying.copy_index()?;
-    let chunk_holes = if order.is_deep { copying.copy_unnamed()? } else { 0 };
+/// Copies a store that is whole.
+pub(super) fn copy(from: &Database, to: &Database, mark: Mark) -> Result<Copied, Fault> {
+    let mut copying = Copying::new(from, to, mark);
+    copying.copy_rows()?;
     copying.write_waiting()?;
-    let lost = copying.judge(index_holes, chunk_holes);
-    copying.write_lost(&lost)?;
     Ok(Copied { held: copying.held, notes: copying.notes })
 }
 
-impl Copying<'_> {
-    fn note_holes(&mut self, tree: &str, holes: usize) {
-        if holes > 0 {
-            self.notes.push(format!("{holes} damaged pages or rows in the tree {tree}"));
+/// Copies what can be read of a store that is damaged.
+pub(super) fn salvage(from: &RawStore, to: &Database, basis: &Basis) -> Result<Copied, Fault> {
+    let Settled { mark, next_number, log_end, sums } = basis.settled;
+    let mut copying = Copying::new(from, to, mark);
+    copying.copy_rows()?;
+    copying.copy_unnamed(from, next_number)?;
+    copying.write_waiting()?;
+    let damage = from.damage_below(log_end);
+    let is_doubtful = if basis.is_between {
+        // There is nothing to compare with.
+        damage == Damage::Much
+    } else {
+        if copying.found != sums {
+            copying.notes.push(load::differing(&copying.found, &sums));
+        }
+        copying.found.index != sums.index && damage != Damage::OneMessage
+    };
+    if is_doubtful {
+        let what = "rows of the index are missing and were not found among the chunks".to_owned();
+        copying.add_lost(Lost { account: None, from: Position(1), upto: mark.last_position, what })?;
+    }
+    Ok(Copied { held: copying.held, notes: copying.notes })
+}
+
+impl<'a> Copying<'a> {
+    fn new(from: &'a dyn Source, to: &'a Database, mark: Mark) -> Self {
+        let settled = Settled { mark, ..Settled::default() };
+        Self {
+            from,
+            to,
+            mark,
+            held: Held { settled, ..Held::default() },
+            notes: Vec::new(),
+            found: Sums::default(),
+            named: HashSet::new(),
+            waiting: Vec::new(),
+            waiting_bytes: 0,
         }
     }
 
-    fn copy_accounts(&mut self) -> Result<(), Fault> {
-        let mut bad = 0;
-        let holes = walk(&self.from.trees.accounts, 16, |key, value| {
-            let Ok((account, row)) = format::parse_account(key, value) else {
-                bad += 1;
-                return Ok(());
-            };
+    /// Copies all that the rows name up to the mark.
+    fn copy_rows(&mut self) -> Result<(), Fault> {
+        let from = self.from;
+        from.rows(Rows::Accounts, &mut |key, value| {
+            let (account, row) = format::parse_account(key, value)?;
             self.found.accounts.add(value);
             self.held.accounts.entry(account).or_default().row = row;
             put(&self.to.trees.accounts, &mut self.held.settled.sums.accounts, key, value).map(drop)
         })?;
-        self.note_holes("accounts", holes.len() + bad);
-        Ok(())
-    }
-
-    fn copy_devices(&mut self) -> Result<(), Fault> {
-        let mut bad = 0;
-        let holes = walk(&self.from.trees.devices, 32, |key, value| {
-            if format::parse_device(key, value).is_err() {
-                bad += 1;
-                return Ok(());
-            }
+        from.rows(Rows::Devices, &mut |key, value| {
             self.found.devices.add(value);
             put(&self.to.trees.devices, &mut self.held.settled.sums.devices, key, value).map(drop)
         })?;
-        self.note_holes("devices", holes.len() + bad);
-        Ok(())
-    }
-
-    fn copy_sends(&mut self) -> Result<(), Fault> {
-        let mut bad = 0;
-        let holes = walk(&self.from.trees.sends, 24, |key, value| {
+        from.rows(Rows::Sends, &mut |key, value| {
             let (device, generation) = format::parse_send_key(key)?;
-            if generation > self.order.mark.generation {
+            if generation > self.mark.generation {
                 return Ok(());
             }
-            let Ok(sends) = format::parse_sends(key, value) else {
-                bad += 1;
-                return Ok(());
-            };
             self.found.sends.add(value);
             // Which rows were merged into a later one is found out when the store is opened next; until then they only stay.
-            let row = SendsRow { generation, count: sends.len(), is_covered: false };
+            let count = format::parse_sends(key, value)?.len();
+            let row = SendsRow { generation, count, is_covered: false };
             self.held.sends.entry(device).or_default().push(row);
             put(&self.to.trees.sends, &mut self.held.settled.sums.sends, key, value).map(drop)
         })?;
-        self.note_holes("sends", holes.len() + bad);
-        Ok(())
-    }
-
-    /// Copies the chunks that the index names and returns how many holes it has.
-    fn copy_index(&mut self) -> Result<usize, Fault> {
-        let mut bad = 0;
-        let from = self.from;
-        let holes = walk(&from.trees.index, 24, |key, value| {
-            let Ok((account, first, row)) = format::parse_row(key, value) else {
-                bad += 1;
-                return Ok(());
-            };
-            if first > self.order.mark.last_position {
+        from.rows(Rows::Index, &mut |key, value| {
+            let (account, first, row) = format::parse_row(key, value)?;
+            if first > self.mark.last_position {
                 return Ok(());
             }
             self.found.index.add(value);
             self.named.insert(row.number);
             self.take(account, first, row)
         })?;
-        self.note_holes("index", holes.len() + bad);
-        Ok(holes.len() + bad)
+        from.rows(Rows::Meta, &mut |key, value| {
+            if key == format::LOST {
+                self.to.trees.meta.insert(key, value)?;
+                self.held.has_lost = true;
+            }
+            Ok(())
+        })
     }
 
-    /// Copies the chunks that the index should name and does not, and returns how many holes there are among the chunks.
-    fn copy_unnamed(&mut self) -> Result<usize, Fault> {
-        let from = self.from;
-        let holes = walk(&from.trees.chunks, 8, |key, value| {
-            let number = key.try_into().map(u64::from_be_bytes).map_err(Fault::damaged)?;
-            let Ok((0, bytes)) = chunk::parse_piece(value) else { return Ok(()) };
-            if number >= self.order.next_number || self.named.contains(&number) {
-                return Ok(());
-            }
-            let Ok(head) = chunk::parse_head(bytes) else { return Ok(()) };
+    /// Copies the chunks that the index should name and does not.
+    fn copy_unnamed(&mut self, from: &RawStore, next_number: u64) -> Result<(), Fault> {
+        for number in from.chunk_numbers().filter(|number| *number < next_number) {
+            let Some(value) = from.piece(number)?.filter(|_| !self.named.contains(&number)) else { continue };
+            let Ok((0, bytes)) = chunk::parse_piece(&value) else { continue };
+            let Ok(head) = chunk::parse_head(bytes) else { continue };
             let (account, first) = (head.account, head.first);
             let row = Row { number, pieces: head.pieces() as u16, events: head.events };
             let resolved =
                 self.held.accounts.get(&account).map_or(Position::ZERO, |state| state.row.resolved);
-            if first > self.order.mark.last_position || row.last(first) <= resolved {
-                return Ok(());
+            if first > self.mark.last_position || row.last(first) <= resolved {
+                continue;
             }
-            let old_key = format::chunk_key(account, first);
-            self.found.index.add(&format::row(&old_key, first, &row));
+            self.found.index.add(&format::row(&format::chunk_key(account, first), first, &row));
             self.notes.push(format!("found the chunk of account {account} from position {first} again"));
-            self.take(account, first, row)
-        })?;
-        self.note_holes("chunks", holes.len());
-        Ok(holes.len())
+            self.take(account, first, row)?;
+        }
+        Ok(())
     }
 
     fn take(&mut self, account: AccountId, first: Position, mut row: Row) -> Result<(), Fault> {
-        let bytes = match load::chunk(self.from, &row) {
+        let bytes = match self.from.chunk(account, first, &row) {
             Ok(bytes) => bytes,
             Err(Fault::Damaged(what)) => {
                 let last = row.last(first);
@@ -255,35 +254,16 @@ impl Copying<'_> {
         Ok(())
     }
 
-    /// Returns what must be taken for lost although nobody knows what it was.
-    fn judge(&mut self, index_holes: usize, chunk_holes: usize) -> Vec<Lost> {
-        let is_doubtful = match self.order.expected {
-            Some(expected) if self.order.is_deep => {
-                if expected != self.found {
-                    self.notes.push(load::differing(&self.found, &expected));
-                }
-                expected.index != self.found.index
-            }
-            // Nothing to compare with: what the index lost, the chunks had, unless they have holes too.
-            _ => index_holes > 0 && chunk_holes > 0,
+    /// Remembers what must be taken for lost although nobody knows what it was.
+    fn add_lost(&mut self, lost: Lost) -> Result<(), Fault> {
+        let tree = &self.to.trees.meta;
+        let mut all = match tree.get(format::LOST)? {
+            Some(value) => format::parse_lost(&value)?.1,
+            None => Vec::new(),
         };
-        if !is_doubtful {
-            return Vec::new();
-        }
-        let what = "rows of the index are missing and were not found among the chunks".to_owned();
-        vec![Lost { account: None, from: Position(1), upto: self.order.mark.last_position, what }]
-    }
-
-    fn write_lost(&mut self, lost: &[Lost]) -> Result<(), Fault> {
-        let old = guarded(|| self.from.trees.meta.get(format::LOST)).ok().flatten();
-        let mut all =
-            old.and_then(|value| format::parse_lost(&value).ok()).map_or_else(Vec::new, |(_, lost)| lost);
-        all.extend_from_slice(lost);
-        if !all.is_empty() {
-            let value = format::lost(self.order.mark.generation, &all);
-            self.to.trees.meta.insert(format::LOST, value)?;
-            self.held.has_lost = true;
-        }
+        all.push(lost);
+        tree.insert(format::LOST, format::lost(self.mark.generation, &all))?;
+        self.held.has_lost = true;
         Ok(())
     }
 }

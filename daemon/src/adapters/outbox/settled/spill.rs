@@ -47,10 +47,11 @@ pub(super) fn write(
         database.trees.meta.remove(format::LOST)?;
         held.has_lost = false;
     }
-    held.settled.mark = spill.mark;
+    (held.settled.mark, held.settled.log_end) = (spill.mark, 0);
     database.trees.meta.insert(format::MARK, format::settled(&held.settled))?;
     failpoint::reached("settled-before-mark");
     database.sync()?;
+    held.settled.log_end = database.log_end();
     file.write(&held.settled)?;
     failpoint::reached("settled-marked");
     Ok(report)

@@ -5,8 +5,8 @@ use super::super::format::{self, AccountRow, Row, Settled, Sum, Sums};
 use super::*;
 
 /// Appends the checksum a row ends with.
-fn sealed(key: &[u8], mut body: Vec<u8>) -> Vec<u8> {
-    let crc = crc32fast::hash(&[key, &body].concat());
+fn sealed(tree: u8, key: &[u8], mut body: Vec<u8>) -> Vec<u8> {
+    let crc = crc32fast::hash(&[&[tree], key, &body].concat());
     body.extend(crc.to_le_bytes());
     body
 }
@@ -17,13 +17,13 @@ fn rows_of_version_1_stay_as_they_are() {
     assert_eq!(key[..16], [7; 16]);
     assert_eq!(key[16..], [0, 0, 0, 0, 0, 0, 1, 2]);
     let row = Row { number: 3, pieces: 2, events: vec![(Position(258), 10), (Position(260), 300)] };
-    let expected = sealed(&key, vec![1, 3, 2, 2, 0, 10, 2, 251, 44, 1]);
+    let expected = sealed(b'i', &key, vec![1, 3, 2, 2, 0, 10, 2, 251, 44, 1]);
     assert_eq!(format::row(&key, Position(258), &row), expected);
     assert_eq!(format::parse_row(&key, &expected), Ok((AccountId([7; 16]), Position(258), row)));
 
     let key = format::device_key(AccountId([7; 16]), DeviceId([8; 16]));
     let record = DeviceRecord { cursor: Position(5), acked: Position(4), attach_number: 2 };
-    let expected = sealed(&key, vec![1, 5, 4, 2]);
+    let expected = sealed(b'd', &key, vec![1, 5, 4, 2]);
     assert_eq!(format::device(&key, &record), expected);
     assert_eq!(format::parse_device(&key, &expected), Ok(record));
 
@@ -31,25 +31,25 @@ fn rows_of_version_1_stay_as_they_are() {
     let mut expected = vec![1, 1, 6];
     expected.extend([6; 32]);
     expected.extend([6, 6]);
-    let expected = sealed(&key, expected);
+    let expected = sealed(b's', &key, expected);
     assert_eq!(format::sends(&key, &[send(6)]), expected);
     assert_eq!(format::parse_sends(&key, &expected), Ok(vec![send(6)]));
 
     let row = AccountRow { resolved: Position(2), collapsed: Some(Position(1)) };
-    let expected = sealed(&[7; 16], vec![1, 2, 1, 1]);
+    let expected = sealed(b'a', &[7; 16], vec![1, 2, 1, 1]);
     assert_eq!(format::account(&[7; 16], &row), expected);
     assert_eq!(format::parse_account(&[7; 16], &expected), Ok((AccountId([7; 16]), row)));
 
     let sum = |n| Sum { count: n, sum: n };
     let sums = Sums { index: sum(1), devices: sum(2), sends: sum(3), accounts: sum(4) };
-    let settled = Settled { mark: mark(6, 8), next_number: 5, sums };
-    let expected = sealed(b"mark", vec![1, 6, 8, 8, 5, 1, 1, 2, 2, 3, 3, 4, 4]);
+    let settled = Settled { mark: mark(6, 8), next_number: 5, log_end: 9, sums };
+    let expected = sealed(b'm', b"mark", vec![1, 6, 8, 8, 5, 9, 1, 1, 2, 2, 3, 3, 4, 4]);
     assert_eq!(format::settled(&settled), expected);
     assert_eq!(format::parse_settled(&expected), Ok(settled));
 
-    assert_eq!(format::spilling(7), sealed(b"spilling", vec![1, 7]));
+    assert_eq!(format::spilling(7), sealed(b'm', b"spilling", vec![1, 7]));
     let lost = Lost { account: None, from: Position(1), upto: Position(9), what: "x".to_owned() };
-    let expected = sealed(b"lost", vec![1, 4, 1, 0, 1, 9, 1, b'x']);
+    let expected = sealed(b'm', b"lost", vec![1, 4, 1, 0, 1, 9, 1, b'x']);
     assert_eq!(format::lost(4, std::slice::from_ref(&lost)), expected);
     assert_eq!(format::parse_lost(&expected), Ok((4, vec![lost])));
 }
@@ -133,7 +133,7 @@ fn chunks_are_cut_at_their_limits() {
         }
         cuts
     };
-    assert_eq!(cut(&[]), []);
+    assert!(cut(&[]).is_empty());
     assert_eq!(cut(&[1; 129]), [0..128, 128..129]);
     assert_eq!(cut(&[10, 65_000, 10]), [0..1, 1..2, 2..3]);
     assert_eq!(cut(&[8_000, 8_000]), [0..1, 1..2]);

@@ -1,5 +1,6 @@
 //! Tests of the settled store as a whole: a model in memory says what it must hold.
 
+mod crash;
 mod damage;
 mod figures;
 mod formats;

@@ -59,9 +59,9 @@ fn a_crash_anywhere_in_a_copy_leaves_one_store_whole() {
     };
     let fresh = rotate::fresh(directory.path(), 2, &store.options).unwrap();
     crash("fresh");
-    let copied = rotate::copy(&store.database, &fresh, &rotate::Order::rotation(&store.held)).unwrap();
+    let mut copied = rotate::copy(&store.database, &fresh, store.held.settled.mark).unwrap();
     crash("copied");
-    rotate::finish(&fresh, &copied.held).unwrap();
+    rotate::finish(&fresh, &mut copied.held).unwrap();
     crash("finished");
     fs::write(directory.path().join("current.new"), "settl").unwrap();
     crash("half a pointer");

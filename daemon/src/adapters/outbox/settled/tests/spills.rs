@@ -61,9 +61,9 @@ fn reads_honour_their_stretch() {
     assert_eq!(read(0, 1000, 3, 10_000), [1, 2, 3]);
     assert_eq!(read(0, 1000, 10, 250), [1, 2]);
     assert_eq!(read(0, 1000, 10, 1), [1]);
-    assert_eq!(read(127, 128, 0, 1), []);
-    assert_eq!(read(700, 1000, 10, 10_000), []);
-    assert_eq!(read(5, 5, 10, 10_000), []);
+    assert!(read(127, 128, 0, 1).is_empty());
+    assert!(read(700, 1000, 10, 10_000).is_empty());
+    assert!(read(5, 5, 10, 10_000).is_empty());
     assert_eq!(reader.read(account(2), all()).unwrap(), SettledRead::default());
 }
 

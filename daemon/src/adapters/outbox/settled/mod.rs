@@ -44,7 +44,6 @@
 //! - What remains: between its flushes sled orders writes with `sync_file_range` only. A power loss during a spill, on a disk that
 //!   reorders what is in its cache, can cost settled pages that sled was moving. The sums cannot be checked then, because a spill
 //!   was cut short; what of it is seen is a chunk that cannot be read, which is named as lost.
-#![allow(dead_code)] // Until the engine uses it.
 
 mod check;
 mod chunk;
@@ -179,7 +178,7 @@ impl SettledStore {
         fault.to_store_error(action)
     }
 
-    /// Returns a reader, for any thread.
+    /// Returns a reader, for any thread. The store stays locked until its last reader is gone too.
     pub fn reader(&self) -> SettledReader {
         SettledReader::new(self.shared.clone())
     }

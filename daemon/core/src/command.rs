@@ -117,6 +117,13 @@ pub enum Command {
         /// The device of the session.
         device: DeviceId,
     },
+    /// Events of an account are too old to be held any longer: they become a gap.
+    Expire {
+        /// The account.
+        account: AccountId,
+        /// Last position of the gap.
+        upto: Position,
+    },
     /// What [`Effect::Read`] asked for.
     Backlog {
         /// The feed lane the read was for.
@@ -175,6 +182,15 @@ pub enum Effect {
         from: Position,
         /// Last position of the stretch.
         upto: Position,
+    },
+    /// Tells a feed that an ancestor of this origin has ended: what it had from a position on is not here.
+    OriginGone {
+        /// The feed lane.
+        feed: FeedId,
+        /// The ancestor.
+        origin: Origin,
+        /// First position that is missing.
+        from: Position,
     },
     /// Tells a feed that everything that waited has been written.
     CaughtUp {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use quail_protocol::id::Origin;
+use quail_protocol::id::{Origin, Position};
 use quail_protocol::limits::{FRAME_BYTES_MAX, OPEN_BYTES_MAX, SENDS_UNANSWERED_MAX};
 use quail_protocol::v1::{self, feed_down, publish_down};
 use quail_protocol::{frame, v1::Reason};
@@ -171,6 +171,9 @@ impl Lanes {
             }
             FeedItem::Gap { from, upto } => {
                 feed_down::Frame::Gap(v1::Gap { origin: origin.0, from: from.0, upto: upto.0 })
+            }
+            FeedItem::OriginGone { origin, from } => {
+                feed_down::Frame::Gap(v1::Gap { origin: origin.0, from: from.0, upto: Position::END.0 })
             }
             FeedItem::CaughtUp => feed_down::Frame::CaughtUp(v1::CaughtUp {}),
             FeedItem::Ended(error) => {

@@ -165,6 +165,13 @@ impl AccountOutbox {
         self.forget_through(upto, account, outcome);
     }
 
+    /// Replaces events that are too old by a gap, unless they are gone already.
+    pub(crate) fn expire(&mut self, upto: Position, account: AccountId, outcome: &mut Outcome) {
+        if self.index.front().is_some_and(|slot| slot.position <= upto) {
+            self.collapse(upto, account, outcome);
+        }
+    }
+
     /// Goes on with a feed that is behind: a gap, the next read, or live.
     pub(super) fn pump(&mut self, account: AccountId, device: DeviceId, outcome: &mut Outcome) {
         let (collapsed, last) =

@@ -79,7 +79,7 @@ impl Feed {
             }
             Note::Message { sender, recipient, .. } if recipient == account => Item::Message { sender },
             // What one's own other device sent to somebody else says nothing about them.
-            Note::Message { .. } | Note::Receipt { .. } => Item::Other,
+            Note::Message { .. } | Note::Receipt { .. } | Note::Lost { .. } => Item::Other,
         };
         if event.position <= self.claimed {
             if let Item::Message { sender } = item {
@@ -97,6 +97,16 @@ impl Feed {
         self.next = self.next.max(upto);
         let before = Position(from.0 - 1);
         self.push(InFlight { position: upto, before, bytes: 0, item: Item::Gap });
+    }
+
+    /// Takes note of a stretch that was lost and returns what of it the device has not taken, to be written now as a gap.
+    pub(super) fn pass_lost(&mut self, from: Position, upto: Position) -> Option<(Position, Position)> {
+        let from = from.max(self.next.max(self.claimed).next());
+        self.next = self.next.max(upto);
+        (upto >= from).then(|| {
+            self.pass_gap(from, upto);
+            (from, upto)
+        })
     }
 
     /// Takes note of the gap up to `collapsed`, if the device is not past it, and returns it to be written now.

@@ -1,0 +1,287 @@
+//! The engine: opens journal and settled store, puts them together, and is the outbox of the sequencer.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use quail_core::ports::outbox::{
+    BacklogReader, Batch, Outbox, Recovered, Room, StoreError, Stretch, Syncer,
+};
+use quail_protocol::id::{AccountId, Origin, Position, Stamp};
+
+use super::ballast::Ballast;
+use super::error::OpenOutboxError;
+use super::journal::{Journal, JournalSyncer};
+use super::read::{EngineReader, stamp_of, touches};
+use super::room::{Gauge, Limits};
+use super::spill::{Progress, SPILL_BYTES, Spiller, Watch};
+use super::table::Table;
+use super::types::{Lost, Settled, SettledRead, Sizes};
+use crate::ops::clock::unix_ms;
+use crate::ops::metrics::Metrics;
+
+/// How often who waits for a spill looks whether it is still coming.
+const SETTLE_LOOK: Duration = Duration::from_millis(100);
+
+/// What an outbox is opened with.
+#[derive(Clone, Debug, Default)]
+pub struct OutboxOptions {
+    /// What may wait.
+    pub limits: Limits,
+    /// Whether somebody reads the journal along for the archive: segments wait for both then.
+    pub archive: bool,
+}
+
+/// What was found when an outbox was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The outbox.
+    pub engine: OutboxEngine,
+    /// What it holds.
+    pub recovered: Recovered,
+    /// Whether the settled store was damaged beyond repair and set aside: what it held is lost here, and this must become a
+    /// new origin.
+    pub set_aside: Option<PathBuf>,
+}
+
+/// Another origin's events under this one's name: what a restored or set aside outbox still holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    /// This origin.
+    pub origin: Origin,
+    /// Events up to here were accepted under another.
+    pub inherited: Position,
+}
+
+/// What all threads of an outbox share.
+pub(super) struct Shared {
+    table: Mutex<Table>,
+    pub(super) settled: Arc<dyn SettledRead>,
+    journal: Journal,
+    pub(super) gauge: Gauge,
+    pub(super) watch: Watch,
+    pub(super) metrics: Arc<Metrics>,
+    limits: Limits,
+    path: PathBuf,
+    ballast: Ballast,
+    /// What the settled store had lost when it was opened. Bounded by its chunks.
+    lost: HashMap<AccountId, Vec<Lost>>,
+    adopted: OnceLock<Adopted>,
+}
+
+impl Shared {
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
+        // A panic of a thread that held it ends the process; until then the table is whole between two entries.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn adopted(&self) -> Option<Adopted> {
+        self.adopted.get().copied()
+    }
+
+    /// Returns what of a stretch was found lost at open.
+    pub(super) fn lost_at_open(&self, account: AccountId, stretch: Stretch) -> impl Iterator<Item = Lost> {
+        let lost = self.lost.get(&account).into_iter().flatten();
+        lost.filter(move |lost| touches(lost, stretch.after, stretch.upto)).cloned()
+    }
+
+    pub(super) fn journal_release(&self, generation: u64) -> Result<(), StoreError> {
+        self.journal.release(generation).map_err(|error| error.into_store("recycle a segment of"))?;
+        self.show();
+        Ok(())
+    }
+
+    /// Keeps a spare segment ready. A failure is no matter: who needs one makes it, or fails then.
+    pub(super) fn journal_spare(&self) {
+        if let Err(error) = self.journal.prepare_spare() {
+            tracing::warn!(%error, "cannot prepare a segment of the journal");
+        }
+    }
+
+    /// Looks at the free space and tells who wants to know.
+    pub(super) fn measure_disk(&self) {
+        match self.gauge.measure(&self.path, &self.limits) {
+            Ok((changed, full)) => {
+                self.metrics.outbox.disk_full.set(full.into());
+                if changed && full {
+                    tracing::error!(path = %self.path.display(), "disk is full: refusing new messages until there is space");
+                } else if changed {
+                    tracing::info!("disk has space again: taking new messages");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot ask for the free space of the disk"),
+        }
+        if let Err(error) = self.ballast.restore(&self.path) {
+            tracing::warn!(%error, "cannot restore the ballast");
+        }
+        self.show();
+    }
+
+    pub(super) fn measure_settled(&self, sizes: Sizes) {
+        self.metrics.outbox.settled_disk_bytes.set(sizes.disk_bytes as i64);
+        self.metrics.outbox.settled_live_bytes.set(sizes.live_bytes as i64);
+    }
+
+    /// Shows how old the oldest event is, wherever it is.
+    pub(super) fn measure_oldest(&self, settled: Option<Stamp>) {
+        let oldest = settled.or_else(|| self.table().oldest().and_then(|event| stamp_of(&event)));
+        let age = oldest.map_or(0, |stamp| unix_ms().saturating_sub(stamp.unix_ms()));
+        self.metrics.outbox.oldest_unacknowledged_seconds.set(Duration::from_millis(age).as_secs_f64());
+    }
+
+    /// Brings the metrics up to date.
+    fn show(&self) {
+        let (bytes, since) = {
+            let table = self.table();
+            (table.bytes(), table.since)
+        };
+        let metrics = &self.metrics.outbox;
+        metrics.unsettled_bytes.set(bytes as i64);
+        metrics.unarchived_bytes.set(self.journal.unarchived_bytes() as i64);
+        metrics.journal_bytes.set(self.journal.disk_bytes() as i64);
+        metrics.spill_lag_seconds.set(since.map_or(0.0, |since| since.elapsed().as_secs_f64()));
+    }
+}
+
+/// The outbox on journal and settled store.
+pub struct OutboxEngine {
+    shared: Arc<Shared>,
+    syncer: Arc<Mutex<JournalSyncer>>,
+    spiller: Option<JoinHandle<()>>,
+}
+
+/// Parts of an outbox that were opened.
+pub(super) struct Parts {
+    pub(super) journal: Journal,
+    pub(super) syncer: JournalSyncer,
+    pub(super) table: Table,
+    pub(super) settled: Box<dyn Settled>,
+    pub(super) lost: Vec<Lost>,
+}
+
+impl OutboxEngine {
+    /// Puts opened parts together and starts the spill thread.
+    pub(super) fn assemble(
+        path: &Path,
+        parts: Parts,
+        options: &OutboxOptions,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Self> {
+        let Parts { journal, syncer, table, settled, lost } = parts;
+        let mut by_account: HashMap<AccountId, Vec<Lost>> = HashMap::new();
+        for lost in lost {
+            if let Some(account) = lost.account {
+                by_account.entry(account).or_default().push(lost);
+            }
+        }
+        let shared = Arc::new(Shared {
+            table: Mutex::new(table),
+            settled: settled.reader(),
+            journal,
+            gauge: Gauge::default(),
+            watch: Watch::default(),
+            metrics,
+            limits: options.limits,
+            path: path.to_owned(),
+            ballast: Ballast::of(path),
+            lost: by_account,
+            adopted: OnceLock::new(),
+        });
+        shared.measure_disk();
+        shared.measure_settled(settled.sizes());
+        let spiller = Spiller { shared: shared.clone(), settled, looked_for_oldest: None };
+        let spiller = std::thread::Builder::new().name("spill".to_owned()).spawn(move || spiller.run())?;
+        Ok(Self { shared, syncer: Arc::new(Mutex::new(syncer)), spiller: Some(spiller) })
+    }
+
+    /// Presents events up to a position, which another origin accepted, as this origin's. To be said once, before the first
+    /// reader is made.
+    pub fn adopt(&self, adopted: Adopted) {
+        // A second word would be a fault of the caller; the first one stands.
+        let _ = self.shared.adopted.set(adopted);
+    }
+
+    /// Moves everything that is durable and not acknowledged into the settled store now, and waits until it is there.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the outbox is of no more use then.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        let watch = &self.shared.watch;
+        let before = watch.lock().spills;
+        // One spill may be under way that began before; the one after it began later.
+        for spills in [before + 1, before + 2] {
+            watch.change(|progress| progress.wanted = true);
+            let done = |progress: &Progress| progress.spills >= spills || progress.failed.is_some();
+            while !done(&watch.lock()) {
+                watch.wait(SETTLE_LOOK, done);
+            }
+        }
+        self.failed().map_or(Ok(()), Err)
+    }
+
+    fn failed(&self) -> Option<StoreError> {
+        self.shared.watch.lock().failed.clone()
+    }
+}
+
+impl Outbox for OutboxEngine {
+    fn append(&mut self, batch: Batch<'_>) -> Result<(), StoreError> {
+        if let Some(error) = self.failed() {
+            return Err(error);
+        }
+        let mut table = self.shared.table();
+        let appended = self.shared.journal.append(table.generation, &batch);
+        let appended = appended.map_err(|error| error.into_store("append to"))?;
+        table.apply(batch, appended.number, appended.bytes);
+        let bytes = table.bytes();
+        let spill = bytes >= SPILL_BYTES && table.frozen.is_none();
+        drop(table);
+        if spill {
+            self.shared.watch.change(|progress| progress.wanted = true);
+        }
+        let gauge = &self.shared.gauge;
+        gauge.unsettled_bytes.store(bytes as u64, Ordering::Relaxed);
+        gauge.unarchived_bytes.store(self.shared.journal.unarchived_bytes(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn syncer(&self) -> Box<dyn Syncer> {
+        Box::new(EngineSyncer { shared: self.shared.clone(), syncer: self.syncer.clone() })
+    }
+
+    fn reader(&self) -> Arc<dyn BacklogReader> {
+        Arc::new(EngineReader { shared: self.shared.clone() })
+    }
+
+    fn room(&self) -> Room {
+        self.shared.gauge.room(&self.shared.limits)
+    }
+}
+
+impl Drop for OutboxEngine {
+    fn drop(&mut self) {
+        self.shared.watch.change(|progress| progress.stop = true);
+        if let Some(spiller) = self.spiller.take() {
+            // It has said already why it failed, if it did.
+            let _ = spiller.join();
+        }
+    }
+}
+
+/// Syncs the journal and tells the spill thread.
+struct EngineSyncer {
+    shared: Arc<Shared>,
+    syncer: Arc<Mutex<JournalSyncer>>,
+}
+
+impl Syncer for EngineSyncer {
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let mut syncer = self.syncer.lock().unwrap_or_else(PoisonError::into_inner);
+        let synced = syncer.sync().map_err(|error| error.into_store("sync"))?;
+        self.shared.watch.change(|progress| progress.synced = progress.synced.max(synced));
+        Ok(())
+    }
+}

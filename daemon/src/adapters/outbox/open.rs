@@ -1,0 +1,157 @@
+//! Opening: what the settled store holds, what the journal adds to it, and what of both was lost.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use quail_core::ports::outbox::{Batch, Entry};
+use quail_protocol::id::{AccountId, Position};
+
+use super::ballast::Ballast;
+use super::engine::{Opened, OutboxEngine, OutboxOptions, Parts};
+use super::error::OpenOutboxError;
+use super::journal::{Disk, Journal, JournalOptions, OpenedJournal, RealDisk, Replayed, ReplayedBatch};
+use super::read::stand_in;
+use super::recovery::Recovery;
+use super::settled::{OpenSettledError, SettledRecovered, SettledStore};
+use super::table::Table;
+use super::types::{Lost, Mark, Settled};
+use crate::ops::clock::unix_ms;
+use crate::ops::metrics::Metrics;
+
+impl OutboxEngine {
+    /// Opens the outbox in the directory `path`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// [`OpenOutboxError`].
+    pub fn open(path: &Path, options: &OutboxOptions, metrics: Arc<Metrics>) -> Result<Opened, OpenOutboxError> {
+        let unusable = |error| OpenOutboxError::unusable(path, error);
+        fs::create_dir_all(path).map_err(unusable)?;
+        if Ballast::of(path).give_way(path).map_err(unusable)? {
+            tracing::warn!(path = %path.display(), "the disk is full: gave up the ballast to open the outbox");
+        }
+        let (settled, found, set_aside) = open_settled(path)?;
+        for repaired in &found.repaired {
+            tracing::warn!(path = %path.display(), repaired, "repaired the settled store");
+        }
+        let disk = RealDisk::open(&path.join("journal")).map_err(unusable)?;
+        sync_names(path).map_err(unusable)?;
+        let opened = Self::put_together(path, Arc::new(disk), Box::new(settled), found, options, metrics)?;
+        Ok(Opened { set_aside, ..opened })
+    }
+
+    /// Replays the journal on top of a settled store.
+    pub(super) fn put_together(
+        path: &Path,
+        disk: Arc<dyn Disk>,
+        settled: Box<dyn Settled>,
+        found: SettledRecovered,
+        options: &OutboxOptions,
+        metrics: Arc<Metrics>,
+    ) -> Result<Opened, OpenOutboxError> {
+        let SettledRecovered { mark, recovered, lost, .. } = found;
+        let mut replay = Replay::over(mark, Recovery::of(recovered));
+        let lost = replay.settled_lost(lost);
+        let journal = JournalOptions { archive: options.archive, ..JournalOptions::default() };
+        let visit = &mut |batch: ReplayedBatch| replay.batch(batch);
+        let opening = Journal::open(disk, journal, mark, metrics.clone(), visit);
+        let OpenedJournal { journal, mut syncer } = opening.map_err(|error| error.into_open(path))?;
+        let Replay { recovery, table, stand_ins, .. } = replay;
+        metrics.outbox.lost.inc_by((lost.len() + stand_ins.len()) as u64);
+        let recovered = recovery.finish();
+        if !stand_ins.is_empty() {
+            // Before anybody is served: the damage is not in the journal's copy any more, so what it cost must be.
+            let (last_position, last_stamp) = (recovered.last_position, recovered.last_stamp);
+            let batch = Batch { entries: &stand_ins, last_position, last_stamp };
+            let written = journal.append(table.generation, &batch).and_then(|_| syncer.sync());
+            written.map_err(|error| error.into_open(path))?;
+        }
+        let parts = Parts { journal, syncer, table, settled, lost };
+        let engine = Self::assemble(path, parts, options, metrics);
+        let engine = engine.map_err(|error| OpenOutboxError::unusable(path, error))?;
+        Ok(Opened { engine, recovered, set_aside: None })
+    }
+}
+
+/// Puts a journal on top of a settled store.
+struct Replay {
+    recovery: Recovery,
+    table: Table,
+    /// What stands for what the journal had lost.
+    stand_ins: Vec<Entry>,
+}
+
+impl Replay {
+    fn over(mark: Mark, recovery: Recovery) -> Self {
+        Self { recovery, table: Table::new(mark, mark.generation + 1), stand_ins: Vec::new() }
+    }
+
+    /// Takes note of what the settled store had lost and names the account of each.
+    fn settled_lost(&mut self, lost: Vec<Lost>) -> Vec<Lost> {
+        let mut named = Vec::new();
+        for lost in lost {
+            tracing::error!(from = %lost.from, upto = %lost.upto, what = lost.what, "lost from the settled store");
+            for account in self.accounts_of(&lost) {
+                self.recovery.put_lost(account, lost.upto);
+                named.push(Lost { account: Some(account), ..lost.clone() });
+            }
+        }
+        named
+    }
+
+    fn accounts_of(&self, lost: &Lost) -> Vec<AccountId> {
+        lost.account.map_or_else(|| self.recovery.accounts(), |account| vec![account])
+    }
+
+    fn batch(&mut self, batch: ReplayedBatch) {
+        let ReplayedBatch { number, generation, last_position, last_stamp, entries, bytes } = batch;
+        let mut whole = Vec::with_capacity(entries.len());
+        for replayed in entries {
+            match replayed {
+                Replayed::Entry(entry) => {
+                    self.recovery.apply(&entry);
+                    whole.push(entry);
+                }
+                Replayed::Lost(lost) => {
+                    tracing::error!(from = %lost.from, upto = %lost.upto, what = lost.what, "lost from the journal");
+                    let accounts = self.accounts_of(&lost);
+                    let entry = Entry::Event { event: Arc::new(stand_in(&lost)), accounts };
+                    self.recovery.apply(&entry);
+                    self.stand_ins.push(entry.clone());
+                    whole.push(entry);
+                }
+            }
+        }
+        self.recovery.counted(last_position, last_stamp);
+        self.table.generation = self.table.generation.max(generation);
+        self.table.apply(Batch { entries: &whole, last_position, last_stamp }, number, bytes);
+    }
+}
+
+/// Opens the settled store. One that cannot be mended is set aside, and an empty one takes its place.
+fn open_settled(
+    outbox: &Path,
+) -> Result<(SettledStore, SettledRecovered, Option<PathBuf>), OpenOutboxError> {
+    let path = outbox.join("settled");
+    match SettledStore::open(&path) {
+        Ok((store, found)) => Ok((store, found, None)),
+        Err(OpenSettledError::Damaged { reason, .. }) => {
+            let aside = outbox.join(format!("settled.damaged-{}", unix_ms()));
+            tracing::error!(
+                path = %path.display(), aside = %aside.display(), reason,
+                "the settled store is damaged beyond repair: setting it aside and beginning a new origin"
+            );
+            fs::rename(&path, &aside).map_err(|error| OpenOutboxError::unusable(outbox, error))?;
+            let (store, found) = SettledStore::open(&path).map_err(|error| error.into_open(outbox))?;
+            Ok((store, found, Some(aside)))
+        }
+        Err(error) => Err(error.into_open(outbox)),
+    }
+}
+
+/// Makes the names in the outbox directory, and its own, as durable as what will be written.
+fn sync_names(path: &Path) -> io::Result<()> {
+    let directories = [Some(path), path.parent().filter(|parent| !parent.as_os_str().is_empty())];
+    directories.into_iter().flatten().try_for_each(|directory| File::open(directory)?.sync_all())
+}

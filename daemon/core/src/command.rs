@@ -197,6 +197,14 @@ pub enum Effect {
         /// The feed lane.
         feed: FeedId,
     },
+    /// Tells whether a feed can go on: `stalled` when events wait and its window has no room for them, and again with every
+    /// acknowledgement that makes room without making enough; not `stalled` once it goes on.
+    Stalled {
+        /// The feed lane.
+        feed: FeedId,
+        /// Whether only an acknowledgement can move the feed on.
+        stalled: bool,
+    },
     /// Ends a feed.
     Ended {
         /// The feed lane.

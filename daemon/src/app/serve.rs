@@ -183,6 +183,7 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
         gateway: gateway.clone(),
         connections: connections.clone(),
         drain: drain.clone(),
+        stall: config.limits.stall,
     }));
     announce(config, address, &identity)?;
     let (name, paths) = (config.server.name.clone(), paths.clone());

@@ -21,6 +21,7 @@ mod values;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -43,6 +44,10 @@ const ADMIN_SOCKET_NAME: &str = "admin.sock";
 /// The longest drain. It keeps deadlines far from where adding to a clock overflows.
 const DRAIN_MAX: Duration = Duration::from_secs(3600);
 
+/// The shortest and longest stall. Shorter than a network's bad moment would end connections that are well, and the longest
+/// keeps deadlines far from where adding to a clock overflows.
+const STALL_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+
 /// All settings of the daemon, checked one by one. Whether the outside world agrees is found out by who uses them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -56,6 +61,8 @@ pub struct Config {
     pub accounts: Accounts,
     /// `[rates]`
     pub rates: RateTable,
+    /// `[limits]`
+    pub limits: Limits,
     /// `[ops]`
     pub ops: Ops,
     /// `[admin]`
@@ -114,6 +121,13 @@ pub enum SignUp {
     Invite,
     /// Nobody.
     Closed,
+}
+
+/// What a connection may do to the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long what waits for a peer may wait without any progress, before its connection is closed.
+    pub stall: Duration,
 }
 
 /// What operators are shown.
@@ -242,6 +256,8 @@ fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
     let operator = certificate_files(layers);
     let sign_up = layers.parse(&keys::SIGN_UP, |text| values::one_of(text, SIGN_UPS));
     let rates = rates(layers);
+    let stall =
+        layers.parse(&keys::STALL, |text| values::duration(text).filter(|stall| STALL_RANGE.contains(stall)));
     let ops_listen = layers.parse(&keys::OPS_LISTEN, |text| {
         if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
     });
@@ -253,6 +269,7 @@ fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
         tls: Tls { operator: operator? },
         accounts: Accounts { sign_up: sign_up? },
         rates: rates?,
+        limits: Limits { stall: stall? },
         ops: Ops { listen: ops_listen? },
         admin: Admin { socket: socket? },
         log: Log { level: level?, format: format? },

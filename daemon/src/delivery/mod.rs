@@ -70,6 +70,8 @@ pub enum FeedItem {
     },
     /// The feed has caught up.
     CaughtUp,
+    /// Whether the feed waits for an acknowledgement, told anew with each that was not enough. Not written.
+    Stalled(bool),
     /// The feed ends.
     Ended(v1::Error),
 }
@@ -208,6 +210,7 @@ impl Release for Releaser {
                     feed_item(feed, FeedItem::OriginGone { origin, from })
                 }
                 Effect::CaughtUp { feed } => feed_item(feed, FeedItem::CaughtUp),
+                Effect::Stalled { feed, stalled } => feed_item(feed, FeedItem::Stalled(stalled)),
                 Effect::Ended { feed, error } => feed_item(feed, FeedItem::Ended(error)),
                 Effect::CloseDevice { device } => {
                     self.close_device(device, &mut by_connection);

@@ -127,6 +127,7 @@ impl AccountOutbox {
             };
             if !feed.has_room() {
                 feed.mode = Mode::Behind;
+                tell_stall(feed, false, outcome);
             } else if feed.pass(event, (account, device.id), &mut Acknowledged::default()) {
                 self.receipts.written(event.position);
                 outcome.after.push(Effect::Deliver { feed: feed.id, event: event.clone() });
@@ -203,6 +204,13 @@ impl AccountOutbox {
         }
     }
 
+    /// Tells whether the feed of a device is stalled, where that is news.
+    pub(super) fn tell_stall(&mut self, device: DeviceId, progress: bool, outcome: &mut Outcome) {
+        if let Some(feed) = self.device_mut(device).and_then(|device| device.feed.as_mut()) {
+            tell_stall(feed, progress, outcome);
+        }
+    }
+
     fn forget_through(&mut self, past: Position, account: AccountId, outcome: &mut Outcome) {
         let before = self.index.len();
         while let Some(slot) = self.index.pop_front_if(|slot| slot.position <= past) {
@@ -228,5 +236,11 @@ impl AccountOutbox {
             (events, bytes, upto) = (events - 1, bytes - slot.bytes as usize, slot.position);
         }
         self.collapse(upto, account, outcome);
+    }
+}
+
+fn tell_stall(feed: &mut Feed, progress: bool, outcome: &mut Outcome) {
+    if let Some(stalled) = feed.stall_news(progress) {
+        outcome.after.push(Effect::Stalled { feed: feed.id, stalled });
     }
 }

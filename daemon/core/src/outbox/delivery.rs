@@ -58,7 +58,7 @@ impl State {
         // What was written to an older feed may be acknowledged on this one before it is written again: then it need not be.
         feed.claimed = feed.claimed.max(upto);
         let mut taken = Acknowledged::since(device.whole_since);
-        feed.ack(upto, &mut taken);
+        let progress = feed.ack(upto, &mut taken);
         device.whole_since = taken.whole_since();
         let acked = device.record.acked.max(upto);
         let acked_moved = std::mem::replace(&mut device.record.acked, acked) < acked;
@@ -67,6 +67,7 @@ impl State {
             outbox.resolve(account, outcome);
         }
         outbox.pump(account, device_id, outcome);
+        outbox.tell_stall(device_id, progress, outcome);
         self.delivered(account, taken, now_ms, outcome);
     }
 
@@ -117,6 +118,7 @@ impl State {
             outbox.collapse(upto, account, outcome);
         }
         outbox.pump(account, device_id, outcome);
+        outbox.tell_stall(device_id, false, outcome);
         self.delivered(account, taken, now_ms, outcome);
     }
 }

@@ -113,6 +113,8 @@ impl World {
             Effect::Ended { feed, error } => {
                 self.answer(feed.connection, Down::Ended { feed: feed.number, reason: error.reason() });
             }
+            // A daemon with a clock would end the connection at some time, which links do here by themselves.
+            Effect::Stalled { .. } => {}
             Effect::CloseDevice { device } => {
                 let device = ids::device_index(device);
                 let open = (0..self.links.len()).filter(|l| self.links[*l].device == device);

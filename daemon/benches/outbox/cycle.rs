@@ -78,7 +78,7 @@ impl Cycle {
         let options = OutboxOptions { archive: true, ..OutboxOptions::default() };
         let mut engine = OutboxEngine::open(path, &options, metrics.clone()).expect("an outbox").engine;
         let stop = Arc::new(AtomicBool::new(false));
-        let archive = engine.archive();
+        let archive = engine.archive().expect("opened for an archive");
         let stopped = stop.clone();
         let archiving = std::thread::spawn(move || archive_all(archive, &stopped));
         let mut crowd = Crowd::new(self.waiters);

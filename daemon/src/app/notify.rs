@@ -173,6 +173,7 @@ mod tests {
             reads: directory,
             clock: Arc::new(|| 1),
             rates: Arc::new(Rates::new(&RateTable::new([None; Class::ALL.len()]))),
+            back_pressure: Arc::new(|| false),
             metrics: Arc::default(),
         });
         let (gateway, connections) = (Arc::new(gateway), TaskTracker::new());

@@ -53,6 +53,18 @@ pub(super) const STALL: Key = Key {
     path: "limits.stall",
     wants: r#"a whole number with its unit, ms, s, m or h, of 1s to 24h, as in "10m""#,
 };
+pub(super) const UNSETTLED: Key = Key {
+    path: "limits.unsettled",
+    wants: r#"a whole number with its unit, KiB, MiB or GiB, of at least 32MiB, as in "256MiB""#,
+};
+pub(super) const UNARCHIVED: Key = Key {
+    path: "limits.unarchived",
+    wants: r#"a whole number with its unit, KiB, MiB or GiB, of at least 64MiB, as in "4GiB""#,
+};
+pub(super) const FREE_SPACE: Key = Key {
+    path: "limits.free_space",
+    wants: r#"a whole number with its unit, B, KiB, MiB or GiB, as in "2GiB", or "" to have it chosen"#,
+};
 pub(super) const OPS_LISTEN: Key = Key {
     path: "ops.listen",
     wants: r#"an IP address and a TCP port, as in "127.0.0.1:7825", or "" for none"#,
@@ -84,6 +96,9 @@ pub(super) const KEYS: &[&Key] = &[
     &RATE_REQUEST,
     &RATE_SEND,
     &STALL,
+    &UNSETTLED,
+    &UNARCHIVED,
+    &FREE_SPACE,
     &OPS_LISTEN,
     &ADMIN_SOCKET,
     &LOG_LEVEL,

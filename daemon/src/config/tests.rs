@@ -57,7 +57,12 @@ fn the_defaults_are_complete_and_need_nothing_else() {
         tls: Tls { operator: None },
         accounts: Accounts { sign_up: SignUp::Open },
         rates: default_rates(),
-        limits: Limits { stall: Duration::from_secs(600) },
+        limits: Limits {
+            stall: Duration::from_secs(600),
+            unsettled: 256 << 20,
+            unarchived: 4 << 30,
+            free_space: None,
+        },
         ops: Ops { listen: Some("127.0.0.1:7825".parse().unwrap()) },
         admin: Admin { socket: "/home/ada/.local/share/quail/admin.sock".into() },
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },

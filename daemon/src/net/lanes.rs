@@ -81,12 +81,12 @@ impl Lanes {
     }
 
     /// Waits until frames came up a lane or what waited on one is written. Sends are read only as far as their answers have
-    /// room. Cancel safe.
-    pub(super) async fn turn(&mut self) -> Result<Option<Up>, ReadLaneError> {
+    /// room, and not at all while `hold_publish`. Cancel safe.
+    pub(super) async fn turn(&mut self, hold_publish: bool) -> Result<Option<Up>, ReadLaneError> {
         let room = SENDS_UNANSWERED_MAX.saturating_sub(self.unanswered).min(BATCH_COMMANDS_MAX);
         let (mut publish_reader, publish_writer) = split(&mut self.publish);
         let (feed_reader, feed_writer) = split(&mut self.feed);
-        if room == 0 || publish_writer.as_ref().is_some_and(|writer| writer.is_backed_up()) {
+        if hold_publish || room == 0 || publish_writer.as_ref().is_some_and(|writer| writer.is_backed_up()) {
             publish_reader = None;
         }
         let written = tokio::select! {

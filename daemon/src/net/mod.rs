@@ -8,6 +8,7 @@ mod budget;
 mod connection;
 mod endpoint;
 pub mod identity;
+mod hold;
 mod lane;
 mod lanes;
 mod requests;

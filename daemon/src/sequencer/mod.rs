@@ -61,12 +61,33 @@ impl SequencerHandle {
         self.queue.send(Submitted::now(batch)).await.map_err(|_| SequencerEnded)
     }
 
+    /// Returns a handle that does not keep the sequencer running.
+    pub fn downgrade(&self) -> WeakSequencerHandle {
+        WeakSequencerHandle { queue: self.queue.downgrade() }
+    }
+
     /// As [`submit`](Self::submit), for threads outside the runtime.
     ///
     /// # Errors
     /// [`SequencerEnded`].
     pub fn submit_blocking(&self, batch: Vec<Command>) -> Result<(), SequencerEnded> {
         self.queue.blocking_send(Submitted::now(batch)).map_err(|_| SequencerEnded)
+    }
+}
+
+/// A handle that does not keep the sequencer running.
+#[derive(Clone)]
+pub struct WeakSequencerHandle {
+    queue: mpsc::WeakSender<Submitted>,
+}
+
+impl WeakSequencerHandle {
+    /// Hands over a batch if the sequencer still runs; waits while the queue is full. For threads outside the runtime.
+    pub fn submit_blocking(&self, batch: Vec<Command>) {
+        if let Some(queue) = self.queue.upgrade() {
+            // A sequencer that has just ended needs nothing more.
+            let _ = queue.blocking_send(Submitted::now(batch));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::room;
 
 /// Size of the file, in bytes.
-const BALLAST_BYTES: u64 = 64 * 1024 * 1024;
+const BALLAST_BYTES: u64 = 32 * 1024 * 1024;
 
 /// The file is made when so many times its size is free, and given up below its size.
 const PLENTY: u64 = 8;

@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quail_core::ports::outbox::{
     BacklogReader, Batch, Outbox, Recovered, Room, StoreError, Stretch, Syncer,
 };
+use quail_core::OUTBOX_AGE_MAX;
 use quail_protocol::id::{AccountId, Origin, Position, Stamp};
 
+use super::archive::ArchiveReader;
 use super::ballast::Ballast;
 use super::error::OpenOutboxError;
 use super::journal::{Journal, JournalSyncer};
@@ -69,8 +71,27 @@ pub(super) struct Shared {
     ballast: Ballast,
     /// What the settled store had lost when it was opened. Bounded by its chunks.
     lost: HashMap<AccountId, Vec<Lost>>,
+    /// Whether an archive reads along.
+    is_archiving: bool,
+    /// Up to where it has.
+    pub(super) archived: AtomicU64,
     adopted: OnceLock<Adopted>,
+    expired: OnceLock<Expired>,
 }
+
+/// Where to say who is to be told that events are too old.
+pub struct Expiry(Arc<Shared>);
+
+impl Expiry {
+    /// Says it, once.
+    pub fn tell(&self, expired: Expired) {
+        // A second word would be a fault of the caller; the first one stands.
+        let _ = self.0.expired.set(expired);
+    }
+}
+
+/// Tells who decides that events of an account, up to a position, are too old.
+pub type Expired = Box<dyn Fn(AccountId, Position) + Send + Sync>;
 
 impl Shared {
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
@@ -88,8 +109,12 @@ impl Shared {
         lost.filter(move |lost| touches(lost, stretch.after, stretch.upto)).cloned()
     }
 
-    pub(super) fn journal_release(&self, generation: u64) -> Result<(), StoreError> {
-        self.journal.release(generation).map_err(|error| error.into_store("recycle a segment of"))?;
+    /// Gives back what the journal need not hold any longer.
+    pub(super) fn journal_release(&self) -> Result<(), StoreError> {
+        let generation = self.table().mark.generation;
+        let archived = self.is_archiving.then(|| Position(self.archived.load(Ordering::Relaxed)));
+        let released = self.journal.release(generation, archived);
+        released.map_err(|error| error.into_store("recycle a segment of"))?;
         self.show();
         Ok(())
     }
@@ -123,6 +148,15 @@ impl Shared {
     pub(super) fn measure_settled(&self, sizes: Sizes) {
         self.metrics.outbox.settled_disk_bytes.set(sizes.disk_bytes as i64);
         self.metrics.outbox.settled_live_bytes.set(sizes.live_bytes as i64);
+    }
+
+    /// Tells what is older than an outbox holds.
+    pub(super) fn expire(&self, settled: &dyn Settled) {
+        let Some(expired) = self.expired.get() else { return };
+        let oldest_ms = unix_ms().saturating_sub(OUTBOX_AGE_MAX.as_millis() as u64);
+        for (account, upto) in settled.older_than(Stamp::from_ms(oldest_ms)) {
+            expired(account, upto);
+        }
     }
 
     /// Shows how old the oldest event is, wherever it is.
@@ -188,11 +222,14 @@ impl OutboxEngine {
             path: path.to_owned(),
             ballast: Ballast::of(path),
             lost: by_account,
+            is_archiving: options.archive,
+            archived: AtomicU64::new(0),
             adopted: OnceLock::new(),
+            expired: OnceLock::new(),
         });
         shared.measure_disk();
         shared.measure_settled(settled.sizes());
-        let spiller = Spiller { shared: shared.clone(), settled, looked_for_oldest: None };
+        let spiller = Spiller { shared: shared.clone(), settled, looked_for_oldest: None, looked_for_expired: Instant::now() };
         let spiller = std::thread::Builder::new().name("spill".to_owned()).spawn(move || spiller.run())?;
         Ok(Self { shared, syncer: Arc::new(Mutex::new(syncer)), spiller: Some(spiller) })
     }
@@ -202,6 +239,22 @@ impl OutboxEngine {
     pub fn adopt(&self, adopted: Adopted) {
         // A second word would be a fault of the caller; the first one stands.
         let _ = self.shared.adopted.set(adopted);
+    }
+
+    /// Returns where to say who is to be told that events are too old. It outlives the outbox.
+    pub fn expiry(&self) -> Expiry {
+        Expiry(self.shared.clone())
+    }
+
+    /// Returns a reader of the journal for the archive; `None` unless the outbox was opened for one.
+    pub fn archive(&self) -> Option<ArchiveReader> {
+        self.shared.journal.tail().map(|tail| ArchiveReader::new(tail, self.shared.clone()))
+    }
+
+    /// Returns what tells whether so much waits that new messages are better not read for a while. It outlives the outbox.
+    pub fn back_pressure(&self) -> Arc<dyn Fn() -> bool + Send + Sync> {
+        let shared = self.shared.clone();
+        Arc::new(move || shared.gauge.is_backed_up(&shared.limits))
     }
 
     /// Moves everything that is durable and not acknowledged into the settled store now, and waits until it is there.

@@ -23,6 +23,7 @@
 //! Invariants: effects wait for the journal's sync and for nothing behind it; whatever fails after a write ends the process,
 //! because what is on disk is unknown then and a restart finds out; what cannot be read is told as a gap, never skipped.
 
+mod archive;
 mod ballast;
 mod engine;
 mod error;
@@ -36,6 +37,7 @@ mod spill;
 mod table;
 mod types;
 
-pub use engine::{Adopted, Opened, OutboxEngine, OutboxOptions};
+pub use archive::ArchiveReader;
+pub use engine::{Adopted, Expired, Expiry, Opened, OutboxEngine, OutboxOptions};
 pub use error::OpenOutboxError;
 pub use room::Limits;

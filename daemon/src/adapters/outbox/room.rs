@@ -51,15 +51,24 @@ pub(super) struct Gauge {
 }
 
 impl Gauge {
+    /// Returns whether too much waits to be settled or archived.
+    pub(super) fn is_backed_up(&self, limits: &Limits) -> bool {
+        self.waiting(limits).iter().any(|(bytes, max)| bytes >= max)
+    }
+
+    fn waiting(&self, limits: &Limits) -> [(u64, u64); 2] {
+        [
+            (self.unsettled_bytes.load(Ordering::Relaxed), limits.unsettled_bytes),
+            (self.unarchived_bytes.load(Ordering::Relaxed), limits.unarchived_bytes),
+        ]
+    }
+
     pub(super) fn room(&self, limits: &Limits) -> Room {
         if self.disk_full.load(Ordering::Relaxed) {
             return Room::Full { retry_after: DISK_RETRY };
         }
-        let waiting = [
-            (self.unsettled_bytes.load(Ordering::Relaxed), limits.unsettled_bytes),
-            (self.unarchived_bytes.load(Ordering::Relaxed), limits.unarchived_bytes),
-        ];
-        if waiting.iter().any(|(bytes, max)| bytes >= max) {
+        let waiting = self.waiting(limits);
+        if self.is_backed_up(limits) {
             return Room::Full { retry_after: BACKLOG_RETRY };
         }
         let tight = waiting.iter().filter(|(bytes, max)| *bytes >= max / 2).map(|(_, max)| max / 2).min();

@@ -33,6 +33,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often the oldest event is looked for: it takes a walk through an index.
 const OLDEST_EVERY: Duration = Duration::from_secs(60);
 
+/// How often events are looked for that are too old to be held.
+const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
+
 /// How many accounts are taken out of the table under one hold of its lock.
 const ACCOUNTS_PER_HOLD: usize = 256;
 
@@ -81,6 +84,7 @@ pub(super) struct Spiller {
     pub(super) shared: Arc<Shared>,
     pub(super) settled: Box<dyn Settled>,
     pub(super) looked_for_oldest: Option<Instant>,
+    pub(super) looked_for_expired: Instant,
 }
 
 impl Spiller {
@@ -114,6 +118,10 @@ impl Spiller {
             self.spill()?;
             self.shared.watch.change(|progress| progress.spills += 1);
         }
+        if self.looked_for_expired.elapsed() >= EXPIRE_EVERY {
+            self.looked_for_expired = Instant::now();
+            self.shared.expire(&*self.settled);
+        }
         if self.looked_for_oldest.is_none_or(|at| at.elapsed() >= OLDEST_EVERY) {
             self.looked_for_oldest = Some(Instant::now());
             self.shared.measure_oldest(self.settled.oldest());
@@ -145,7 +153,7 @@ impl Spiller {
         let done = self.shared.table().settled(mark);
         self.shared.gauge.unsettled_bytes.store(self.shared.table().bytes() as u64, Ordering::Relaxed);
         reached("spill-released");
-        self.shared.journal_release(mark.generation)?;
+        self.shared.journal_release()?;
         self.shared.metrics.spill_seconds.observe(began.elapsed().as_secs_f64());
         // Freeing many events takes a while; nobody waits for it here.
         drop((done, spill));

@@ -67,8 +67,11 @@ pub trait Settled: Send {
     /// Returns a reader of what is settled.
     fn reader(&self) -> Arc<dyn SettledRead>;
 
-    /// Returns the stamp of the oldest event in it, as far as that is easily found.
+    /// Returns the stamp of the oldest event in it.
     fn oldest(&self) -> Option<Stamp>;
+
+    /// Returns for each account that has events with smaller stamps the position of the last of them.
+    fn older_than(&self, stamp: Stamp) -> Vec<(AccountId, Position)>;
 
     /// Returns how much it takes on disk and how much of that is live.
     fn sizes(&self) -> Sizes;

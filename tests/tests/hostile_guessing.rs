@@ -100,9 +100,10 @@ async fn every_guess_counts_towards_the_end_of_a_connection_with_a_session() {
     assert_eq!(client.closed().await, Reason::RateLimited);
     assert_eq!(reasons[..BURST], [Reason::WrongCredentials; BURST]);
     assert!(reasons[BURST..].iter().all(|reason| *reason == Reason::RateLimited), "{reasons:?}");
-    // The wrong ones were counted as well as those that were not looked at; one a second is forgiven.
-    let forgiven = began.elapsed().as_secs() as usize + 1;
-    assert!(reasons.len() <= REFUSALS + forgiven, "{} guesses, {forgiven} forgiven", reasons.len());
+    // The wrong ones were counted as well as those that were not looked at. One a second is forgiven, and what is under way when
+    // the budget is used up is still answered.
+    let more = began.elapsed().as_secs() as usize + 4;
+    assert!(reasons.len() <= REFUSALS + more, "{} guesses, {more} over the budget at most", reasons.len());
     assert_eq!(closed(&world, Reason::RateLimited).await, 1.0);
     ada.open().await.close().await.unwrap();
 }

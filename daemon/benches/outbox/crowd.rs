@@ -7,16 +7,16 @@ use quail_core::ports::outbox::{DeviceRecord, Entry, Note, RecentSend, StoredEve
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Position, Stamp};
 
 /// Length of a message's frame with a body of 256 bytes.
-pub const MESSAGE_BYTES: usize = 340;
+pub(crate) const MESSAGE_BYTES: usize = 340;
 
 /// Length of a receipt's frame.
-pub const RECEIPT_BYTES: usize = 60;
+pub(crate) const RECEIPT_BYTES: usize = 60;
 
-pub fn account(n: u64) -> AccountId {
+pub(crate) fn account(n: u64) -> AccountId {
     AccountId(id(1, n))
 }
 
-pub fn device(n: u64) -> DeviceId {
+pub(crate) fn device(n: u64) -> DeviceId {
     DeviceId(id(2, n))
 }
 
@@ -29,18 +29,18 @@ fn id(kind: u8, n: u64) -> [u8; 16] {
 
 /// Gives positions and remembers what was given.
 #[derive(Default)]
-pub struct Desk {
-    pub last: u64,
+pub(crate) struct Desk {
+    pub(crate) last: u64,
 }
 
 impl Desk {
-    pub fn position(&mut self) -> Position {
+    pub(crate) fn position(&mut self) -> Position {
         self.last += 1;
         Position(self.last)
     }
 
     /// Sender `n` sends to recipient `to`: the event and its number. Returns the position.
-    pub fn send(&mut self, n: u64, to: u64, number: u64, entries: &mut Vec<Entry>) -> Position {
+    pub(crate) fn send(&mut self, n: u64, to: u64, number: u64, entries: &mut Vec<Entry>) -> Position {
         let position = self.position();
         let note = Note::Message { sender: account(n), device: device(n), recipient: account(to) };
         let frame = Bytes::from(vec![0x5a; MESSAGE_BYTES]);
@@ -53,7 +53,13 @@ impl Desk {
     }
 
     /// Recipient `to` acknowledges up to a position; sender `n` gets a receipt. Returns its position.
-    pub fn acknowledge(&mut self, n: u64, to: u64, upto: Position, entries: &mut Vec<Entry>) -> Position {
+    pub(crate) fn acknowledge(
+        &mut self,
+        n: u64,
+        to: u64,
+        upto: Position,
+        entries: &mut Vec<Entry>,
+    ) -> Position {
         self.take(to, upto, entries);
         let position = self.position();
         let note = Note::Receipt { account: account(to), after: Position(upto.0 - 1), upto };
@@ -63,7 +69,7 @@ impl Desk {
     }
 
     /// Device `n` takes everything up to a position.
-    pub fn take(&mut self, n: u64, upto: Position, entries: &mut Vec<Entry>) {
+    pub(crate) fn take(&mut self, n: u64, upto: Position, entries: &mut Vec<Entry>) {
         let record = DeviceRecord { cursor: upto, acked: upto, attach_number: 1 };
         entries.push(Entry::Device { account: account(n), device: device(n), record });
         entries.push(Entry::Resolved { account: account(n), upto });

@@ -26,8 +26,8 @@ const HAND_OVER: usize = 128;
 /// How often floor and engine take turns, so that a busy minute of the machine hits both.
 const ROUNDS: usize = 3;
 
-pub struct Cycle {
-    pub waiters: usize,
+pub(crate) struct Cycle {
+    pub(crate) waiters: usize,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -45,14 +45,15 @@ struct Run {
 }
 
 impl Cycle {
-    pub fn compare(&self, scale: Scale) {
+    pub(crate) fn compare(&self, scale: Scale) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (mut ratios, mut rates, mut floors, mut cpus, mut bytes) = (vec![], vec![], vec![], vec![], 0.0);
         for round in 0..ROUNDS {
             let path = directory.path().join(format!("outbox-{round}"));
             let run = self.run(&path, scale.seconds);
             let per_operation = run.bytes as f64 / (2 * run.cycles) as f64;
-            let floor = floor::appends(directory.path(), per_operation as usize, self.waiters, scale.seconds) / 2.0;
+            let floor =
+                floor::appends(directory.path(), per_operation as usize, self.waiters, scale.seconds) / 2.0;
             let rate = run.cycles as f64 / run.elapsed.as_secs_f64();
             ratios.push(rate / floor);
             rates.push(rate);
@@ -75,7 +76,7 @@ impl Cycle {
 
     fn run(&self, path: &Path, seconds: f64) -> Run {
         let metrics = Arc::new(Metrics::new());
-        let options = OutboxOptions { archive: true, ..OutboxOptions::default() };
+        let options = OutboxOptions { archived: Some(Position::ZERO), ..OutboxOptions::default() };
         let mut engine = OutboxEngine::open(path, &options, metrics.clone()).expect("an outbox").engine;
         let stop = Arc::new(AtomicBool::new(false));
         let archive = engine.archive().expect("opened for an archive");
@@ -161,16 +162,14 @@ fn archive_all(mut archive: ArchiveReader, stop: &AtomicBool) -> u64 {
     let mut events = 0;
     while !stop.load(Ordering::Relaxed) {
         let read = archive.next(1024 * 1024, Duration::from_millis(50)).expect("read");
-        events += read.len() as u64;
-        if let Some(last) = read.last() {
-            archive.archived(last.event.position);
-        }
+        events += read.events.len() as u64;
+        archive.archived(read.upto);
     }
     events
 }
 
 /// Ten million cycles: memory and disk must stay where they are.
-pub fn endless(scale: Scale) {
+pub(crate) fn endless(scale: Scale) {
     let cycles = 10_000_000 / scale.divisor;
     let directory = tempfile::tempdir().expect("a temporary directory");
     let opened = OutboxEngine::open(directory.path(), &OutboxOptions::default(), Arc::new(Metrics::new()));
@@ -190,7 +189,7 @@ pub fn endless(scale: Scale) {
     }
 }
 
-pub fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const FILE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Appends `record_bytes` for each of `waiters` and syncs, for so long. Returns records per second.
-pub fn appends(directory: &Path, record_bytes: usize, waiters: usize, seconds: f64) -> f64 {
+pub(crate) fn appends(directory: &Path, record_bytes: usize, waiters: usize, seconds: f64) -> f64 {
     let file = File::create(directory.join("floor")).expect("a file");
     let zeros = vec![0; 1024 * 1024];
     for at in 0..FILE_BYTES / zeros.len() as u64 {

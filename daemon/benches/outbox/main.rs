@@ -16,18 +16,19 @@ use cycle::Cycle;
 
 /// How large everything is.
 #[derive(Clone, Copy)]
-pub struct Scale {
+pub(crate) struct Scale {
     /// Seconds of each measurement.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// A divisor of counts.
-    pub divisor: u64,
+    pub(crate) divisor: u64,
 }
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let smoke = arguments.iter().any(|argument| argument == "--test");
     let names: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
-    let scale = if smoke { Scale { seconds: 0.2, divisor: 1_000 } } else { Scale { seconds: 5.0, divisor: 1 } };
+    let scale =
+        if smoke { Scale { seconds: 0.2, divisor: 1_000 } } else { Scale { seconds: 5.0, divisor: 1 } };
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| *wanted == name);
     if wanted("cycle") {
         for waiters in [64, 256] {

@@ -40,7 +40,7 @@ fn commit(engine: &mut OutboxEngine, desk: &Desk, entries: &mut Vec<Entry>) {
 }
 
 /// Takes messages at a fixed rate for people who are away, then lets them all come back.
-pub fn sustained(scale: Scale) {
+pub(crate) fn sustained(scale: Scale) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let metrics = Arc::new(Metrics::new());
     let mut engine = open(directory.path(), metrics.clone()).engine;
@@ -86,7 +86,7 @@ pub fn sustained(scale: Scale) {
 }
 
 /// One message for a thousand members: how long the sequencer is held.
-pub fn group(scale: Scale) {
+pub(crate) fn group(scale: Scale) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mut engine = open(directory.path(), Arc::new(Metrics::new())).engine;
     let mut desk = Desk::default();
@@ -104,11 +104,14 @@ pub fn group(scale: Scale) {
         times.push(began.elapsed().as_secs_f64() * 1e3);
         syncer.sync().expect("synced");
     }
-    println!("group: one message for 1,000 members holds the sequencer for {:.3} ms (median)", median(&mut times));
+    println!(
+        "group: one message for 1,000 members holds the sequencer for {:.3} ms (median)",
+        median(&mut times)
+    );
 }
 
 /// A million events that nobody takes: how long a restart is, and what it takes.
-pub fn million(scale: Scale) {
+pub(crate) fn million(scale: Scale) {
     let (events, accounts) = (1_000_000 / scale.divisor, RECIPIENTS / scale.divisor.min(100));
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (mut desk, mut entries) = (Desk::default(), Vec::new());

@@ -189,12 +189,8 @@ mod tests {
             }
         }
         let opened = OutboxEngine::open(outbox, &OutboxOptions::default(), Arc::default()).unwrap();
-        let stretch = Stretch {
-            after: Position::ZERO,
-            upto: Position(600),
-            events_max: 10_000,
-            bytes_max: usize::MAX,
-        };
+        let stretch =
+            Stretch { after: Position::ZERO, upto: Position(600), events_max: 10_000, bytes_max: usize::MAX };
         let events = opened.engine.reader().read(account(1), stretch).unwrap();
         assert!(events.iter().all(|read| **read == *event(read.position.0, 300)));
         (sorted(opened.recovered), events.len())

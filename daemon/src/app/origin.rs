@@ -79,7 +79,8 @@ impl Past {
         let number = read(&files.outbox.join("origin"))?;
         let found = match number {
             None => {
-                let held = ["store", "journal", "settled"].into_iter().find(|part| files.outbox.join(part).exists());
+                let held =
+                    ["store", "journal", "settled"].into_iter().find(|part| files.outbox.join(part).exists());
                 anyhow::ensure!(
                     held.is_none(),
                     "the outbox in {} has lost its origin file; restore it, or move the outbox away to begin a new one",

@@ -61,5 +61,5 @@ fn options(config: &Config) -> OutboxOptions {
         unarchived_bytes: limits.unarchived,
         free_bytes: limits.free_space,
     };
-    OutboxOptions { limits, archive: false }
+    OutboxOptions { limits, archived: None }
 }

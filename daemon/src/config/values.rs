@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn sizes_have_a_number_and_a_unit_and_nothing_else() {
-        for (text, bytes) in [("0B", 0), ("64KiB", 65_536), ("256MiB", 268_435_456), ("4GiB", 4_294_967_296)] {
+        for (text, bytes) in [("0B", 0), ("64KiB", 65_536), ("256MiB", 268_435_456), ("4GiB", 4_294_967_296)]
+        {
             assert_eq!(size(text), Some(bytes), "{text}");
         }
         for text in ["", "5", "MiB", "1 MiB", "1MB", "-1MiB", "1.5GiB", "17179869184GiB"] {

@@ -122,6 +122,7 @@ impl World {
                     self.cut(link, 50);
                 }
             }
+            Effect::OriginGone { .. } => unreachable!("nothing was restored"),
             Effect::Read { .. } => self.soon(self.plan.read_ms, Happening::Read(boot, effect)),
             Effect::Applied { ticket } => match self.tickets.remove(&ticket.0) {
                 Some(Answer::LoggedIn(device)) => self.soon(100, Happening::Connect(device)),

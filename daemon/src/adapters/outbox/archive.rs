@@ -11,7 +11,7 @@ use quail_core::ports::outbox::StoreError;
 use quail_protocol::id::Position;
 
 use super::engine::Shared;
-use super::journal::{JournalTail, TailedEvent};
+use super::journal::{JournalTail, Tailed};
 
 /// Reads everything that is durable, once, in the order of positions. There is one at a time.
 pub struct ArchiveReader {
@@ -24,13 +24,13 @@ impl ArchiveReader {
         Self { tail, shared }
     }
 
-    /// Waits until there are events and returns what there is, at most so many bytes but at least one event; none if nothing
-    /// comes in time. What was not [archived](Self::archived) when the process ends comes again.
+    /// Waits until there are events and returns what there is, at most so many bytes of frames but at least one event; none if
+    /// nothing comes in time. What was not [archived](Self::archived) when the process ends comes again.
     ///
     /// # Errors
     /// [`StoreError`]; trying again does not help.
-    pub fn next(&mut self, bytes_max: usize, patience: Duration) -> Result<Vec<TailedEvent>, StoreError> {
-        self.tail.next(bytes_max, patience).map_err(|error| error.into_store("read along"))
+    pub fn next(&mut self, bytes_max: usize, patience: Duration) -> Result<Tailed, StoreError> {
+        Ok(self.tail.next(bytes_max, patience)?)
     }
 
     /// Takes note that everything up to a position is safe elsewhere: the journal need not keep it for the archive.

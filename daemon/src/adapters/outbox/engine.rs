@@ -7,16 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use quail_core::ports::outbox::{
-    BacklogReader, Batch, Outbox, Recovered, Room, StoreError, Stretch, Syncer,
-};
 use quail_core::OUTBOX_AGE_MAX;
+use quail_core::ports::outbox::{BacklogReader, Batch, Outbox, Recovered, Room, StoreError, Stretch, Syncer};
 use quail_protocol::id::{AccountId, Origin, Position, Stamp};
 
 use super::archive::ArchiveReader;
 use super::ballast::Ballast;
-use super::error::OpenOutboxError;
-use super::journal::{Journal, JournalSyncer};
+use super::journal::{Journal, JournalKeeper, JournalSyncer};
 use super::read::{EngineReader, stamp_of, touches};
 use super::room::{Gauge, Limits};
 use super::spill::{Progress, SPILL_BYTES, Spiller, Watch};
@@ -33,12 +30,11 @@ const SETTLE_LOOK: Duration = Duration::from_millis(100);
 pub struct OutboxOptions {
     /// What may wait.
     pub limits: Limits,
-    /// Whether somebody reads the journal along for the archive: segments wait for both then.
-    pub archive: bool,
+    /// Up to where an archive that reads along has everything; segments wait for it, too, then. `None` without an archive.
+    pub archived: Option<Position>,
 }
 
 /// What was found when an outbox was opened.
-#[derive(Debug)]
 pub struct Opened {
     /// The outbox.
     pub engine: OutboxEngine,
@@ -62,7 +58,7 @@ pub struct Adopted {
 pub(super) struct Shared {
     table: Mutex<Table>,
     pub(super) settled: Arc<dyn SettledRead>,
-    journal: Journal,
+    journal: JournalKeeper,
     pub(super) gauge: Gauge,
     pub(super) watch: Watch,
     pub(super) metrics: Arc<Metrics>,
@@ -113,8 +109,7 @@ impl Shared {
     pub(super) fn journal_release(&self) -> Result<(), StoreError> {
         let generation = self.table().mark.generation;
         let archived = self.is_archiving.then(|| Position(self.archived.load(Ordering::Relaxed)));
-        let released = self.journal.release(generation, archived);
-        released.map_err(|error| error.into_store("recycle a segment of"))?;
+        self.journal.release(generation, archived)?;
         self.show();
         Ok(())
     }
@@ -183,14 +178,13 @@ impl Shared {
 /// The outbox on journal and settled store.
 pub struct OutboxEngine {
     shared: Arc<Shared>,
-    syncer: Arc<Mutex<JournalSyncer>>,
+    journal: Journal,
     spiller: Option<JoinHandle<()>>,
 }
 
 /// Parts of an outbox that were opened.
 pub(super) struct Parts {
     pub(super) journal: Journal,
-    pub(super) syncer: JournalSyncer,
     pub(super) table: Table,
     pub(super) settled: Box<dyn Settled>,
     pub(super) lost: Vec<Lost>,
@@ -204,7 +198,7 @@ impl OutboxEngine {
         options: &OutboxOptions,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let Parts { journal, syncer, table, settled, lost } = parts;
+        let Parts { journal, table, settled, lost } = parts;
         let mut by_account: HashMap<AccountId, Vec<Lost>> = HashMap::new();
         for lost in lost {
             if let Some(account) = lost.account {
@@ -214,7 +208,7 @@ impl OutboxEngine {
         let shared = Arc::new(Shared {
             table: Mutex::new(table),
             settled: settled.reader(),
-            journal,
+            journal: journal.keeper(),
             gauge: Gauge::default(),
             watch: Watch::default(),
             metrics,
@@ -222,16 +216,21 @@ impl OutboxEngine {
             path: path.to_owned(),
             ballast: Ballast::of(path),
             lost: by_account,
-            is_archiving: options.archive,
-            archived: AtomicU64::new(0),
+            is_archiving: options.archived.is_some(),
+            archived: AtomicU64::new(options.archived.unwrap_or(Position::ZERO).0),
             adopted: OnceLock::new(),
             expired: OnceLock::new(),
         });
         shared.measure_disk();
         shared.measure_settled(settled.sizes());
-        let spiller = Spiller { shared: shared.clone(), settled, looked_for_oldest: None, looked_for_expired: Instant::now() };
+        let spiller = Spiller {
+            shared: shared.clone(),
+            settled,
+            looked_for_oldest: None,
+            looked_for_expired: Instant::now(),
+        };
         let spiller = std::thread::Builder::new().name("spill".to_owned()).spawn(move || spiller.run())?;
-        Ok(Self { shared, syncer: Arc::new(Mutex::new(syncer)), spiller: Some(spiller) })
+        Ok(Self { shared, journal, spiller: Some(spiller) })
     }
 
     /// Presents events up to a position, which another origin accepted, as this origin's. To be said once, before the first
@@ -248,7 +247,10 @@ impl OutboxEngine {
 
     /// Returns a reader of the journal for the archive; `None` unless the outbox was opened for one.
     pub fn archive(&self) -> Option<ArchiveReader> {
-        self.shared.journal.tail().map(|tail| ArchiveReader::new(tail, self.shared.clone()))
+        let after = Position(self.shared.archived.load(Ordering::Relaxed));
+        self.shared
+            .is_archiving
+            .then(|| ArchiveReader::new(self.shared.journal.tail(after), self.shared.clone()))
     }
 
     /// Returns what tells whether so much waits that new messages are better not read for a while. It outlives the outbox.
@@ -286,8 +288,8 @@ impl Outbox for OutboxEngine {
             return Err(error);
         }
         let mut table = self.shared.table();
-        let appended = self.shared.journal.append(table.generation, &batch);
-        let appended = appended.map_err(|error| error.into_store("append to"))?;
+        let appended = self.journal.append(table.generation, &batch)?;
+        self.shared.metrics.outbox.journalled_bytes.inc_by(appended.bytes);
         table.apply(batch, appended.number, appended.bytes);
         let bytes = table.bytes();
         let spill = bytes >= SPILL_BYTES && table.frozen.is_none();
@@ -302,7 +304,7 @@ impl Outbox for OutboxEngine {
     }
 
     fn syncer(&self) -> Box<dyn Syncer> {
-        Box::new(EngineSyncer { shared: self.shared.clone(), syncer: self.syncer.clone() })
+        Box::new(EngineSyncer { shared: self.shared.clone(), journal: self.journal.syncer() })
     }
 
     fn reader(&self) -> Arc<dyn BacklogReader> {
@@ -327,14 +329,15 @@ impl Drop for OutboxEngine {
 /// Syncs the journal and tells the spill thread.
 struct EngineSyncer {
     shared: Arc<Shared>,
-    syncer: Arc<Mutex<JournalSyncer>>,
+    journal: JournalSyncer,
 }
 
 impl Syncer for EngineSyncer {
     fn sync(&mut self) -> Result<(), StoreError> {
-        let mut syncer = self.syncer.lock().unwrap_or_else(PoisonError::into_inner);
-        let synced = syncer.sync().map_err(|error| error.into_store("sync"))?;
-        self.shared.watch.change(|progress| progress.synced = progress.synced.max(synced));
+        // Whatever was appended before this is covered.
+        let appended = self.shared.table().last_batch;
+        self.journal.sync()?;
+        self.shared.watch.synced(appended);
         Ok(())
     }
 }

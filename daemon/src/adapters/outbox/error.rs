@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::journal::JournalError;
+
 /// Why an outbox could not be opened. None of them is mended by trying again.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenOutboxError {
@@ -24,6 +26,13 @@ pub enum OpenOutboxError {
 }
 
 impl OpenOutboxError {
+    pub(super) fn journal(path: &Path, error: JournalError) -> Self {
+        match error {
+            JournalError::Newer { .. } => Self::Newer { path: path.to_owned(), reason: error.to_string() },
+            other => Self::unusable(path, other),
+        }
+    }
+
     pub(super) fn unusable(path: &Path, reason: impl std::fmt::Display) -> Self {
         Self::Unusable { path: path.to_owned(), reason: reason.to_string() }
     }

@@ -40,4 +40,8 @@ mod types;
 pub use archive::ArchiveReader;
 pub use engine::{Adopted, Expired, Expiry, Opened, OutboxEngine, OutboxOptions};
 pub use error::OpenOutboxError;
+pub use journal::{Tailed, TailedEvent};
 pub use room::Limits;
+
+#[cfg(test)]
+mod tests;

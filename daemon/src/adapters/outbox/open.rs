@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use quail_core::ports::outbox::{Batch, Entry};
-use quail_protocol::id::{AccountId, Position};
+use quail_protocol::id::AccountId;
 
 use super::ballast::Ballast;
 use super::engine::{Opened, OutboxEngine, OutboxOptions, Parts};
 use super::error::OpenOutboxError;
-use super::journal::{Disk, Journal, JournalOptions, OpenedJournal, RealDisk, Replayed, ReplayedBatch};
+use super::journal::{self, Disk, JournalOptions, RealDisk, Replayed, ReplayedBatch};
 use super::read::stand_in;
 use super::recovery::Recovery;
 use super::settled::{OpenSettledError, SettledRecovered, SettledStore};
@@ -25,7 +25,11 @@ impl OutboxEngine {
     ///
     /// # Errors
     /// [`OpenOutboxError`].
-    pub fn open(path: &Path, options: &OutboxOptions, metrics: Arc<Metrics>) -> Result<Opened, OpenOutboxError> {
+    pub fn open(
+        path: &Path,
+        options: &OutboxOptions,
+        metrics: Arc<Metrics>,
+    ) -> Result<Opened, OpenOutboxError> {
         let unusable = |error| OpenOutboxError::unusable(path, error);
         fs::create_dir_all(path).map_err(unusable)?;
         if Ballast::of(path).give_way(path).map_err(unusable)? {
@@ -35,7 +39,7 @@ impl OutboxEngine {
         for repaired in &found.repaired {
             tracing::warn!(path = %path.display(), repaired, "repaired the settled store");
         }
-        let disk = RealDisk::open(&path.join("journal")).map_err(unusable)?;
+        let disk = RealDisk::new(&path.join("journal")).map_err(unusable)?;
         sync_names(path).map_err(unusable)?;
         let opened = Self::put_together(path, Arc::new(disk), Box::new(settled), found, options, metrics)?;
         Ok(Opened { set_aside, ..opened })
@@ -53,24 +57,26 @@ impl OutboxEngine {
         let SettledRecovered { mark, recovered, lost, .. } = found;
         let mut replay = Replay::over(mark, Recovery::of(recovered));
         let lost = replay.settled_lost(lost);
-        let journal = JournalOptions { archive: options.archive, ..JournalOptions::default() };
+        let on_sync = metrics.fdatasync_seconds.clone();
+        let options_of_journal = JournalOptions {
+            archived: options.archived,
+            on_sync: Arc::new(move |took| on_sync.observe(took.as_secs_f64())),
+            ..JournalOptions::default()
+        };
         let visit = &mut |batch: ReplayedBatch| replay.batch(batch);
-        let opening = Journal::open(disk, journal, mark, metrics.clone(), visit);
-        let OpenedJournal { journal, mut syncer } = opening.map_err(|error| error.into_open(path))?;
-        let Replay { recovery, table, stand_ins, .. } = replay;
-        metrics.outbox.lost.inc_by((lost.len() + stand_ins.len()) as u64);
-        let recovered = recovery.finish();
-        if !stand_ins.is_empty() {
-            // Before anybody is served: the damage is not in the journal's copy any more, so what it cost must be.
-            let (last_position, last_stamp) = (recovered.last_position, recovered.last_stamp);
-            let batch = Batch { entries: &stand_ins, last_position, last_stamp };
-            let written = journal.append(table.generation, &batch).and_then(|_| syncer.sync());
-            written.map_err(|error| error.into_open(path))?;
+        let opening = journal::open(disk, &options_of_journal, mark, visit);
+        let (journal, replayed) = opening.map_err(|error| OpenOutboxError::journal(path, error))?;
+        for damage in replayed.damage.iter().filter(|damage| damage.is_mended) {
+            tracing::warn!(file = damage.file, what = damage.what, "mended the journal");
         }
-        let parts = Parts { journal, syncer, table, settled, lost };
+        let Replay { mut recovery, mut table, losses } = replay;
+        recovery.counted(replayed.last_position, replayed.last_stamp);
+        table.begin(replayed.generation, replayed.last_number);
+        metrics.outbox.lost.inc_by(lost.len() as u64 + losses);
+        let parts = Parts { journal, table, settled, lost };
         let engine = Self::assemble(path, parts, options, metrics);
         let engine = engine.map_err(|error| OpenOutboxError::unusable(path, error))?;
-        Ok(Opened { engine, recovered, set_aside: None })
+        Ok(Opened { engine, recovered: recovery.finish(), set_aside: None })
     }
 }
 
@@ -78,13 +84,13 @@ impl OutboxEngine {
 struct Replay {
     recovery: Recovery,
     table: Table,
-    /// What stands for what the journal had lost.
-    stand_ins: Vec<Entry>,
+    /// How often something was lost from the journal.
+    losses: u64,
 }
 
 impl Replay {
     fn over(mark: Mark, recovery: Recovery) -> Self {
-        Self { recovery, table: Table::new(mark, mark.generation + 1), stand_ins: Vec::new() }
+        Self { recovery, table: Table::new(mark, mark.generation + 1), losses: 0 }
     }
 
     /// Takes note of what the settled store had lost and names the account of each.
@@ -118,7 +124,7 @@ impl Replay {
                     let accounts = self.accounts_of(&lost);
                     let entry = Entry::Event { event: Arc::new(stand_in(&lost)), accounts };
                     self.recovery.apply(&entry);
-                    self.stand_ins.push(entry.clone());
+                    self.losses += 1;
                     whole.push(entry);
                 }
             }
@@ -130,9 +136,7 @@ impl Replay {
 }
 
 /// Opens the settled store. One that cannot be mended is set aside, and an empty one takes its place.
-fn open_settled(
-    outbox: &Path,
-) -> Result<(SettledStore, SettledRecovered, Option<PathBuf>), OpenOutboxError> {
+fn open_settled(outbox: &Path) -> Result<(SettledStore, SettledRecovered, Option<PathBuf>), OpenOutboxError> {
     let path = outbox.join("settled");
     match SettledStore::open(&path) {
         Ok((store, found)) => Ok((store, found, None)),

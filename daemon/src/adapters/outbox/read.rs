@@ -26,10 +26,11 @@ impl BacklogReader for EngineReader {
         if stretch.upto <= stretch.after {
             return Ok(Vec::new());
         }
-        let (fresh, mark) = {
+        let (fresh, mark, (resolved, withdrawn)) = {
             let table = self.shared.table();
-            (table.read(account, stretch), table.mark.last_position)
+            (table.read(account, stretch), table.mark.last_position, table.gone(account))
         };
+        let stretch = Stretch { after: stretch.after.max(resolved), ..stretch };
         let mut events = Vec::new();
         let mut more = false;
         if stretch.after < mark {
@@ -38,6 +39,7 @@ impl BacklogReader for EngineReader {
             settled.lost.extend(self.shared.lost_at_open(account, stretch));
             more = settled.more;
             events = with_lost(settled);
+            events.retain(|event| !withdrawn.contains(&event.position));
         }
         if !more {
             events.extend(fresh);
@@ -74,7 +76,7 @@ pub(super) fn stand_in(lost: &Lost) -> StoredEvent {
 
 fn cut(events: &mut Vec<Arc<StoredEvent>>, stretch: Stretch) {
     let mut bytes = 0;
-    let fits = |event: &Arc<StoredEvent>| {
+    let mut fits = |event: &Arc<StoredEvent>| {
         let first = bytes == 0;
         bytes += event.frame.len();
         first || bytes <= stretch.bytes_max

@@ -117,8 +117,14 @@ impl Recovery {
         Recovered {
             last_position: self.last_position,
             last_stamp: self.last_stamp,
-            devices: self.devices.into_iter().map(|(device, (account, record))| (account, device, record)).collect(),
-            sends: sends.flat_map(|(device, sends)| sends.into_iter().map(move |send| (device, send))).collect(),
+            devices: self
+                .devices
+                .into_iter()
+                .map(|(device, (account, record))| (account, device, record))
+                .collect(),
+            sends: sends
+                .flat_map(|(device, sends)| sends.into_iter().map(move |send| (device, send)))
+                .collect(),
             slots: slots.collect(),
             collapsed: self.collapsed.into_iter().collect(),
         }

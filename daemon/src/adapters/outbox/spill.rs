@@ -44,6 +44,8 @@ const ACCOUNTS_PER_HOLD: usize = 256;
 pub(super) struct Progress {
     /// Number of the last batch that the journal has synced.
     pub(super) synced: u64,
+    /// Somebody waits for that.
+    pub(super) awaited: bool,
     /// Somebody wants a spill now: the table is large.
     pub(super) wanted: bool,
     /// The engine is being dropped.
@@ -70,6 +72,17 @@ impl Watch {
     pub(super) fn change(&self, change: impl FnOnce(&mut Progress)) {
         change(&mut self.lock());
         self.changed.notify_all();
+    }
+
+    /// Takes note of what is durable. Hardly ever does anybody wait for it, and waking nobody is cheap.
+    pub(super) fn synced(&self, batch: u64) {
+        let mut progress = self.lock();
+        progress.synced = progress.synced.max(batch);
+        let awaited = progress.awaited;
+        drop(progress);
+        if awaited {
+            self.changed.notify_all();
+        }
     }
 
     /// Waits until the progress is as wanted, at most so long.
@@ -154,7 +167,7 @@ impl Spiller {
         self.shared.gauge.unsettled_bytes.store(self.shared.table().bytes() as u64, Ordering::Relaxed);
         reached("spill-released");
         self.shared.journal_release()?;
-        self.shared.metrics.spill_seconds.observe(began.elapsed().as_secs_f64());
+        self.shared.metrics.outbox.spill_seconds.observe(began.elapsed().as_secs_f64());
         // Freeing many events takes a while; nobody waits for it here.
         drop((done, spill));
         self.settled.rotate_if_grown()?;
@@ -164,17 +177,17 @@ impl Spiller {
 
     /// Returns whether the journal has synced a batch; not if the engine stops first.
     fn wait_for_journal(&self, batch: u64) -> bool {
-        loop {
-            let watch = &self.shared.watch;
+        let watch = &self.shared.watch;
+        watch.lock().awaited = true;
+        let synced = loop {
             watch.wait(LOOK_EVERY, |progress| progress.stop || progress.synced >= batch);
             let progress = watch.lock();
-            if progress.synced >= batch {
-                return true;
+            if progress.synced >= batch || progress.stop {
+                break progress.synced >= batch;
             }
-            if progress.stop {
-                return false;
-            }
-        }
+        };
+        watch.lock().awaited = false;
+        synced
     }
 
     /// Takes what is left of the frozen generation, a few accounts at a time, so that the sequencer never waits long.

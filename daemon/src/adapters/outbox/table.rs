@@ -68,7 +68,9 @@ fn weight(event: &StoredEvent) -> usize {
 #[derive(Debug, Default)]
 pub(super) struct Generation {
     accounts: HashMap<AccountId, Changes>,
-    devices: HashMap<DeviceId, (AccountId, Option<DeviceRecord>)>,
+    /// Devices that were removed. One that came back since has its record below.
+    gone: Vec<(AccountId, DeviceId)>,
+    devices: HashMap<DeviceId, (AccountId, DeviceRecord)>,
     sends: HashMap<DeviceId, VecDeque<RecentSend>>,
     /// Memory held by events.
     bytes: usize,
@@ -76,7 +78,7 @@ pub(super) struct Generation {
 
 impl Generation {
     fn is_empty(&self) -> bool {
-        self.accounts.is_empty() && self.devices.is_empty() && self.sends.is_empty()
+        self.accounts.is_empty() && self.gone.is_empty() && self.devices.is_empty() && self.sends.is_empty()
     }
 
     fn resolve(&mut self, account: AccountId, upto: Position) {
@@ -104,7 +106,9 @@ impl Generation {
     }
 
     pub(super) fn devices(&self) -> Vec<(AccountId, DeviceId, Option<DeviceRecord>)> {
-        self.devices.iter().map(|(device, (account, record))| (*account, *device, *record)).collect()
+        let gone = self.gone.iter().map(|(account, device)| (*account, *device, None));
+        let records = self.devices.iter();
+        gone.chain(records.map(|(device, (account, record))| (*account, *device, Some(*record)))).collect()
     }
 
     pub(super) fn sends(&self) -> Vec<(DeviceId, Vec<RecentSend>)> {
@@ -143,6 +147,12 @@ impl Table {
         }
     }
 
+    /// Goes on after a replay: with which generation, and from which batch.
+    pub(super) fn begin(&mut self, generation: u64, last_batch: u64) {
+        self.generation = self.generation.max(generation);
+        self.last_batch = last_batch;
+    }
+
     /// Takes in a batch that the journal took as number `batch_number`, with so many bytes.
     pub(super) fn apply(&mut self, batch: Batch<'_>, batch_number: u64, bytes: u64) {
         for entry in batch.entries {
@@ -172,10 +182,11 @@ impl Table {
                 sends.push_back(*send);
             }
             Entry::Device { account, device, record } => {
-                self.fresh.devices.insert(*device, (*account, Some(*record)));
+                self.fresh.devices.insert(*device, (*account, *record));
             }
             Entry::DeviceGone { account, device } => {
-                self.fresh.devices.insert(*device, (*account, None));
+                self.fresh.gone.push((*account, *device));
+                self.fresh.devices.remove(device);
                 self.fresh.sends.remove(device);
                 if let Some(frozen) = &mut self.frozen {
                     frozen.sends.remove(device);
@@ -206,7 +217,8 @@ impl Table {
         // It is settled, or its generation is on the way there: the next spill takes it out.
         changes.withdrawn.push(position);
         if let Some(frozen) = &mut self.frozen
-            && let Some(bytes) = frozen.accounts.get_mut(&account).and_then(|changes| changes.withdraw(position))
+            && let Some(bytes) =
+                frozen.accounts.get_mut(&account).and_then(|changes| changes.withdraw(position))
         {
             frozen.bytes -= bytes;
         }
@@ -242,6 +254,17 @@ impl Table {
     /// Returns the memory held by events.
     pub(super) fn bytes(&self) -> usize {
         self.fresh.bytes + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes)
+    }
+
+    /// Returns up to where everything of an account is gone, and which single events are, as far as the settled store may not
+    /// know it yet.
+    pub(super) fn gone(&self, account: AccountId) -> (Position, Vec<Position>) {
+        let generations = self.frozen.iter().chain([&self.fresh]);
+        let changes = generations.filter_map(|generation| generation.accounts.get(&account));
+        changes.fold((Position::ZERO, Vec::new()), |(resolved, mut withdrawn), changes| {
+            withdrawn.extend_from_slice(&changes.withdrawn);
+            (resolved.max(changes.resolved), withdrawn)
+        })
     }
 
     /// Returns the first events of a stretch that are here, at most as many as the stretch allows.

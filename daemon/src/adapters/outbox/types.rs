@@ -18,12 +18,12 @@ pub struct Mark {
 
 /// What one spill moves into the settled store.
 #[derive(Clone, Debug, Default)]
-pub struct Spill {
+pub(super) struct Spill {
     /// Where the store stands once all of it is durable.
     pub mark: Mark,
     /// Accounts whose outbox changed; each is named once.
     pub accounts: Vec<(AccountId, AccountSpill)>,
-    /// Devices whose record changed; `None` is a device that is gone, with its sends.
+    /// Devices whose record changed, in order; `None` is a device that is gone, with its sends.
     pub devices: Vec<(AccountId, DeviceId, Option<DeviceRecord>)>,
     /// Sends accepted from a device in this generation, numbers rising, the newest
     /// [`SENDS_UNANSWERED_MAX`](quail_protocol::limits::SENDS_UNANSWERED_MAX) at most.
@@ -32,7 +32,7 @@ pub struct Spill {
 
 /// What changed in the outbox of one account.
 #[derive(Clone, Debug, Default)]
-pub struct AccountSpill {
+pub(super) struct AccountSpill {
     /// New events that nobody has acknowledged yet, in the order of their positions.
     pub events: Vec<Arc<StoredEvent>>,
     /// Everything up to here is gone; zero if nothing went.
@@ -57,7 +57,7 @@ pub struct Lost {
 }
 
 /// The settled store as the engine sees it. There is one on sled; tests have one in memory that forgets what was not synced.
-pub trait Settled: Send {
+pub(super) trait Settled: Send {
     /// Moves a generation in and makes it durable: everything first, then the mark.
     ///
     /// # Errors
@@ -84,14 +84,14 @@ pub trait Settled: Send {
 }
 
 /// The reading side of the settled store; any thread may use it while a spill or a rotation runs.
-pub trait SettledRead: Send + Sync {
+pub(super) trait SettledRead: Send + Sync {
     /// Returns the first events of a stretch, in order of position. What cannot be read is named, not left out in silence.
     fn read(&self, account: AccountId, stretch: Stretch) -> SettledEvents;
 }
 
 /// What a reader of the settled store found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SettledEvents {
+pub(super) struct SettledEvents {
     /// The events.
     pub events: Vec<Arc<StoredEvent>>,
     /// What could not be read, within the part of the stretch that the events cover.
@@ -102,7 +102,7 @@ pub struct SettledEvents {
 
 /// How large the settled store is, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sizes {
+pub(super) struct Sizes {
     /// On disk.
     pub disk_bytes: u64,
     /// Of that, live.

@@ -24,10 +24,10 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 pub use held::Held;
-pub use outbox::OutboxMetrics;
 pub use labels::{
     ClassLabel, CommandLabels, HandshakeLabel, LaneLabel, PlaceLabel, ReasonLabel, ReloadLabel,
 };
+pub use outbox::OutboxMetrics;
 pub use refusals::Refusals;
 
 use quail_protocol::commands::COMMANDS;

@@ -16,6 +16,8 @@ pub struct OutboxMetrics {
     pub unsettled_bytes: Gauge,
     /// Bytes of the journal that the archive has not taken.
     pub unarchived_bytes: Gauge,
+    /// Bytes appended to the journal.
+    pub journalled_bytes: Counter,
     /// What the journal takes on disk.
     pub journal_bytes: Gauge,
     /// Age of the oldest batch that is not settled.
@@ -45,6 +47,7 @@ impl Default for OutboxMetrics {
             queue_wait_seconds: Histogram::new(exponential_buckets(5e-6, 2.0, 20)),
             unsettled_bytes: Gauge::default(),
             unarchived_bytes: Gauge::default(),
+            journalled_bytes: Counter::default(),
             journal_bytes: Gauge::default(),
             spill_lag_seconds: Gauge::default(),
             // 1 ms to 33 s.
@@ -78,7 +81,12 @@ impl OutboxMetrics {
             "Bytes of the journal that the archive has not taken yet",
             self.unarchived_bytes.clone(),
         );
-        registry.register("journal_bytes", "Space that the journal takes on disk", self.journal_bytes.clone());
+        registry.register("journalled_bytes", "Bytes appended to the journal", self.journalled_bytes.clone());
+        registry.register(
+            "journal_bytes",
+            "Space that the journal takes on disk",
+            self.journal_bytes.clone(),
+        );
         registry.register(
             "spill_lag_seconds",
             "Age of the oldest batch that is not in the settled store yet",

@@ -24,6 +24,7 @@ const LOST: u8 = 8;
 
 const MESSAGE: u8 = 1;
 const RECEIPT: u8 = 2;
+const LOST_NOTE: u8 = 3;
 
 /// Head of an event before its accounts: position, kind of note, note. A receipt's note is filled up with zeros.
 const EVENT_HEAD: usize = 8 + 1 + 48;
@@ -235,6 +236,10 @@ fn put_note(out: &mut Vec<u8>, note: &Note) {
             bytes[17..25].copy_from_slice(&after.0.to_le_bytes());
             bytes[25..33].copy_from_slice(&upto.0.to_le_bytes());
         }
+        Note::Lost { from } => {
+            bytes[0] = LOST_NOTE;
+            bytes[1..9].copy_from_slice(&from.0.to_le_bytes());
+        }
     }
     out.extend_from_slice(&bytes);
 }
@@ -309,6 +314,7 @@ fn event_head(bytes: &[u8]) -> Option<EventHead> {
             after: Position(fields.u64()?),
             upto: Position(fields.u64()?),
         },
+        LOST_NOTE => Note::Lost { from: Position(fields.u64()?) },
         _ => return None,
     };
     Some(EventHead { position, note, accounts: accounts(rest)? })

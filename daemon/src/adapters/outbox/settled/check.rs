@@ -48,7 +48,8 @@ impl SettledStore {
         for account in store.chunks.keys() {
             let mut after = Position::ZERO;
             loop {
-                let stretch = Stretch { after, upto: found.mark.last_position, events_max: 256, bytes_max: usize::MAX };
+                let stretch =
+                    Stretch { after, upto: found.mark.last_position, events_max: 256, bytes_max: usize::MAX };
                 let read = reader.read(*account, stretch);
                 report.events += read.events.len() as u64;
                 let last_lost = read.lost.last().map(|lost| lost.upto);

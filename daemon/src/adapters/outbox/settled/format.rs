@@ -113,9 +113,9 @@ fn key(id: &[u8], number: u64) -> [u8; 24] {
 
 /// Splits a key of an id and a number.
 pub(super) fn parse_key(key: &[u8]) -> Result<([u8; 16], u64), StoreError> {
-    let parsed = key.split_at_checked(16).and_then(|(id, number)| {
-        Some((id.try_into().ok()?, u64::from_be_bytes(number.try_into().ok()?)))
-    });
+    let parsed = key
+        .split_at_checked(16)
+        .and_then(|(id, number)| Some((id.try_into().ok()?, u64::from_be_bytes(number.try_into().ok()?))));
     parsed.ok_or_else(|| damaged("key", "its length"))
 }
 
@@ -290,10 +290,13 @@ fn decode<T: Decode<()>>(what: &str, value: &[u8]) -> Result<T, StoreError> {
         Some((&VERSION, rest)) => {
             // No row is larger than a chunk may be.
             let limit = bincode::config::standard().with_limit::<{ 128 * 1024 }>();
-            let (decoded, len) = bincode::decode_from_slice(rest, limit).map_err(|error| damaged(what, error))?;
+            let (decoded, len) =
+                bincode::decode_from_slice(rest, limit).map_err(|error| damaged(what, error))?;
             if len == rest.len() { Ok(decoded) } else { Err(damaged(what, "more than it should have")) }
         }
-        Some((version, _)) => Err(damaged(what, format_args!("version {version}, which a newer quaild may know"))),
+        Some((version, _)) => {
+            Err(damaged(what, format_args!("version {version}, which a newer quaild may know")))
+        }
         None => Err(damaged(what, "an empty value")),
     }
 }

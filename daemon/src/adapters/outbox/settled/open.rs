@@ -215,7 +215,8 @@ pub(super) fn open_database(path: &Path) -> Result<Database, OpenSettledError> {
     if blobs > 0 {
         return Err(damaged(format!("{blobs} values lie outside the database file")));
     }
-    let file = File::options().write(true).open(path.join("db")).map_err(|error| unusable(error.to_string()))?;
+    let file =
+        File::options().write(true).open(path.join("db")).map_err(|error| unusable(error.to_string()))?;
     // The names of a new database must be as durable as what will be written to it.
     for directory in [Some(path), path.parent()].into_iter().flatten() {
         let synced = File::open(directory).and_then(|directory| directory.sync_all());

@@ -83,6 +83,10 @@ impl SettledRead for SettledReader {
 fn read(trees: &Trees, account: AccountId, stretch: Stretch) -> SettledEvents {
     let mut found = SettledEvents::default();
     let mut bytes = 0;
+    let stretch = Stretch { after: stretch.after.max(resolved(trees, account)), ..stretch };
+    if stretch.upto <= stretch.after {
+        return found;
+    }
     let rows = match rows(trees, account, stretch) {
         Ok(rows) => rows,
         Err(what) => {
@@ -128,14 +132,19 @@ fn read(trees: &Trees, account: AccountId, stretch: Stretch) -> SettledEvents {
     found
 }
 
+/// Returns up to where everything of an account is gone; a chunk that is only partly so still has it. A row that cannot be
+/// read brings back what a device has taken, which the device passes over.
+fn resolved(trees: &Trees, account: AccountId) -> Position {
+    let row = caught(|| trees.accounts.get(account.as_bytes())).ok().flatten();
+    row.and_then(|row| format::parse_account(&row).ok()).map_or(Position::ZERO, |row| row.resolved)
+}
+
 /// Returns the rows of the chunks that a stretch touches, as many as its events can need.
-fn rows(
-    trees: &Trees,
-    account: AccountId,
-    stretch: Stretch,
-) -> Result<Vec<(sled::IVec, IndexRow)>, String> {
+fn rows(trees: &Trees, account: AccountId, stretch: Stretch) -> Result<Vec<(sled::IVec, IndexRow)>, String> {
     let first = format::chunk_key(account, stretch.after.next());
-    let begins = caught(|| trees.index.range(format::chunk_key(account, Position::ZERO)..=first).next_back().transpose())?;
+    let begins = caught(|| {
+        trees.index.range(format::chunk_key(account, Position::ZERO)..=first).next_back().transpose()
+    })?;
     let from = begins.map_or_else(|| sled::IVec::from(&first), |(key, _)| key);
     let last = format::chunk_key(account, stretch.upto);
     let (mut rows, mut events) = (Vec::new(), 0);

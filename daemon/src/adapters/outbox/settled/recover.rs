@@ -85,7 +85,9 @@ fn events(
         found.live_bytes += (row.chunk_bytes() + value.len()) as u64;
         let done = resolved.get(&account).copied().unwrap_or(Position::ZERO);
         let held = row.events.iter().filter(|(position, _)| *position > done);
-        recovered.slots.extend(held.map(|(position, bytes)| (account, Slot { position: *position, bytes: *bytes })));
+        recovered
+            .slots
+            .extend(held.map(|(position, bytes)| (account, Slot { position: *position, bytes: *bytes })));
     }
     Ok(())
 }
@@ -103,12 +105,7 @@ fn next_first(trees: &Trees, key: &[u8]) -> Option<Position> {
     (account[..] == key[..16]).then(|| Position(first.saturating_sub(1)))
 }
 
-fn sends(
-    trees: &Trees,
-    mark: Mark,
-    recovered: &mut Recovered,
-    found: &mut Found,
-) -> Result<(), StoreError> {
+fn sends(trees: &Trees, mark: Mark, recovered: &mut Recovered, found: &mut Found) -> Result<(), StoreError> {
     let mut by_device: HashMap<DeviceId, Vec<RecentSend>> = HashMap::new();
     for item in &trees.sends {
         let (key, value) = item.map_err(|error| io("read", error))?;

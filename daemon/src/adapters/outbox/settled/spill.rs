@@ -137,7 +137,8 @@ impl SettledStore {
     fn row(&self, account: AccountId, changes: &AccountSpill) -> Result<(), StoreError> {
         let tree = &self.trees().accounts;
         let before = tree.get(account.as_bytes()).map_err(|error| io("read", error))?;
-        let before = before.map_or_else(|| Ok(AccountRow::default()), |value| format::parse_account(&value))?;
+        let before =
+            before.map_or_else(|| Ok(AccountRow::default()), |value| format::parse_account(&value))?;
         let collapsed = before.collapsed.max(changes.collapsed.unwrap_or(Position::ZERO));
         // Only what still lies in a chunk must be known to be gone.
         let resolved = before.resolved.max(changes.resolved);

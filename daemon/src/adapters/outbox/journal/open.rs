@@ -22,7 +22,8 @@ pub struct Opened {
     pub last_position: Position,
     /// The largest stamp given, the mark's included.
     pub last_stamp: Stamp,
-    /// The highest generation seen, the mark's included. Appending goes on with it or a higher one.
+    /// The highest generation seen, the mark's included. Appending goes on with it or a higher one, but never with one that
+    /// is settled: its batches would not be replayed.
     pub generation: u64,
     /// Batches handed out.
     pub batches: u64,
@@ -64,6 +65,11 @@ pub(super) fn open_as(
 ) -> Result<(Journal, Opened), JournalError> {
     let asked = options.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
     let survey = survey(&*disk)?;
+    if let Some(pointer) = &survey.pointer {
+        // A process that was killed before its switch was durable leaves a pointer that a power cut takes back. Then the
+        // segments that are free by this one would be those that count.
+        switch(&*disk, pointer)?;
+    }
     let segment_bytes = segment_bytes(asked, &survey);
     let wanted = Wanted { settled, archived: options.archived };
     let mut copier = Copier::new(&*disk, &survey, epoch, segment_bytes);

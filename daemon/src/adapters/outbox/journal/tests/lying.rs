@@ -161,11 +161,6 @@ impl LyingDisk {
         self.with(|state| state.failing_sync = Some(state.syncs + passed));
     }
 
-    /// Syncs of files so far.
-    pub(super) fn syncs(&self) -> u64 {
-        self.with(|state| state.syncs)
-    }
-
     /// Returns what is there when the power comes back.
     pub(super) fn after_power_cut(&self, random: &mut Random) -> Self {
         let mut state = self.with(|state| state.clone());

@@ -5,6 +5,8 @@ use std::ops::Range;
 use super::lying::LyingDisk;
 use super::*;
 use crate::adapters::outbox::journal::check::{JournalReport, check};
+use crate::adapters::outbox::journal::entries::{Stub, put_batch};
+use crate::adapters::outbox::journal::format::{BATCH_HEADER, BatchHeader, Link};
 use crate::adapters::outbox::journal::survey::survey;
 
 type Appended = Vec<(u64, Vec<Entry>, u64)>;
@@ -189,6 +191,24 @@ fn a_flipped_bit_where_nothing_counts_changes_nothing() {
             assert_eq!((report.damage, report.torn), (clean.damage.clone(), None), "byte {at} of {name}");
             disk.flip(&name, at, bit);
         }
+    }
+}
+
+#[test]
+fn a_record_of_another_epoch_is_not_put_right_into_this_one() {
+    let link = Link { number: 3, generation: 1, ..Link::default() };
+    let stub = Stub { epoch: 5, link, previous: Link::default(), durable: Link::default() };
+    let mut bytes = Vec::new();
+    put_batch(&mut bytes, &stub, &others(1));
+    for (at, bit) in (0..BATCH_HEADER).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1 << bit;
+        let flipped = bytes.clone();
+        for epoch in [4, 5 ^ 1, 7] {
+            assert_eq!(BatchHeader::decode_mended(&mut bytes, epoch), None);
+            assert_eq!(bytes, flipped, "and it is left as it is");
+        }
+        assert!(BatchHeader::decode_mended(&mut bytes, 5).is_some());
     }
 }
 

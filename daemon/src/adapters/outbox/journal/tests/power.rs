@@ -58,14 +58,16 @@ impl Life {
 
     fn run(mut self) {
         for _ in 0..1 + self.random.below(3) {
+            // Some lives are long: segments are recycled several times.
+            let steps = if self.random.percent(15) { 120 } else { 20 };
             if self.random.percent(80) {
-                self.disk.cut_at(self.disk.calls() + self.random.below(60));
+                self.disk.cut_at(self.disk.calls() + self.random.below(3 * steps));
             }
             if self.random.percent(10) {
                 self.disk.fail_sync_after(self.random.below(10));
             }
             if let Some(mut journal) = self.open() {
-                for _ in 0..self.random.below(20) {
+                for _ in 0..self.random.below(steps) {
                     if self.step(&mut journal).is_err() {
                         break;
                     }

@@ -42,6 +42,7 @@ fn only_what_is_synced_is_read() {
     disk.fail_sync_after(0);
     journal.syncer().sync().unwrap_err();
     assert_eq!(read(&mut tail), (vec![], 1));
+    assert_eq!(read(&mut journal.keeper().tail(Position(0))), (vec![1], 1));
 }
 
 #[test]

@@ -201,6 +201,37 @@ fn what_was_copied_is_known_to_have_been_there() {
 }
 
 #[test]
+fn numbers_go_on_behind_what_was_settled_and_is_gone() {
+    let (disk, mut journal) = journal(9);
+    let old = disk.segments();
+    // One write, of which the first batch is torn: nothing is left but that it was there.
+    for n in 10..=13 {
+        journal.append(2, &batch(&pair(n), 2 * n)).unwrap();
+    }
+    journal.syncer().sync().unwrap();
+    spoil(&disk, 10, 0, 128);
+    for name in &old {
+        let is_needed = (11..=13).any(|number| record(&disk, number).0 == *name);
+        if !is_needed {
+            disk.lose(name);
+        }
+    }
+    let mark = Mark { generation: 1, last_position: Position(18), last_stamp: Stamp(180) };
+    let (mut journal, opened, batches) = open(&disk.shared(), mark, 2).unwrap();
+    assert_eq!((opened.last_number, opened.last_position, batches.len()), (9, Position(18), 0));
+    assert_eq!(opened.torn.map(|torn| (torn.number, torn.records)), Some((10, 3)));
+    assert_eq!(journal.append(2, &batch(&pair(10), 20)).unwrap().number, 10);
+}
+
+#[test]
+fn a_journal_that_is_gone_goes_on_behind_the_mark() {
+    let mark = Mark { generation: 3, last_position: Position(50), last_stamp: Stamp(60) };
+    let (_, opened, batches) = open(&LyingDisk::default().shared(), mark, 1).unwrap();
+    assert_eq!((opened.last_position, opened.last_stamp, opened.generation), (Position(50), Stamp(60), 3));
+    assert_eq!((batches, opened.damage), (vec![], vec![]));
+}
+
+#[test]
 fn old_records_of_a_recycled_segment_are_not_taken_for_new_ones() {
     let disk = LyingDisk::default();
     let (mut journal, ..) = open(&disk.shared(), Mark::default(), 1).unwrap();

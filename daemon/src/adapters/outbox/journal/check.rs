@@ -42,7 +42,7 @@ pub struct SegmentReport {
     pub batches: u64,
 }
 
-/// Goes through a journal as [`open`](super::open) does, with the same `settled`, and hands every batch to `visit`.
+/// Goes through a journal as [`open`](fn@super::open) does, with the same `settled`, and hands every batch to `visit`.
 ///
 /// # Errors
 /// [`JournalError`] where an open would fail too.

@@ -6,8 +6,9 @@ use quail_protocol::id::{Position, Stamp};
 
 use super::copy::{Copied, Copier, recycle, segment_bytes, switch};
 use super::disk::Disk;
+use super::format::Link;
 use super::replay::{Damage, ReplayedBatch, Step, TornEnd, Wanted, replayed, replayed_hole, walk};
-use super::survey::survey;
+use super::survey::{Survey, survey};
 use super::writer::{Journal, Open, Shared, Writing};
 use super::{JournalError, JournalOptions, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::adapters::outbox::types::Mark;
@@ -22,7 +23,8 @@ pub struct Opened {
     pub last_position: Position,
     /// The largest stamp given, the mark's included.
     pub last_stamp: Stamp,
-    /// The highest generation seen, the mark's included. Appending goes on with it or a higher one.
+    /// The highest generation seen, the mark's included. Appending goes on with it or a higher one, but never with one that
+    /// is settled: its batches would not be replayed.
     pub generation: u64,
     /// Batches handed out.
     pub batches: u64,
@@ -64,43 +66,28 @@ pub(super) fn open_as(
 ) -> Result<(Journal, Opened), JournalError> {
     let asked = options.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
     let survey = survey(&*disk)?;
+    if let Some(pointer) = &survey.pointer {
+        // A process that was killed before its switch was durable leaves a pointer that a power cut takes back. Then the
+        // segments that are free by this one would be those that count.
+        switch(&*disk, pointer)?;
+    }
     let segment_bytes = segment_bytes(asked, &survey);
     let wanted = Wanted { settled, archived: options.archived };
-    let mut copier = Copier::new(&*disk, &survey, epoch, segment_bytes);
-    let mut counts = Vec::new();
-    let mut batches = 0;
-    let walked = walk(&survey, wanted, &mut |step| {
-        let (link, bytes, batch) = match step {
-            Step::Batch { bytes, examined } => {
-                let link = examined.header.link;
-                let batch = wanted.is_unsettled(&link).then(|| replayed(examined));
-                (link, copier.batch(bytes, examined)?, batch)
-            }
-            Step::Hole { before, link, loss } => {
-                let batch = wanted.is_unsettled(&link).then(|| replayed_hole(link, loss.as_ref()));
-                (link, copier.hole(before, link, loss.as_ref())?, batch)
-            }
-        };
-        counts.push((link, bytes as u64));
-        if let Some(batch) = batch {
-            batches += 1;
-            visit(batch);
-        }
-        Ok(())
-    })?;
-    failpoint::reached("journal-replayed");
-    let mut copied = copier.finish(walked.link)?;
-    failpoint::reached("journal-copied");
+    let copier = Copier::new(&*disk, &survey, epoch, segment_bytes);
+    let Replay { opened, mut copied, sizes } = replay(&survey, wanted, copier, visit)?;
     switch(&*disk, &copied.pointer)?;
     failpoint::reached("journal-epoch-switched");
     recycle(&*disk, &survey, &mut copied, segment_bytes, options.spares_max)?;
     failpoint::reached("journal-recycled");
     let Copied { pointer, segments } = copied;
     let mut open = Open::new(pointer.link, &segments, segment_bytes, options.archived.is_some());
-    for (link, bytes) in counts {
+    for (link, bytes) in sizes {
         open.count(link.generation, link.position, bytes);
     }
     open.unsettled.release(settled.generation);
+    if let Some(upto) = options.archived {
+        open.unarchived.release(upto);
+    }
     let shared = Shared {
         disk,
         epoch,
@@ -112,6 +99,47 @@ pub(super) fn open_as(
         segments: Mutex::new(segments),
         grown: Condvar::new(),
     };
+    Ok((Journal { shared: Arc::new(shared) }, opened))
+}
+
+struct Replay {
+    opened: Opened,
+    copied: Copied,
+    /// The batches copied, and the lengths of their records.
+    sizes: Vec<(Link, u64)>,
+}
+
+/// Hands out what is not settled, and copies it.
+fn replay(
+    survey: &Survey,
+    wanted: Wanted,
+    mut copier: Copier<'_>,
+    visit: &mut dyn FnMut(ReplayedBatch),
+) -> Result<Replay, JournalError> {
+    let mut sizes = Vec::new();
+    let mut batches = 0;
+    let walked = walk(survey, wanted, &mut |step| {
+        let (link, bytes, batch) = match step {
+            Step::Batch { bytes, examined } => {
+                let link = examined.header.link;
+                let batch = wanted.is_unsettled(&link).then(|| replayed(examined));
+                (link, copier.batch(bytes, examined)?, batch)
+            }
+            Step::Hole { before, link, loss } => {
+                let batch = wanted.is_unsettled(&link).then(|| replayed_hole(link, loss.as_ref()));
+                (link, copier.hole(before, link, loss.as_ref())?, batch)
+            }
+        };
+        sizes.push((link, bytes as u64));
+        if let Some(batch) = batch {
+            batches += 1;
+            visit(batch);
+        }
+        Ok(())
+    })?;
+    failpoint::reached("journal-replayed");
+    let copied = copier.finish(walked.link)?;
+    failpoint::reached("journal-copied");
     let opened = Opened {
         last_number: walked.link.number,
         last_position: walked.link.position,
@@ -122,5 +150,5 @@ pub(super) fn open_as(
         damage: walked.damage,
         torn: walked.torn,
     };
-    Ok((Journal { shared: Arc::new(shared) }, opened))
+    Ok(Replay { opened, copied, sizes })
 }

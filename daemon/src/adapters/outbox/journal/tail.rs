@@ -159,19 +159,24 @@ impl JournalTail {
     fn records(&mut self, stretch: &Stretch) -> Result<bool, JournalError> {
         let mut at = 0;
         let mut buffer = std::mem::take(&mut self.buffer);
-        let mut taken = Ok(());
+        let mut failed = None;
         while let Some(rest) = buffer.get_mut(at..).filter(|rest| rest.len() >= BATCH_HEADER) {
             let Some(header) = BatchHeader::decode(rest, self.shared.epoch) else {
                 break;
             };
-            at += header.length as usize;
-            taken = self.record(stretch, rest, header, at);
-            if taken.is_err() {
+            let end = at + header.length as usize;
+            if let Err(error) = self.record(stretch, rest, header, end) {
+                failed = Some(error);
                 break;
             }
+            at = end;
         }
         self.buffer = buffer;
-        taken.map(|()| at > 0)
+        match failed {
+            // What is before it is handed out first; it is met again.
+            Some(error) if at == 0 => Err(error),
+            _ => Ok(at > 0),
+        }
     }
 
     fn record(

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use quail_core::ports::outbox::{Batch, Entry, Outbox, Syncer};
@@ -81,7 +82,7 @@ impl Cycle {
         let stop = Arc::new(AtomicBool::new(false));
         let archive = engine.archive().expect("opened for an archive");
         let stopped = stop.clone();
-        let archiving = std::thread::spawn(move || archive_all(archive, &stopped));
+        let archiving = named("archive", move || archive_all(archive, &stopped));
         let mut crowd = Crowd::new(self.waiters);
         let (began, before) = (Instant::now(), cpu());
         let deadline = began + Duration::from_secs_f64(seconds);
@@ -110,7 +111,7 @@ impl Crowd {
         let (to_sync, appended) = mpsc::sync_channel::<Vec<usize>>(64);
         let (synced, released) = mpsc::channel();
         let syncer = engine.syncer();
-        let committer = std::thread::spawn(move || commit(syncer, &appended, &synced));
+        let committer = named("committer", move || commit(syncer, &appended, &synced));
         let mut cycles = 0;
         let mut ready: Vec<usize> = (0..self.waiters.len()).collect();
         let mut entries = Vec::new();
@@ -192,4 +193,8 @@ pub(crate) fn endless(scale: Scale) {
 pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+fn named<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread")
 }

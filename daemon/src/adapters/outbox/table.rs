@@ -9,6 +9,7 @@
 //! half-done spill.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,6 +21,30 @@ use super::types::{AccountSpill, Mark};
 
 /// What an event takes in memory besides its frame: its part of the deque, of the shared allocation and of the note.
 const EVENT_OVERHEAD_BYTES: usize = 128;
+
+/// A map by ids that the directory drew at random: nobody can choose them so that they collide, and this is most of what an
+/// append costs.
+type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
+
+/// Takes the last eight bytes of an id for its hash; they are random in every kind of id there is.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(last) = bytes.last_chunk::<8>() {
+            self.0 = u64::from_le_bytes(*last);
+        }
+    }
+
+    /// The length of an id, which is always the same.
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        // Multiplied, because the map takes its bits from both ends.
+        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
 
 /// What changed in one outbox during a generation.
 #[derive(Debug, Default)]
@@ -67,11 +92,11 @@ fn weight(event: &StoredEvent) -> usize {
 /// Everything of one generation.
 #[derive(Debug, Default)]
 pub(super) struct Generation {
-    accounts: HashMap<AccountId, Changes>,
+    accounts: IdMap<AccountId, Changes>,
     /// Devices that were removed. One that came back since has its record below.
     gone: Vec<(AccountId, DeviceId)>,
-    devices: HashMap<DeviceId, (AccountId, DeviceRecord)>,
-    sends: HashMap<DeviceId, VecDeque<RecentSend>>,
+    devices: IdMap<DeviceId, (AccountId, DeviceRecord)>,
+    sends: IdMap<DeviceId, VecDeque<RecentSend>>,
     /// Memory held by events.
     bytes: usize,
 }

@@ -27,7 +27,7 @@ fn open(path: &std::path::Path, metrics: Arc<Metrics>) -> Opened {
     loop {
         match OutboxEngine::open(path, &OutboxOptions::default(), metrics.clone()) {
             // sled gives its lock back a moment after it was dropped.
-            Err(error) if error.to_string().contains("lock") && began.elapsed().as_secs() < 10 => {}
+            Err(error) if error.to_string().contains("in use") && began.elapsed().as_secs() < 10 => {}
             opened => return opened.expect("an outbox"),
         }
     }

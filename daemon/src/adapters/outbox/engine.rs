@@ -1,6 +1,5 @@
 //! The engine: opens journal and settled store, puts them together, and is the outbox of the sequencer.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -8,17 +7,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use quail_core::OUTBOX_AGE_MAX;
-use quail_core::ports::outbox::{BacklogReader, Batch, Outbox, Recovered, Room, StoreError, Stretch, Syncer};
+use quail_core::ports::outbox::{BacklogReader, Batch, Outbox, Recovered, Room, StoreError, Syncer};
 use quail_protocol::id::{AccountId, Origin, Position, Stamp};
 
 use super::archive::ArchiveReader;
 use super::ballast::Ballast;
 use super::journal::{Journal, JournalKeeper, JournalSyncer};
-use super::read::{EngineReader, stamp_of, touches};
+use super::read::{EngineReader, stamp_of};
 use super::room::{Gauge, Limits};
 use super::spill::{Progress, SPILL_BYTES, Spiller, Watch};
 use super::table::Table;
-use super::types::{Lost, Settled, SettledRead, Sizes};
+use super::types::{ReadSettled, Settled, Sizes};
 use crate::ops::clock::unix_ms;
 use crate::ops::metrics::Metrics;
 
@@ -57,7 +56,7 @@ pub struct Adopted {
 /// What all threads of an outbox share.
 pub(super) struct Shared {
     table: Mutex<Table>,
-    pub(super) settled: Arc<dyn SettledRead>,
+    pub(super) settled: Arc<dyn ReadSettled>,
     journal: JournalKeeper,
     pub(super) gauge: Gauge,
     pub(super) watch: Watch,
@@ -65,8 +64,6 @@ pub(super) struct Shared {
     limits: Limits,
     path: PathBuf,
     ballast: Ballast,
-    /// What the settled store had lost when it was opened. Bounded by its chunks.
-    lost: HashMap<AccountId, Vec<Lost>>,
     /// Whether an archive reads along.
     is_archiving: bool,
     /// Up to where it has.
@@ -97,12 +94,6 @@ impl Shared {
 
     pub(super) fn adopted(&self) -> Option<Adopted> {
         self.adopted.get().copied()
-    }
-
-    /// Returns what of a stretch was found lost at open.
-    pub(super) fn lost_at_open(&self, account: AccountId, stretch: Stretch) -> impl Iterator<Item = Lost> {
-        let lost = self.lost.get(&account).into_iter().flatten();
-        lost.filter(move |lost| touches(lost, stretch.after, stretch.upto)).cloned()
     }
 
     /// Gives back what the journal need not hold any longer.
@@ -187,7 +178,6 @@ pub(super) struct Parts {
     pub(super) journal: Journal,
     pub(super) table: Table,
     pub(super) settled: Box<dyn Settled>,
-    pub(super) lost: Vec<Lost>,
 }
 
 impl OutboxEngine {
@@ -198,13 +188,7 @@ impl OutboxEngine {
         options: &OutboxOptions,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let Parts { journal, table, settled, lost } = parts;
-        let mut by_account: HashMap<AccountId, Vec<Lost>> = HashMap::new();
-        for lost in lost {
-            if let Some(account) = lost.account {
-                by_account.entry(account).or_default().push(lost);
-            }
-        }
+        let Parts { journal, table, settled } = parts;
         let shared = Arc::new(Shared {
             table: Mutex::new(table),
             settled: settled.reader(),
@@ -215,7 +199,6 @@ impl OutboxEngine {
             limits: options.limits,
             path: path.to_owned(),
             ballast: Ballast::of(path),
-            lost: by_account,
             is_archiving: options.archived.is_some(),
             archived: AtomicU64::new(options.archived.unwrap_or(Position::ZERO).0),
             adopted: OnceLock::new(),

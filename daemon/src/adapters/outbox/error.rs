@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::journal::JournalError;
+use super::settled::OpenSettledError;
 
 /// Why an outbox could not be opened. None of them is mended by trying again.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,15 @@ impl OpenOutboxError {
     pub(super) fn journal(path: &Path, error: JournalError) -> Self {
         match error {
             JournalError::Newer { .. } => Self::Newer { path: path.to_owned(), reason: error.to_string() },
+            other => Self::unusable(path, other),
+        }
+    }
+
+    pub(super) fn settled(path: &Path, error: OpenSettledError) -> Self {
+        match error {
+            OpenSettledError::Newer { .. } => {
+                Self::Newer { path: path.to_owned(), reason: error.to_string() }
+            }
             other => Self::unusable(path, other),
         }
     }

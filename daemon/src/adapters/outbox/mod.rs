@@ -42,6 +42,7 @@ pub use engine::{Adopted, Expired, Expiry, Opened, OutboxEngine, OutboxOptions};
 pub use error::OpenOutboxError;
 pub use journal::{Tailed, TailedEvent};
 pub use room::Limits;
+pub use types::{AccountSpill, Lost, Mark, Sizes, Spill};
 
 #[cfg(test)]
 mod tests;

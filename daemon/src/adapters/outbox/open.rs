@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use quail_core::ports::outbox::{Batch, Entry};
+use quail_core::ports::outbox::{Batch, Entry, Recovered};
 use quail_protocol::id::AccountId;
 
 use super::ballast::Ballast;
@@ -14,11 +14,14 @@ use super::error::OpenOutboxError;
 use super::journal::{self, Disk, JournalOptions, RealDisk, Replayed, ReplayedBatch};
 use super::read::stand_in;
 use super::recovery::Recovery;
-use super::settled::{OpenSettledError, SettledRecovered, SettledStore};
+use super::settled::{OpenSettledError, SettledOptions, SettledRecovered, SettledStore};
 use super::table::Table;
 use super::types::{Lost, Mark, Settled};
 use crate::ops::clock::unix_ms;
 use crate::ops::metrics::Metrics;
+
+/// Most entries of lost stretches in one batch of the journal.
+const STAND_INS_PER_BATCH: usize = 256;
 
 impl OutboxEngine {
     /// Opens the outbox in the directory `path`, which is made if it is not there.
@@ -56,7 +59,7 @@ impl OutboxEngine {
     ) -> Result<Opened, OpenOutboxError> {
         let SettledRecovered { mark, recovered, lost, .. } = found;
         let mut replay = Replay::over(mark, Recovery::of(recovered));
-        let lost = replay.settled_lost(lost);
+        let stand_ins = replay.settled_lost(lost);
         let on_sync = metrics.fdatasync_seconds.clone();
         let options_of_journal = JournalOptions {
             archived: options.archived,
@@ -65,18 +68,31 @@ impl OutboxEngine {
         };
         let visit = &mut |batch: ReplayedBatch| replay.batch(batch);
         let opening = journal::open(disk, &options_of_journal, mark, visit);
-        let (journal, replayed) = opening.map_err(|error| OpenOutboxError::journal(path, error))?;
+        let (mut journal, replayed) = opening.map_err(|error| OpenOutboxError::journal(path, error))?;
         for damage in replayed.damage.iter().filter(|damage| damage.is_mended) {
             tracing::warn!(file = damage.file, what = damage.what, "mended the journal");
         }
         let Replay { mut recovery, mut table, losses } = replay;
         recovery.counted(replayed.last_position, replayed.last_stamp);
         table.begin(replayed.generation, replayed.last_number);
-        metrics.outbox.lost.inc_by(lost.len() as u64 + losses);
-        let parts = Parts { journal, table, settled, lost };
+        metrics.outbox.lost.inc_by(stand_ins.len() as u64 + losses);
+        let recovered = recovery.finish();
+        if !stand_ins.is_empty() {
+            // The settled store names what it has lost until the next spill, so by then it must be durable elsewhere.
+            let Recovered { last_position, last_stamp, .. } = recovered;
+            for entries in stand_ins.chunks(STAND_INS_PER_BATCH) {
+                let batch = Batch { entries, last_position, last_stamp };
+                let appended = journal.append(table.generation, &batch);
+                let appended = appended.map_err(|error| OpenOutboxError::journal(path, error))?;
+                table.apply(batch, appended.number, appended.bytes);
+            }
+            let synced = journal.syncer().sync();
+            synced.map_err(|error| OpenOutboxError::journal(path, error))?;
+        }
+        let parts = Parts { journal, table, settled };
         let engine = Self::assemble(path, parts, options, metrics);
         let engine = engine.map_err(|error| OpenOutboxError::unusable(path, error))?;
-        Ok(Opened { engine, recovered: recovery.finish(), set_aside: None })
+        Ok(Opened { engine, recovered, set_aside: None })
     }
 }
 
@@ -93,17 +109,16 @@ impl Replay {
         Self { recovery, table: Table::new(mark, mark.generation + 1), losses: 0 }
     }
 
-    /// Takes note of what the settled store had lost and names the account of each.
-    fn settled_lost(&mut self, lost: Vec<Lost>) -> Vec<Lost> {
-        let mut named = Vec::new();
-        for lost in lost {
+    /// Returns what stands for what the settled store had lost, and lets the core know that there is something.
+    fn settled_lost(&mut self, lost: Vec<Lost>) -> Vec<Entry> {
+        let stand_in = |lost: Lost| {
             tracing::error!(from = %lost.from, upto = %lost.upto, what = lost.what, "lost from the settled store");
-            for account in self.accounts_of(&lost) {
-                self.recovery.put_lost(account, lost.upto);
-                named.push(Lost { account: Some(account), ..lost.clone() });
-            }
-        }
-        named
+            let accounts = self.accounts_of(&lost);
+            let entry = Entry::Event { event: Arc::new(stand_in(&lost)), accounts };
+            self.recovery.apply(&entry);
+            entry
+        };
+        lost.into_iter().map(stand_in).collect()
     }
 
     fn accounts_of(&self, lost: &Lost) -> Vec<AccountId> {
@@ -138,19 +153,20 @@ impl Replay {
 /// Opens the settled store. One that cannot be mended is set aside, and an empty one takes its place.
 fn open_settled(outbox: &Path) -> Result<(SettledStore, SettledRecovered, Option<PathBuf>), OpenOutboxError> {
     let path = outbox.join("settled");
-    match SettledStore::open(&path) {
+    match SettledStore::open(&path, SettledOptions::default()) {
         Ok((store, found)) => Ok((store, found, None)),
-        Err(OpenSettledError::Damaged { reason, .. }) => {
+        Err(OpenSettledError::Damaged { what: reason, .. }) => {
             let aside = outbox.join(format!("settled.damaged-{}", unix_ms()));
             tracing::error!(
                 path = %path.display(), aside = %aside.display(), reason,
                 "the settled store is damaged beyond repair: setting it aside and beginning a new origin"
             );
             fs::rename(&path, &aside).map_err(|error| OpenOutboxError::unusable(outbox, error))?;
-            let (store, found) = SettledStore::open(&path).map_err(|error| error.into_open(outbox))?;
+            let (store, found) = SettledStore::open(&path, SettledOptions::default())
+                .map_err(|error| OpenOutboxError::settled(outbox, error))?;
             Ok((store, found, Some(aside)))
         }
-        Err(error) => Err(error.into_open(outbox)),
+        Err(error) => Err(OpenOutboxError::settled(outbox, error)),
     }
 }
 

@@ -35,15 +35,17 @@ impl BacklogReader for EngineReader {
         let mut more = false;
         if stretch.after < mark {
             let stretch = Stretch { upto: stretch.upto.min(mark), ..stretch };
-            let mut settled = self.shared.settled.read(account, stretch);
-            settled.lost.extend(self.shared.lost_at_open(account, stretch));
+            let settled = self.shared.settled.read(account, stretch)?;
             more = settled.more;
             events = with_lost(settled);
             events.retain(|event| !withdrawn.contains(&event.position));
         }
-        if !more {
-            events.extend(fresh);
-        }
+        // What stands for something lost may lie here and belong among what is settled.
+        let settled_upto = events.last().map_or(Position::ZERO, |event| event.position);
+        let fresh = fresh.into_iter().filter(|event| !more || event.position < settled_upto);
+        events.extend(fresh);
+        events.sort_by_key(|event| event.position);
+        events.dedup_by_key(|event| event.position);
         cut(&mut events, stretch);
         if let Some(adopted) = self.shared.adopted() {
             for event in events.iter_mut().filter(|event| event.position <= adopted.inherited) {
@@ -64,8 +66,6 @@ fn with_lost(settled: SettledEvents) -> Vec<Arc<StoredEvent>> {
         tracing::error!(from = %lost.from, upto = %lost.upto, what = lost.what, "lost from the settled store");
         events.push(Arc::new(stand_in(&lost)));
     }
-    events.sort_by_key(|event| event.position);
-    events.dedup_by_key(|event| event.position);
     events
 }
 
@@ -103,9 +103,4 @@ pub(super) fn stamp_of(event: &StoredEvent) -> Option<Stamp> {
         feed_down::Frame::Event(inner) => Some(Stamp(inner.stamp)),
         _ => None,
     }
-}
-
-/// Returns whether two stretches have a position in common.
-pub(super) fn touches(lost: &Lost, after: Position, upto: Position) -> bool {
-    lost.upto > after && lost.from <= upto
 }

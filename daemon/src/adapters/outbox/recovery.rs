@@ -46,11 +46,6 @@ impl Recovery {
         self.slots.entry(account).or_default().insert(slot.position, slot.bytes);
     }
 
-    /// Takes note that something is lost at a position: the core shall ask for it and be told.
-    pub(super) fn put_lost(&mut self, account: AccountId, position: Position) {
-        self.put(account, Slot { position, bytes: 0 });
-    }
-
     /// Takes note of positions and stamps that were given.
     pub(super) fn counted(&mut self, last_position: Position, last_stamp: Stamp) {
         self.last_position = self.last_position.max(last_position);

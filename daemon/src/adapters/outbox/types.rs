@@ -18,7 +18,7 @@ pub struct Mark {
 
 /// What one spill moves into the settled store.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Spill {
+pub struct Spill {
     /// Where the store stands once all of it is durable.
     pub mark: Mark,
     /// Accounts whose outbox changed; each is named once.
@@ -32,7 +32,7 @@ pub(super) struct Spill {
 
 /// What changed in the outbox of one account.
 #[derive(Clone, Debug, Default)]
-pub(super) struct AccountSpill {
+pub struct AccountSpill {
     /// New events that nobody has acknowledged yet, in the order of their positions.
     pub events: Vec<Arc<StoredEvent>>,
     /// Everything up to here is gone; zero if nothing went.
@@ -65,7 +65,7 @@ pub(super) trait Settled: Send {
     fn spill(&mut self, spill: &Spill) -> Result<(), StoreError>;
 
     /// Returns a reader of what is settled.
-    fn reader(&self) -> Arc<dyn SettledRead>;
+    fn reader(&self) -> Arc<dyn ReadSettled>;
 
     /// Returns the stamp of the oldest event in it.
     fn oldest(&self) -> Option<Stamp>;
@@ -84,9 +84,12 @@ pub(super) trait Settled: Send {
 }
 
 /// The reading side of the settled store; any thread may use it while a spill or a rotation runs.
-pub(super) trait SettledRead: Send + Sync {
+pub(super) trait ReadSettled: Send + Sync {
     /// Returns the first events of a stretch, in order of position. What cannot be read is named, not left out in silence.
-    fn read(&self, account: AccountId, stretch: Stretch) -> SettledEvents;
+    ///
+    /// # Errors
+    /// [`StoreError`] if the system fails; the caller may try again.
+    fn read(&self, account: AccountId, stretch: Stretch) -> Result<SettledEvents, StoreError>;
 }
 
 /// What a reader of the settled store found.
@@ -102,7 +105,7 @@ pub(super) struct SettledEvents {
 
 /// How large the settled store is, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sizes {
+pub struct Sizes {
     /// On disk.
     pub disk_bytes: u64,
     /// Of that, live.

@@ -5,9 +5,8 @@ use std::path::Path;
 use quail_core::ports::outbox::Stretch;
 use quail_protocol::id::Position;
 
-use super::reader::SettledReader;
-use super::{OpenSettledError, SettledStore};
-use crate::adapters::outbox::types::{Lost, Mark, SettledRead};
+use super::{OpenSettledError, SettledOptions, SettledStore};
+use crate::adapters::outbox::types::{Lost, Mark};
 
 /// What a check of a settled store found.
 #[derive(Clone, Debug, Default)]
@@ -34,23 +33,26 @@ impl SettledStore {
     /// # Errors
     /// [`OpenSettledError`], above all if it is damaged beyond mending.
     pub fn check(path: &Path) -> Result<SettledReport, OpenSettledError> {
-        let (store, found) = Self::open(path)?;
+        let (store, found) = Self::open(path, SettledOptions::default())?;
         let mut report = SettledReport {
             mark: found.mark,
-            chunks: store.chunks.values().map(|count| u64::from(*count)).sum(),
+            chunks: store.held.accounts.values().map(|account| u64::from(account.chunks)).sum(),
             devices: found.recovered.devices.len() as u64,
             sends: found.recovered.sends.len() as u64,
             repaired: found.repaired,
             lost: found.lost,
             ..SettledReport::default()
         };
-        let reader = SettledReader::new(store.shared.clone());
-        for account in store.chunks.keys() {
+        let reader = store.reader();
+        for account in store.held.accounts.keys() {
             let mut after = Position::ZERO;
             loop {
                 let stretch =
                     Stretch { after, upto: found.mark.last_position, events_max: 256, bytes_max: usize::MAX };
-                let read = reader.read(*account, stretch);
+                let read = reader.read(*account, stretch).map_err(|error| OpenSettledError::Unusable {
+                    path: path.to_owned(),
+                    reason: error.to_string(),
+                })?;
                 report.events += read.events.len() as u64;
                 let last_lost = read.lost.last().map(|lost| lost.upto);
                 report.lost.extend(read.lost);

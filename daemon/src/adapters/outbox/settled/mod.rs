@@ -1,158 +1,209 @@
-//! The settled store: undelivered mail on sled 0.34.7, one spill at a time.
+//! The settled store: what is not acknowledged soon, in sled.
 //!
-//! One sled database per directory `store-<n>`; the file `current` names the one that counts. One tree each; keys are
-//! big-endian so that they sort, values are those of `format.rs`:
+//! One sled 0.34.7 database per directory `store-<n>/`; the file `current`, replaced atomically, names the one that counts.
+//! Keys are big-endian so that they sort; values begin with a version byte and end with a CRC32 (`format.rs`, `chunk.rs`).
 //!
 //! ```text
-//! chunks     account 16 | first position 8    -> up to 128 events, 32 KiB (one larger event is a chunk of its own)
-//! index      the same key                     -> positions and lengths of the chunk's events: all that opening reads
-//! devices    account 16 | device 16           -> cursor, acked, attach number
-//! sends      device 16 | generation 8         -> the sends of that generation, the newest 256
-//! accounts   account 16                       -> resolved up to, collapsed up to
-//! meta       "mark"                           -> generation, last position, last stamp
+//! <outbox>/settled/current          "settled 1 store-<n> <CRC32>"
+//! <outbox>/settled/store-<n>/mark   how far the store is, beside sled (marks.rs)
+//! <outbox>/settled/store-<n>/...    sled's own files, and these trees in them:
+//!
+//! chunks     row number 8                  -> a piece of a chunk: up to 128 events and 16 KiB of one account
+//! index      account 16 | first position 8 -> row number, pieces, per event (position delta, frame length)
+//! devices    account 16 | device 16        -> cursor, acked, attach number
+//! sends      device 16 | generation 8      -> the accepted sends of that generation
+//! accounts   account 16                    -> resolved up to (while a chunk is resolved in part), collapsed up to
+//! meta       "mark"                        -> generation, last position, last stamp, next row number, sums of the trees
+//!            "spilling"                    -> the generation that is or was being written
+//!            "lost"                        -> what a repair could not save, until it was told
 //! ```
 //!
-//! sled is kept on a short leash, because of what was measured on this version: `flush` does not sync on Linux, so every
-//! spill ends with an fdatasync on a handle of our own, and the mark is written and synced after all the rest; values stay
-//! far below a quarter of a segment, above which sled puts them into files that are never synced; `apply_batch` holds
-//! memory many times its size, so there are only plain inserts, from one thread; a half-written snapshot keeps sled from
-//! opening although removing it loses nothing, so it is removed; a page that fails its checksum is an error or a panic inside
-//! sled, so reads are caught; and sled gives little space back, so a store that holds too much that is dead is rotated: what
-//! lives is copied into a new directory.
-//!
-//! Invariants: what lies above the mark is dropped at open, because the journal has it; a row or event whose bytes are not
-//! what was written is named as lost, and nothing is made of it; any error of sled while writing is final for the process.
+//! Why chunks are numbered and not keyed by account: what a spill brings then lies at the end of the tree, whose pages are at
+//! hand. Keyed by account it would lie all over the tree, every insert would read a page of 100 KiB from the disk, and sled's
+//! cache would hold those pages. The index, which is small, is what is sorted by account.
 
 mod check;
+mod chunk;
+mod database;
+mod fault;
 mod format;
+mod held;
+mod load;
+mod marks;
 mod open;
-mod reader;
-mod recover;
+mod port;
+mod read;
 mod rotate;
+mod sends;
 mod spill;
+#[cfg(test)]
+mod tests;
+mod walk;
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use quail_core::ports::outbox::{Recovered, StoreError};
-use quail_protocol::id::{AccountId, DeviceId, Position, Stamp};
 
+use super::types::{Lost, Mark, Sizes, Spill};
 pub use check::SettledReport;
+use database::Database;
+use fault::{Fault, guarded};
+use held::Held;
+use marks::MarkFile;
 pub use open::OpenSettledError;
+pub use read::{ReadSettledError, SettledRead, SettledReader};
 
-use super::types::{Lost, Mark, Settled, SettledRead, Sizes, Spill};
-use reader::SettledReader;
+/// sled's page cache, in bytes. What is written is at the end of its tree and what is read is read once through: more buys
+/// little, and sled lets it grow to about twice its size before it counts again.
+const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Most events in one chunk.
-const CHUNK_EVENTS_MAX: usize = 128;
+/// A store whose files are so many times larger than what they hold is copied into a fresh one.
+const ROTATE_FACTOR: u64 = 4;
 
-/// Most bytes of one chunk, unless it is one event.
-const CHUNK_BYTES_MAX: usize = 32 * 1024;
+/// What a store may take beside that, in bytes.
+const ROTATE_SLACK_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The trees of one database.
-#[derive(Clone)]
-struct Trees {
-    chunks: sled::Tree,
-    index: sled::Tree,
-    devices: sled::Tree,
-    sends: sled::Tree,
-    accounts: sled::Tree,
-    meta: sled::Tree,
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct SettledOptions {
+    /// sled's page cache, in bytes.
+    pub cache_bytes: u64,
 }
 
-/// One database that is open.
-struct Database {
-    db: sled::Db,
-    trees: Trees,
-    /// Our own handle on sled's file, for fdatasync.
-    file: File,
-    path: PathBuf,
+impl Default for SettledOptions {
+    fn default() -> Self {
+        Self { cache_bytes: CACHE_BYTES }
+    }
 }
 
-/// The writing side of the store; owned by the spill thread.
-pub struct SettledStore {
-    path: PathBuf,
-    number: u64,
-    database: Database,
-    /// What readers use; it changes when the store is rotated.
-    shared: Arc<RwLock<Trees>>,
-    /// Databases that were rotated away and may still be read.
-    retired: Vec<Database>,
-    /// How many chunks an account has; most have none, and cost nothing then.
-    chunks: HashMap<AccountId, u32>,
-    /// Which generations of a device's sends are kept, with their counts.
-    sends: HashMap<DeviceId, Vec<(u64, usize)>>,
-    live_bytes: u64,
-}
-
-/// What the store held when it was opened.
-#[derive(Debug, Default)]
+/// What a store held when it was opened.
+#[derive(Clone, Debug)]
 pub struct SettledRecovered {
-    /// How far it is.
+    /// How far the store is. Generations above are in the journal.
     pub mark: Mark,
     /// What it holds.
     pub recovered: Recovered,
-    /// What of it is damaged.
+    /// What it should hold and does not. It is named at every opening until a spill was written after it, by when its
+    /// telling must be durable.
     pub lost: Vec<Lost>,
-    /// What was mended to open it.
+    /// Whether it was made just now.
+    pub is_new: bool,
+    /// For the operator: what was found broken and mended.
     pub repaired: Vec<String>,
 }
 
-impl SettledStore {
-    /// Makes everything that was written survive a power loss.
-    fn sync(&self) -> Result<(), StoreError> {
-        self.database.db.flush().map_err(|error| io("flush", error))?;
-        self.database.file.sync_data().map_err(|error| io("sync", error))
-    }
-
-    fn trees(&self) -> &Trees {
-        &self.database.trees
-    }
+/// What a spill did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpillReport {
+    /// Chunks written.
+    pub chunks: u64,
+    /// Bytes of those chunks.
+    pub bytes: u64,
+    /// Chunks removed because all of their events were resolved.
+    pub deleted: u64,
 }
 
-impl Settled for SettledStore {
-    fn spill(&mut self, spill: &Spill) -> Result<(), StoreError> {
-        self.write(spill)
-    }
-
-    fn reader(&self) -> Arc<dyn SettledRead> {
-        Arc::new(SettledReader::new(self.shared.clone()))
-    }
-
-    fn oldest(&self) -> Option<Stamp> {
-        self.reader_here().oldest(self.chunks.keys())
-    }
-
-    fn older_than(&self, stamp: Stamp) -> Vec<(AccountId, Position)> {
-        self.reader_here().older_than(self.chunks.keys(), stamp)
-    }
-
-    fn sizes(&self) -> Sizes {
-        let disk_bytes = self.database.db.size_on_disk().unwrap_or_default();
-        Sizes { disk_bytes, live_bytes: self.live_bytes }
-    }
-
-    fn rotate_if_grown(&mut self) -> Result<bool, StoreError> {
-        self.rotate_if_due()
-    }
+/// The writing side of the settled store; owned by the spill thread.
+pub struct SettledStore {
+    path: PathBuf,
+    options: SettledOptions,
+    number: u64,
+    database: Arc<Database>,
+    /// The database readers take; replaced when the store is rotated.
+    shared: Arc<RwLock<Arc<Database>>>,
+    held: Held,
+    file: MarkFile,
 }
 
 impl SettledStore {
-    fn reader_here(&self) -> SettledReader {
+    /// Opens the store in the directory `path`, which is made if it is not there. Rows above the mark are dropped. A store that
+    /// is damaged and can be read in part is copied into a fresh one; what could not be saved is `lost`, at once or when it is
+    /// read.
+    ///
+    /// # Errors
+    /// [`OpenSettledError`].
+    pub fn open(path: &Path, options: SettledOptions) -> Result<(Self, SettledRecovered), OpenSettledError> {
+        open::open(path, options)
+    }
+
+    /// Writes what is left of a generation and makes it durable, then the mark. The process that dies in between finds the
+    /// mark before or after; the journal still has the generation in the first case.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the store is not to be used any more, it must be opened again. Damage that stood in the way is then
+    /// left behind.
+    pub fn spill(&mut self, spill: &Spill) -> Result<SpillReport, StoreError> {
+        let (database, held, file) = (&self.database, &mut self.held, &self.file);
+        guarded(|| spill::write(database, held, file, spill)).map_err(|fault| {
+            if fault.is_damage() {
+                open::leave_note(self.database.directory(), &fault);
+            }
+            fault.to_store_error("write")
+        })
+    }
+
+    /// Returns a reader, for any thread.
+    pub fn reader(&self) -> SettledReader {
         SettledReader::new(self.shared.clone())
     }
-}
 
-fn io(action: &'static str, error: impl std::fmt::Display) -> StoreError {
-    StoreError::Io { action, reason: error.to_string() }
-}
+    /// Returns how far the store is.
+    pub fn mark(&self) -> Mark {
+        self.held.settled.mark
+    }
 
-/// Returns the trees as they are now.
-fn current(shared: &RwLock<Trees>) -> Trees {
-    shared.read().unwrap_or_else(PoisonError::into_inner).clone()
-}
+    /// Returns how large the store is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn size(&self) -> Result<Sizes, StoreError> {
+        let disk_bytes = self.database.disk_bytes().map_err(|fault| fault.to_store_error("measure"))?;
+        Ok(Sizes { disk_bytes, live_bytes: self.held.live_bytes })
+    }
 
-#[cfg(test)]
-mod tests;
+    /// Copies the store into a fresh one if its files have grown out of proportion or a page that can no longer be written was
+    /// met. Returns whether it did. Readers go on meanwhile; the old files go when the last of them is done.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the store is as before and must be opened again.
+    pub fn rotate_if_grown(&mut self) -> Result<bool, StoreError> {
+        let Sizes { disk_bytes, live_bytes } = self.size()?;
+        let is_grown =
+            disk_bytes > ROTATE_FACTOR.saturating_mul(live_bytes).saturating_add(ROTATE_SLACK_BYTES);
+        if !is_grown && !self.held.is_damaged {
+            return Ok(false);
+        }
+        self.rotate().map_err(|fault| fault.to_store_error("copy"))?;
+        Ok(true)
+    }
+
+    /// Copies the store into a fresh one.
+    fn rotate(&mut self) -> Result<(), Fault> {
+        let number = self.number + 1;
+        let fresh = rotate::fresh(&self.path, number, &self.options)?;
+        let copied = rotate::copy(&self.database, &fresh, &rotate::Order::rotation(&self.held))?;
+        let file = rotate::finish(&fresh, &copied.held)?;
+        open::point_to(&self.path, number)?;
+        crate::ops::failpoint::reached("settled-rotate-switched");
+        let fresh = Arc::new(fresh);
+        let old = std::mem::replace(&mut self.database, fresh.clone());
+        *self.shared.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        old.retire();
+        (self.number, self.held, self.file) = (number, copied.held, file);
+        Ok(())
+    }
+
+    /// Checks what must always hold of the files, and names what does not.
+    ///
+    /// # Errors
+    /// What does not hold, for the operator.
+    pub fn health(&self) -> Result<(), String> {
+        match self.database.beside_the_log() {
+            Ok(None) => Ok(()),
+            // A page outgrew what sled keeps in its log.
+            Ok(Some(path)) => Err(format!("{} is a file that sled never syncs", path.display())),
+            Err(fault) => Err(fault.to_string()),
+        }
+    }
+}

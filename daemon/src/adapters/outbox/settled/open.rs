@@ -1,231 +1,286 @@
-//! Opening a sled database that may have been cut off anywhere.
+//! Opening a settled store: which of its directories counts, what is mended, what is refused.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
-use super::{Database, SettledRecovered, SettledStore, Trees, recover};
-use crate::adapters::outbox::error::OpenOutboxError;
-use crate::ops::files::write_atomically;
+use super::database::{Database, named};
+use super::fault::Fault;
+use super::load::{self, Basis, Loaded};
+use super::marks::{self, MarkFile};
+use super::{SettledOptions, SettledRecovered, SettledStore, rotate};
+use crate::ops::files;
 
-/// sled's page cache. What is read is a backlog once through; more cache buys little.
-const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+/// Name of the file that names the store that counts.
+const POINTER: &str = "current";
 
-/// The file that names the current database.
-const CURRENT: &str = "current";
+/// The version of the whole layout.
+const LAYOUT: u32 = 1;
 
-/// Why the settled store could not be opened.
-#[derive(Debug, thiserror::Error)]
+/// What the names of stores begin with.
+const STORE_PREFIX: &str = "store-";
+
+/// Name of the file that says that a spill met damage: the store is copied before it is used again.
+const DAMAGE_NOTE: &str = "damage-met";
+
+/// Rights of the pointer file.
+const POINTER_MODE: u32 = 0o600;
+
+/// Why a store could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenSettledError {
     /// The directory or its files cannot be used. The operator must mend permissions or space.
-    #[error("cannot use {path}: {reason}")]
+    #[error("cannot open the settled store in {path}: {reason}")]
     Unusable {
-        /// Which file or directory.
+        /// The directory.
         path: PathBuf,
         /// What went wrong.
         reason: String,
     },
-    /// A newer quaild wrote it.
-    #[error("{path} was written by a newer quaild: {reason}")]
-    Newer {
-        /// Which directory.
+    /// Another process has it open.
+    #[error("the settled store in {path} is in use by another process")]
+    InUse {
+        /// The directory.
         path: PathBuf,
-        /// What was found.
-        reason: String,
     },
-    /// It cannot be read and cannot be mended. Everything in it is lost here.
-    #[error("{path} is damaged: {reason}")]
-    Damaged {
-        /// Which directory.
+    /// The directory holds something else. It is left alone.
+    #[error("{path} is not a settled store: it holds {found} and no file named current")]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// A name that was found.
+        found: String,
+    },
+    /// A later quaild wrote it. It is left alone.
+    #[error("the settled store in {path} is of a newer quaild: {what}")]
+    Newer {
+        /// The directory.
         path: PathBuf,
         /// What was found.
-        reason: String,
+        what: String,
+    },
+    /// Nothing of it can be read. It must be set aside; positions it gave are in doubt.
+    #[error("the settled store in {path} is damaged: {what}")]
+    Damaged {
+        /// The directory.
+        path: PathBuf,
+        /// What was found.
+        what: String,
     },
 }
 
 impl OpenSettledError {
-    pub(in crate::adapters::outbox) fn into_open(self, outbox: &Path) -> OpenOutboxError {
-        match self {
-            Self::Newer { reason, .. } => OpenOutboxError::Newer { path: outbox.to_owned(), reason },
-            other => OpenOutboxError::unusable(outbox, other),
+    fn new(path: &Path, fault: Fault) -> Self {
+        let path = path.to_owned();
+        match fault {
+            Fault::Io(reason) => Self::Unusable { path, reason },
+            Fault::Locked => Self::InUse { path },
+            Fault::Damaged(what) => Self::Damaged { path, what },
+            Fault::Newer(what) => Self::Newer { path, what },
         }
     }
+}
 
-    fn unusable(path: &Path) -> impl Fn(io::Error) -> Self {
-        move |error| Self::Unusable { path: path.to_owned(), reason: error.to_string() }
+pub(super) fn open(
+    path: &Path,
+    options: SettledOptions,
+) -> Result<(SettledStore, SettledRecovered), OpenSettledError> {
+    let failed = |fault: Fault| OpenSettledError::new(path, fault);
+    fs::create_dir_all(path).map_err(|error| failed(Fault::Io(error.to_string())))?;
+    if let Some(found) = foreign(path).map_err(|error| failed(error.into()))? {
+        return Err(OpenSettledError::Foreign { path: path.to_owned(), found });
     }
+    let mut repaired = Vec::new();
+    let found = find(path, &mut repaired).map_err(failed)?;
+    let is_new = found.is_none();
+    let number = found.unwrap_or(1);
+    let opened = open_number(path, number, &options, is_new, &mut repaired).map_err(failed)?;
+    let Opened { number, database, file, loaded } = opened;
+    remove_others(path, number);
+    let Loaded { held, recovered, lost } = loaded;
+    let mark = held.settled.mark;
+    let database = Arc::new(database);
+    let shared = Arc::new(RwLock::new(database.clone()));
+    let store = SettledStore { path: path.to_owned(), options, number, database, shared, held, file };
+    Ok((store, SettledRecovered { mark, recovered, lost, is_new, repaired }))
 }
 
-impl SettledStore {
-    /// Opens the store in the directory `path`, which is made if it is not there.
-    ///
-    /// # Errors
-    /// [`OpenSettledError`].
-    pub fn open(path: &Path) -> Result<(Self, SettledRecovered), OpenSettledError> {
-        fs::create_dir_all(path).map_err(OpenSettledError::unusable(path))?;
-        let number = match number(path)? {
-            Some(number) => number,
-            None => {
-                point(path, 1).map_err(OpenSettledError::unusable(path))?;
-                1
-            }
-        };
-        remove_others(path, number).map_err(OpenSettledError::unusable(path))?;
-        let mut repaired = Vec::new();
-        let database = open_mended(&path.join(name(number)), &mut repaired)?;
-        let found = catch_unwind(AssertUnwindSafe(|| recover::recover(&database.trees)));
-        let damaged = |reason: String| OpenSettledError::Damaged { path: database.path.clone(), reason };
-        let found = match found {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) if error.to_string().contains("newer quaild") => {
-                return Err(OpenSettledError::Newer { path: path.to_owned(), reason: error.to_string() });
-            }
-            Ok(Err(error)) => return Err(damaged(error.to_string())),
-            Err(_) => return Err(damaged("sled panicked while it was read".to_owned())),
-        };
-        let shared = Arc::new(RwLock::new(database.trees.clone()));
-        let store = Self {
-            path: path.to_owned(),
-            number,
-            database,
-            shared,
-            retired: Vec::new(),
-            chunks: found.chunks,
-            sends: found.sends,
-            live_bytes: found.live_bytes,
-        };
-        store.sync().map_err(|error| OpenSettledError::Unusable {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
-        Ok((store, SettledRecovered { repaired, ..found.recovered }))
+struct Opened {
+    number: u64,
+    database: Database,
+    file: MarkFile,
+    loaded: Loaded,
+}
+
+fn open_number(
+    path: &Path,
+    number: u64,
+    options: &SettledOptions,
+    is_new: bool,
+    repaired: &mut Vec<String>,
+) -> Result<Opened, Fault> {
+    let directory = store_path(path, number);
+    if is_new && directory.exists() {
+        // A first opening was cut short; nothing was ever promised of what is in it.
+        fs::remove_dir_all(&directory)?;
     }
-}
-
-pub(super) fn name(number: u64) -> String {
-    format!("store-{number}")
-}
-
-/// Makes a database the one that counts.
-pub(super) fn point(path: &Path, number: u64) -> io::Result<()> {
-    write_atomically(&path.join(CURRENT), format!("{number}\n").as_bytes(), 0o600)
-}
-
-pub(super) fn number(path: &Path) -> Result<Option<u64>, OpenSettledError> {
-    let file = path.join(CURRENT);
-    match fs::read_to_string(&file) {
-        Ok(text) => text.trim().parse().map(Some).map_err(|_| OpenSettledError::Damaged {
-            path: path.to_owned(),
-            reason: format!("{CURRENT} does not name a database"),
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // Without the pointer nobody knows which of them counted.
-            let held = fs::read_dir(path).map_err(OpenSettledError::unusable(path))?.flatten().next();
-            match held {
-                Some(held) => Err(OpenSettledError::Damaged {
-                    path: path.to_owned(),
-                    reason: format!("{CURRENT} is missing beside {}", held.file_name().display()),
-                }),
-                None => Ok(None),
-            }
+    // Before sled looks at it: a bit of a newer layout must not be mended.
+    marks::peek(&directory)?;
+    let database = Database::open(&directory, options, repaired)?;
+    let (file, in_file) = MarkFile::open(&directory)?;
+    if is_new {
+        point_to(path, number)?;
+    }
+    let basis = match load::basis(&database, in_file) {
+        // The file says it all; what became of sled's own row the sums will tell.
+        Err(Fault::Damaged(_)) if in_file.is_some() => {
+            Basis { settled: in_file.unwrap_or_default(), is_between: false }
         }
-        Err(error) => Err(OpenSettledError::unusable(&file)(error)),
-    }
-}
-
-/// Removes what a rotation left behind.
-fn remove_others(path: &Path, number: u64) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        let other = entry.file_name();
-        let other = other.to_string_lossy();
-        if other.starts_with("store-") && *other != name(number) {
-            fs::remove_dir_all(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Opens a database; on damage once more without its snapshot, which sled makes anew from the log.
-fn open_mended(path: &Path, repaired: &mut Vec<String>) -> Result<Database, OpenSettledError> {
-    let removed = remove_snapshots(path, true).map_err(OpenSettledError::unusable(path))?;
-    if removed > 0 {
-        repaired.push("removed an unfinished snapshot".to_owned());
-    }
-    let first = match open_database(path) {
-        Ok(database) => return Ok(database),
-        Err(OpenSettledError::Damaged { reason, .. }) => reason,
-        Err(error) => return Err(error),
+        basis => basis?,
     };
-    let removed = remove_snapshots(path, false).map_err(OpenSettledError::unusable(path))?;
-    if removed == 0 {
-        return Err(OpenSettledError::Damaged { path: path.to_owned(), reason: first });
+    let note = fs::read_to_string(directory.join(DAMAGE_NOTE)).ok();
+    let loaded = match note {
+        Some(note) => Err(Fault::Damaged(note)),
+        None => load::load(&database, &basis),
+    };
+    match loaded {
+        Ok(loaded) => {
+            if in_file != Some(basis.settled) {
+                // Also what sled only flushed must be durable before the mark says so.
+                database.sync()?;
+                file.write(&basis.settled)?;
+            }
+            Ok(Opened { number, database, file, loaded })
+        }
+        Err(Fault::Damaged(what)) => {
+            repaired.push(format!("copied {} into a fresh store: {what}", directory.display()));
+            salvage(path, number, options, &database, &certain(basis, in_file), repaired)
+        }
+        Err(fault) => Err(fault),
     }
-    repaired.push(format!("removed the snapshot, because sled said: {first}"));
-    open_database(path)
 }
 
-fn remove_snapshots(path: &Path, only_unfinished: bool) -> io::Result<usize> {
-    let mut removed = 0;
-    let Ok(entries) = fs::read_dir(path) else { return Ok(0) };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("snap.") && (!only_unfinished || name.ends_with(".generating")) {
-            fs::remove_file(entry.path())?;
-            removed += 1;
+/// A store whose last spill lacks its last sync and does not add up either counts as it was before that spill.
+fn certain(basis: Basis, in_file: Option<super::format::Settled>) -> Basis {
+    match in_file {
+        Some(settled) if settled.mark.generation < basis.settled.mark.generation => {
+            Basis { settled, is_between: true }
+        }
+        _ => basis,
+    }
+}
+
+fn salvage(
+    path: &Path,
+    number: u64,
+    options: &SettledOptions,
+    from: &Database,
+    basis: &Basis,
+    repaired: &mut Vec<String>,
+) -> Result<Opened, Fault> {
+    let number = number + 1;
+    let fresh = rotate::fresh(path, number, options)?;
+    let copied = rotate::copy(from, &fresh, &rotate::Order::salvage(basis))?;
+    repaired.extend(copied.notes);
+    let settled = copied.held.settled;
+    let file = rotate::finish(&fresh, &copied.held)?;
+    point_to(path, number)?;
+    let loaded = load::load(&fresh, &Basis { settled, is_between: false })?;
+    Ok(Opened { number, database: fresh, file, loaded })
+}
+
+/// Returns the directory of a store.
+pub(super) fn store_path(path: &Path, number: u64) -> PathBuf {
+    path.join(format!("{STORE_PREFIX}{number}"))
+}
+
+/// Makes a store the one that counts.
+pub(super) fn point_to(path: &Path, number: u64) -> io::Result<()> {
+    let line = pointer_line(LAYOUT, number);
+    files::write_atomically(&path.join(POINTER), line.as_bytes(), POINTER_MODE)
+}
+
+fn pointer_line(layout: u32, number: u64) -> String {
+    let line = format!("settled {layout} {STORE_PREFIX}{number}");
+    let crc = crc32fast::hash(line.as_bytes());
+    format!("{line} {crc:08x}\n")
+}
+
+/// Returns layout and store number of a pointer that is whole.
+fn parse_pointer(text: &str) -> Option<(u32, u64)> {
+    let mut words = text.split(' ').skip(1);
+    let layout = words.next()?.parse().ok()?;
+    let number = number_of(words.next()?)?;
+    (text == pointer_line(layout, number)).then_some((layout, number))
+}
+
+/// Leaves word for the next opening that a page stands in the way of writing.
+pub(super) fn leave_note(directory: &Path, fault: &Fault) {
+    // The error that is being returned is the one to tell; without the note the next process meets the page again.
+    let _ = files::write_atomically(&directory.join(DAMAGE_NOTE), fault.to_string().as_bytes(), POINTER_MODE);
+}
+
+/// Returns a name that tells that a directory is not a settled store.
+fn foreign(path: &Path) -> io::Result<Option<String>> {
+    let all = named(path, |_| true)?;
+    let names = || all.iter().filter_map(|path| path.file_name()?.to_str());
+    let is_ours = |name: &str| name.starts_with(POINTER) || number_of(name).is_some();
+    if names().any(is_ours) {
+        return Ok(None);
+    }
+    Ok(names().next().map(str::to_owned))
+}
+
+fn number_of(name: &str) -> Option<u64> {
+    name.strip_prefix(STORE_PREFIX)?.parse().ok()
+}
+
+/// Returns the number of the store that counts; `None` if there is none yet.
+fn find(path: &Path, repaired: &mut Vec<String>) -> Result<Option<u64>, Fault> {
+    let pointer = match fs::read_to_string(path.join(POINTER)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        // Not text any more: damaged like any other.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => "?".to_owned(),
+        Err(error) => return Err(error.into()),
+    };
+    let mut stores = Vec::new();
+    for directory in named(path, |name| number_of(name).is_some())? {
+        let number = directory.file_name().and_then(|name| number_of(name.to_str()?)).unwrap_or_default();
+        stores.push((number, directory));
+    }
+    match parse_pointer(&pointer) {
+        Some((layout, _)) if layout > LAYOUT => return Err(Fault::Newer(format!("layout {layout}"))),
+        Some((_, number)) if stores.iter().any(|(found, _)| *found == number) => return Ok(Some(number)),
+        _ => {}
+    }
+    // Without a pointer that helps, the store that came furthest counts, and of those the newest, which is the copy.
+    let mut furthest = None;
+    for (number, directory) in stores {
+        if let Some(settled) = marks::peek(&directory)? {
+            furthest = furthest.max(Some((settled.mark.generation, number)));
         }
     }
-    Ok(removed)
+    match furthest {
+        Some((_, number)) => {
+            repaired.push(format!(
+                "{} was missing or damaged; store-{number} counts",
+                path.join(POINTER).display()
+            ));
+            point_to(path, number)?;
+            Ok(Some(number))
+        }
+        None if pointer.is_empty() => Ok(None),
+        None => Err(Fault::damaged(format_args!("{POINTER} says {pointer:?}, which is not there"))),
+    }
 }
 
-/// Opens a database or makes a new one.
-pub(super) fn open_database(path: &Path) -> Result<Database, OpenSettledError> {
-    let unusable = |reason: String| OpenSettledError::Unusable { path: path.to_owned(), reason };
-    let damaged = |reason: String| OpenSettledError::Damaged { path: path.to_owned(), reason };
-    let opening = || -> sled::Result<(sled::Db, Trees)> {
-        let db = sled::Config::new()
-            .path(path)
-            .cache_capacity(CACHE_BYTES)
-            .mode(sled::Mode::HighThroughput)
-            // Every spill is flushed by us; a timer thread would only compete.
-            .flush_every_ms(None)
-            .open()?;
-        let trees = Trees {
-            chunks: db.open_tree("chunks")?,
-            index: db.open_tree("index")?,
-            devices: db.open_tree("devices")?,
-            sends: db.open_tree("sends")?,
-            accounts: db.open_tree("accounts")?,
-            meta: db.open_tree("meta")?,
-        };
-        db.flush()?;
-        Ok((db, trees))
-    };
-    let (db, trees) = match catch_unwind(AssertUnwindSafe(opening)) {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(sled::Error::Io(error))) if !is_short(&error) => return Err(unusable(error.to_string())),
-        Ok(Err(error)) => return Err(damaged(error.to_string())),
-        Err(_) => return Err(damaged("sled panicked while opening it".to_owned())),
-    };
-    let blobs = fs::read_dir(path.join("blobs")).map_or(0, Iterator::count);
-    if blobs > 0 {
-        return Err(damaged(format!("{blobs} values lie outside the database file")));
+/// Removes what rotations and repairs that were cut short left behind.
+fn remove_others(path: &Path, number: u64) {
+    let others = named(path, |name| number_of(name).is_some_and(|found| found != number));
+    for other in others.unwrap_or_default() {
+        // What cannot be removed only takes space; the next opening tries again.
+        let _ = fs::remove_dir_all(other);
     }
-    let file =
-        File::options().write(true).open(path.join("db")).map_err(|error| unusable(error.to_string()))?;
-    // The names of a new database must be as durable as what will be written to it.
-    for directory in [Some(path), path.parent()].into_iter().flatten() {
-        let synced = File::open(directory).and_then(|directory| directory.sync_all());
-        synced.map_err(|error| unusable(error.to_string()))?;
-    }
-    Ok(Database { db, trees, file, path: path.to_owned() })
-}
-
-/// Returns whether a file was shorter than what sled expected there: that is damage, and not a disk that fails.
-fn is_short(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData)
 }

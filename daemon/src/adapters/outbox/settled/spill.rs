@@ -1,215 +1,229 @@
-//! Writing a spill: index and chunks, what is gone, devices, sends; then the mark.
+//! One spill: what is left of a generation goes into sled.
 //!
-//! Everything but the mark is synced before the mark is written. A spill that was cut off lies above the mark or repeats what
-//! the journal says again, so it may be begun again from anywhere.
+//! Order within a spill: first it is noted that a generation is being written, then rows are added (a chunk before its index
+//! row), then rows are taken away (an index row before its chunk), so that a reader finds the chunk of every index row it
+//! sees. Then all is synced, then the mark is written and synced. A spill that ends in between is superseded: its entries
+//! are in the journal, and what it added is dropped when the store is opened.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use quail_core::ports::outbox::{DeviceRecord, RecentSend, StoreError, StoredEvent};
-use quail_protocol::id::{AccountId, DeviceId, Position};
-use quail_protocol::limits::SENDS_UNANSWERED_MAX;
+use quail_core::ports::outbox::StoredEvent;
+use quail_protocol::id::{AccountId, Position};
 
-use super::format::{AccountRow, EVENT_HEADER, IndexRow};
-use super::{CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, SettledStore, format, io};
-use crate::adapters::outbox::types::{AccountSpill, Spill};
-use crate::ops::failpoint::reached;
+use super::super::types::{AccountSpill, Spill};
+use super::database::Database;
+use super::fault::Fault;
+use super::format::{self, AccountRow, Row};
+use super::held::{Held, put, remove};
+use super::marks::MarkFile;
+use super::{SpillReport, chunk, load, sends};
+use crate::ops::failpoint;
 
-impl SettledStore {
-    pub(super) fn write(&mut self, spill: &Spill) -> Result<(), StoreError> {
-        // In the order of the keys, so that a page is changed once and not again and again.
-        let mut accounts: Vec<_> = spill.accounts.iter().collect();
-        accounts.sort_unstable_by_key(|(account, _)| *account);
-        let written = (|| -> Result<(), StoreError> {
-            for (account, changes) in accounts {
-                self.account(*account, changes)?;
-            }
-            reached("settled-deleted");
-            for (account, device, record) in &spill.devices {
-                self.device(*account, *device, record.as_ref()).map_err(|error| io("write", error))?;
-            }
-            for (device, sends) in &spill.sends {
-                self.sends(*device, spill.mark.generation, sends)?;
-            }
-            Ok(())
-        })();
-        written?;
-        self.sync()?;
-        reached("settled-before-mark");
-        let mark = format::mark(spill.mark);
-        self.trees().meta.insert(format::MARK, mark).map_err(|error| io("write", error))?;
-        self.sync()?;
-        reached("settled-marked");
-        self.drop_retired();
-        Ok(())
-    }
-
-    fn account(&mut self, account: AccountId, changes: &AccountSpill) -> Result<(), StoreError> {
-        let had = self.chunks.contains_key(&account);
-        if had && changes.resolved > Position::ZERO {
-            self.resolve(account, changes.resolved)?;
-        }
-        if had {
-            for position in changes.withdrawn.iter().filter(|position| **position > changes.resolved) {
-                self.withdraw(account, *position)?;
-            }
-        }
-        for events in chunks_of(&changes.events) {
-            self.put(account, events)?;
-        }
-        if had || changes.collapsed.is_some() {
-            self.row(account, changes)?;
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, account: AccountId, events: &[Arc<StoredEvent>]) -> Result<(), StoreError> {
-        let Some(first) = events.first() else { return Ok(()) };
-        let row = IndexRow {
-            events: events.iter().map(|event| (event.position, event.frame.len() as u32)).collect(),
-        };
-        let mut chunk = Vec::with_capacity(row.chunk_bytes());
-        chunk.push(format::VERSION);
-        for event in events {
-            format::put_event(&mut chunk, event);
-        }
-        let (key, index) = (format::chunk_key(account, first.position), format::index(&row));
-        let bytes = (chunk.len() + index.len()) as u64;
-        let trees = &self.database.trees;
-        let replaced = trees.index.insert(key, index).map_err(|error| io("write", error))?;
-        trees.chunks.insert(key, chunk).map_err(|error| io("write", error))?;
-        if replaced.is_none() {
-            *self.chunks.entry(account).or_default() += 1;
-        }
-        self.live_bytes += bytes;
-        reached("settled-chunk-written");
-        Ok(())
-    }
-
-    /// Removes the chunks that are gone as a whole.
-    fn resolve(&mut self, account: AccountId, upto: Position) -> Result<(), StoreError> {
-        let range = format::chunk_key(account, Position::ZERO)..=format::chunk_key(account, upto);
-        let trees = self.trees().clone();
-        for item in trees.index.range(range) {
-            let (key, value) = item.map_err(|error| io("read", error))?;
-            // A row that cannot be read is kept until everything of the account is gone.
-            let Ok(row) = format::parse_index(&value) else { continue };
-            if row.last() > upto {
-                break;
-            }
-            trees.chunks.remove(&key).map_err(|error| io("write", error))?;
-            trees.index.remove(&key).map_err(|error| io("write", error))?;
-            self.forget(account, (row.chunk_bytes() + value.len()) as u64);
-        }
-        Ok(())
-    }
-
-    fn withdraw(&mut self, account: AccountId, position: Position) -> Result<(), StoreError> {
-        let range = format::chunk_key(account, Position::ZERO)..=format::chunk_key(account, position);
-        let trees = self.trees().clone();
-        let Some(found) = trees.index.range(range).next_back() else { return Ok(()) };
-        let (key, value) = found.map_err(|error| io("read", error))?;
-        let Ok(row) = format::parse_index(&value) else { return Ok(()) };
-        let Ok(at) = row.events.binary_search_by_key(&position, |(position, _)| *position) else {
-            return Ok(());
-        };
-        let bytes = trees.chunks.get(&key).map_err(|error| io("read", error))?;
-        let kept: Vec<_> = bytes.map_or_else(Vec::new, |bytes| {
-            let events = super::reader::parse_chunk(&bytes, &row);
-            events.into_iter().enumerate().filter(|(n, _)| *n != at).filter_map(|(_, event)| event).collect()
-        });
-        trees.chunks.remove(&key).map_err(|error| io("write", error))?;
-        trees.index.remove(&key).map_err(|error| io("write", error))?;
-        self.forget(account, (row.chunk_bytes() + value.len()) as u64);
-        self.put(account, &kept)
-    }
-
-    fn forget(&mut self, account: AccountId, bytes: u64) {
-        self.live_bytes = self.live_bytes.saturating_sub(bytes);
-        if let Some(count) = self.chunks.get_mut(&account) {
-            *count -= 1;
-            if *count == 0 {
-                self.chunks.remove(&account);
-            }
-        }
-    }
-
-    /// Writes what is kept of an account besides its events, where there is anything to keep.
-    fn row(&self, account: AccountId, changes: &AccountSpill) -> Result<(), StoreError> {
-        let tree = &self.trees().accounts;
-        let before = tree.get(account.as_bytes()).map_err(|error| io("read", error))?;
-        let before =
-            before.map_or_else(|| Ok(AccountRow::default()), |value| format::parse_account(&value))?;
-        let collapsed = before.collapsed.max(changes.collapsed.unwrap_or(Position::ZERO));
-        // Only what still lies in a chunk must be known to be gone.
-        let resolved = before.resolved.max(changes.resolved);
-        let resolved = if self.chunks.contains_key(&account) { resolved } else { Position::ZERO };
-        let row = AccountRow { resolved, collapsed };
-        if row == AccountRow::default() {
-            tree.remove(account.as_bytes()).map_err(|error| io("write", error))?;
-        } else if row != before {
-            tree.insert(account.as_bytes(), format::account(row)).map_err(|error| io("write", error))?;
-        }
-        Ok(())
-    }
-
-    fn device(
-        &mut self,
-        account: AccountId,
-        device: DeviceId,
-        record: Option<&DeviceRecord>,
-    ) -> sled::Result<()> {
-        let key = format::device_key(account, device);
-        let trees = self.database.trees.clone();
-        match record {
-            Some(record) => {
-                trees.devices.insert(key, format::device(record))?;
-            }
-            None => {
-                trees.devices.remove(key)?;
-                for (generation, _) in self.sends.remove(&device).unwrap_or_default() {
-                    trees.sends.remove(format::send_key(device, generation))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn sends(&mut self, device: DeviceId, generation: u64, sends: &[RecentSend]) -> Result<(), StoreError> {
-        let tree = self.database.trees.sends.clone();
-        let write = |error: sled::Error| io("write", error);
-        tree.insert(format::send_key(device, generation), format::sends(sends)).map_err(write)?;
-        let kept = self.sends.entry(device).or_default();
-        kept.retain(|(of, _)| *of != generation);
-        kept.push((generation, sends.len()));
-        // The newest generations that fill the window are enough.
-        let mut count = 0;
-        let newest = kept.iter().rev().take_while(|(_, sends)| {
-            let needed = count < SENDS_UNANSWERED_MAX;
-            count += sends;
-            needed
-        });
-        let surplus = kept.len() - newest.count();
-        for (generation, _) in kept.drain(..surplus) {
-            tree.remove(format::send_key(device, generation)).map_err(write)?;
-        }
-        Ok(())
-    }
+/// A chunk that is about to be written.
+struct Planned<'a> {
+    account: AccountId,
+    events: &'a [Arc<StoredEvent>],
+    number: u64,
+    pieces: u16,
 }
 
-/// Cuts events into chunks.
-fn chunks_of(events: &[Arc<StoredEvent>]) -> Vec<&[Arc<StoredEvent>]> {
-    let mut chunks = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (at, event) in events.iter().enumerate() {
-        let size = EVENT_HEADER + event.frame.len();
-        if at > start && (at - start >= CHUNK_EVENTS_MAX || bytes + size > CHUNK_BYTES_MAX) {
-            chunks.push(&events[start..at]);
-            (start, bytes) = (at, 0);
+/// Writes a spill up to the mark.
+pub(super) fn write(
+    database: &Database,
+    held: &mut Held,
+    file: &MarkFile,
+    spill: &Spill,
+) -> Result<SpillReport, Fault> {
+    let generation = spill.mark.generation;
+    database.trees.meta.insert(format::SPILLING, format::spilling(generation))?;
+    let mut report = SpillReport::default();
+    add_events(database, held, spill, &mut report)?;
+    write_devices(database, held, spill)?;
+    take_away(database, held, spill, &mut report)?;
+    if held.has_lost {
+        // What was lost has been told, and the telling is durable: it is in this generation or an earlier one.
+        database.trees.meta.remove(format::LOST)?;
+        held.has_lost = false;
+    }
+    held.settled.mark = spill.mark;
+    database.trees.meta.insert(format::MARK, format::settled(&held.settled))?;
+    failpoint::reached("settled-before-mark");
+    database.sync()?;
+    file.write(&held.settled)?;
+    failpoint::reached("settled-marked");
+    Ok(report)
+}
+
+fn add_events(
+    database: &Database,
+    held: &mut Held,
+    spill: &Spill,
+    report: &mut SpillReport,
+) -> Result<(), Fault> {
+    let mut accounts: Vec<_> =
+        spill.accounts.iter().filter(|(_, changed)| !changed.events.is_empty()).collect();
+    // Neighbours in the index lie in one page.
+    accounts.sort_unstable_by_key(|(account, _)| *account);
+    let events: Vec<_> = accounts.iter().map(|(account, changed)| (*account, left(changed))).collect();
+    let mut planned = Vec::new();
+    for (account, events) in &events {
+        for range in chunk::cut(events) {
+            let events = events.get(range).unwrap_or_default();
+            let pieces = chunk::piece_count(*account, events);
+            let number = held.take_numbers(u64::from(pieces));
+            planned.push(Planned { account: *account, events, number, pieces });
         }
-        bytes += size;
     }
-    if start < events.len() {
-        chunks.push(&events[start..]);
+    make_room(database, planned.iter().map(|chunk| (chunk.number, chunk.pieces)))?;
+    for Planned { account, events, number, pieces } in planned {
+        let Some(first) = events.first().map(|event| event.position) else { continue };
+        let bytes = chunk::encode(account, events);
+        fill(database, number, &bytes)?;
+        let events = events.iter().map(|event| (event.position, event.frame.len() as u32)).collect();
+        held.put_row(database, account, first, &Row { number, pieces, events })?;
+        report.chunks += 1;
+        report.bytes += bytes.len() as u64;
+        failpoint::reached("settled-chunk-written");
     }
-    chunks
+    Ok(())
+}
+
+/// Returns the events of a spill that are still there at its end.
+fn left(changed: &AccountSpill) -> Vec<Arc<StoredEvent>> {
+    let withdrawn: HashSet<Position> = changed.withdrawn.iter().copied().collect();
+    let is_left =
+        |event: &&Arc<StoredEvent>| event.position > changed.resolved && !withdrawn.contains(&event.position);
+    changed.events.iter().filter(is_left).cloned().collect()
+}
+
+/// Makes the rows of chunks without their bytes. sled splits a page by writing both halves anew; while the rows are empty
+/// that costs nothing, and filling them writes each byte once. Written at once, each byte would be written three times.
+pub(super) fn make_room(database: &Database, numbers: impl Iterator<Item = (u64, u16)>) -> Result<(), Fault> {
+    for (number, pieces) in numbers {
+        for number in number..number.saturating_add(u64::from(pieces)) {
+            database.trees.chunks.insert(number.to_be_bytes(), &[][..])?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a chunk into the rows made for it.
+pub(super) fn fill(database: &Database, number: u64, chunk: &[u8]) -> Result<(), Fault> {
+    for (number, piece) in (number..).zip(chunk::pieces(chunk)) {
+        database.trees.chunks.insert(number.to_be_bytes(), piece)?;
+    }
+    Ok(())
+}
+
+fn write_devices(database: &Database, held: &mut Held, spill: &Spill) -> Result<(), Fault> {
+    let mut gone = HashSet::new();
+    for (account, device, record) in &spill.devices {
+        let key = format::device_key(*account, *device);
+        let (tree, sum) = (&database.trees.devices, &mut held.settled.sums.devices);
+        match record {
+            Some(record) => drop(put(tree, sum, &key, &format::device(&key, record))?),
+            None => {
+                remove(tree, sum, &key)?;
+                sends::forget(database, held, *device)?;
+                gone.insert(*device);
+            }
+        }
+    }
+    for (device, new) in spill.sends.iter().filter(|(device, _)| !gone.contains(device)) {
+        sends::add(database, held, *device, spill.mark.generation, new)?;
+    }
+    Ok(())
+}
+
+fn take_away(
+    database: &Database,
+    held: &mut Held,
+    spill: &Spill,
+    report: &mut SpillReport,
+) -> Result<(), Fault> {
+    let mut chunks = Vec::new();
+    for (account, changed) in &spill.accounts {
+        let state = held.accounts.get(account).copied().unwrap_or_default();
+        if state.chunks > 0 {
+            for position in changed.withdrawn.iter().filter(|position| **position > changed.resolved) {
+                withdraw(database, held, *account, *position, &mut chunks)?;
+            }
+        }
+        let mut row = state.row;
+        row.collapsed = row.collapsed.max(changed.collapsed);
+        if state.chunks > 0 && changed.resolved > row.resolved {
+            row.resolved = resolve(database, held, *account, changed.resolved, &mut chunks, report)?;
+        }
+        if row != state.row {
+            held.put_account(database, *account, row)?;
+        }
+        held.forget_if_empty(*account);
+    }
+    held.remove_chunks(database, &mut chunks)?;
+    failpoint::reached("settled-deleted");
+    Ok(())
+}
+
+/// Removes the index rows of chunks that are resolved whole, and returns the position to be remembered: zero if no chunk is
+/// left that is resolved in part.
+fn resolve(
+    database: &Database,
+    held: &mut Held,
+    account: AccountId,
+    upto: Position,
+    chunks: &mut Vec<(u64, u16)>,
+    report: &mut SpillReport,
+) -> Result<Position, Fault> {
+    let (first, last) = (format::chunk_key(account, Position::ZERO), format::chunk_key(account, upto));
+    let (mut done, mut remembered) = (Vec::new(), Position::ZERO);
+    for item in database.trees.index.range(first..=last) {
+        let (key, value) = item?;
+        let (_, first, row) = format::parse_row(&key, &value)?;
+        if row.last(first) <= upto {
+            done.push((first, row.number, row.pieces));
+        } else {
+            remembered = upto;
+        }
+    }
+    if remembered > Position::ZERO {
+        // Before the rows go, so that a reader never takes up again what was resolved.
+        let collapsed = held.accounts.get(&account).and_then(|state| state.row.collapsed);
+        held.put_account(database, account, AccountRow { resolved: remembered, collapsed })?;
+    }
+    for (first, number, pieces) in done {
+        held.remove_row(database, account, first)?;
+        chunks.push((number, pieces));
+        report.deleted += 1;
+    }
+    Ok(remembered)
+}
+
+/// Takes one event out of its chunk: out of the index first, which is what readers go by.
+fn withdraw(
+    database: &Database,
+    held: &mut Held,
+    account: AccountId,
+    position: Position,
+    chunks: &mut Vec<(u64, u16)>,
+) -> Result<(), Fault> {
+    let (first, last) = (format::chunk_key(account, Position::ZERO), format::chunk_key(account, position));
+    let Some(item) = database.trees.index.range(first..=last).next_back() else { return Ok(()) };
+    let (key, value) = item?;
+    let (_, first, mut row) = format::parse_row(&key, &value)?;
+    let before = row.events.len();
+    row.events.retain(|(stored, _)| *stored != position);
+    if row.events.len() == before {
+        return Ok(());
+    }
+    if row.events.is_empty() {
+        held.remove_row(database, account, first)?;
+        chunks.push((row.number, row.pieces));
+        return Ok(());
+    }
+    held.put_row(database, account, first, &row)?;
+    // A chunk that cannot be read is lost whether or not this event is in it.
+    let Ok(bytes) = load::chunk(database, &row) else { return Ok(()) };
+    let Ok(head) = chunk::parse_head(&bytes) else { return Ok(()) };
+    fill(database, row.number, &chunk::without(&bytes, &head, position))
 }

@@ -134,6 +134,9 @@ fn every_setting_has_a_variable_and_the_flags_theirs() {
         ("QUAIL_RATES_REQUEST", "off"),
         ("QUAIL_RATES_SEND", "9/m burst 8"),
         ("QUAIL_LIMITS_STALL", "90s"),
+        ("QUAIL_LIMITS_UNSETTLED", "64MiB"),
+        ("QUAIL_LIMITS_UNARCHIVED", "1GiB"),
+        ("QUAIL_LIMITS_FREE_SPACE", "500MiB"),
         ("QUAIL_OPS_LISTEN", ""),
         ("QUAIL_ADMIN_SOCKET", "/run/quail.sock"),
         ("QUAIL_LOG_LEVEL", "error"),
@@ -144,7 +147,13 @@ fn every_setting_has_a_variable_and_the_flags_theirs() {
     let operator = CertificateFiles { certificate: "/etc/c.pem".into(), key: "/etc/k.pem".into() };
     assert_eq!(loaded.config.tls.operator, Some(operator));
     assert_eq!(loaded.config.accounts.sign_up, SignUp::Invite);
-    assert_eq!(loaded.config.limits.stall, Duration::from_secs(90));
+    let limits = Limits {
+        stall: Duration::from_secs(90),
+        unsettled: 64 << 20,
+        unarchived: 1 << 30,
+        free_space: Some(500 << 20),
+    };
+    assert_eq!(loaded.config.limits, limits);
     assert_eq!(loaded.config.ops.listen, None);
     assert_eq!(loaded.config.rates.get(Class::SignUp), None);
     assert_eq!(loaded.config.rates.get(Class::Send), Rate::parse("9/m burst 8").unwrap());

@@ -204,6 +204,9 @@ impl OutboxEngine {
             adopted: OnceLock::new(),
             expired: OnceLock::new(),
         });
+        // What was replayed lies synced in fresh segments.
+        let replayed = shared.table().last_batch;
+        shared.watch.synced(replayed);
         shared.measure_disk();
         shared.measure_settled(settled.sizes());
         let spiller = Spiller {

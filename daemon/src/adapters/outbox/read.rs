@@ -34,7 +34,12 @@ impl BacklogReader for EngineReader {
         let mut events = Vec::new();
         let mut more = false;
         if stretch.after < mark {
-            let stretch = Stretch { upto: stretch.upto.min(mark), ..stretch };
+            let mut stretch = Stretch { upto: stretch.upto.min(mark), ..stretch };
+            if !withdrawn.is_empty() {
+                // They must not take the room of others: nothing at all would come back, and that means that all is lost.
+                stretch.events_max = stretch.events_max.saturating_add(withdrawn.len());
+                stretch.bytes_max = usize::MAX;
+            }
             let settled = self.shared.settled.read(account, stretch)?;
             more = settled.more;
             events = with_lost(settled);

@@ -42,6 +42,8 @@ struct Killed {
     world: World,
     recipient: String,
     report: Value,
+    /// Which messages those are.
+    round: usize,
 }
 
 impl Killed {
@@ -58,11 +60,13 @@ impl Killed {
             for sending in sendings {
                 sending.accepted().await.unwrap();
             }
+            // What is damaged in the very last write may be a torn end; behind one that was answered it is not.
+            client.send(bob.account(), "the last").await.unwrap().accepted().await.unwrap();
             world.daemon.kill().await.unwrap();
             let report = json(&data(&world), 0);
             // The daemon moves them on after some seconds; on a slow machine that was just now.
-            if report["outbox"]["journal"]["events"].as_u64().unwrap() >= MESSAGES as u64 {
-                return Self { world, recipient: bob.account().to_string(), report };
+            if report["outbox"]["journal"]["events"].as_u64().unwrap() > MESSAGES as u64 {
+                return Self { world, recipient: bob.account().to_string(), report, round };
             }
             assert!(began.elapsed() < PATIENCE, "every round of messages was settled at once: {report}");
             world.daemon.restart().await.unwrap();
@@ -141,8 +145,7 @@ async fn a_damaged_segment_is_told_with_what_is_lost() {
     let of_bob = journal["accounts"].as_array().unwrap().iter();
     let of_bob: Vec<_> = of_bob.filter(|of| of["account"] == *killed.recipient).collect();
     assert_eq!(of_bob.len(), 1, "{journal}");
-    let round = (0..).find(|round| !found_in_journal(&killed, &body(*round, MESSAGES / 2))).unwrap() - 1;
-    killed.damage(&body(round, MESSAGES / 2));
+    killed.damage(&body(killed.round, MESSAGES / 2));
 
     let report = json(&killed.data(), 1);
     assert_eq!(report["clean"], false);
@@ -158,14 +161,6 @@ async fn a_damaged_segment_is_told_with_what_is_lost() {
     let stdout = text(&people.stdout);
     assert!(stdout.contains(&killed.recipient) && stdout.contains(&lost[0]["from"].to_string()), "{stdout}");
     assert!(!stdout.contains("canary"), "what people wrote is nobody's business: {stdout}");
-}
-
-/// A journal that was opened again may hold the messages of rounds before.
-fn found_in_journal(killed: &Killed, body: &str) -> bool {
-    let files = fs::read_dir(killed.data().join("outbox/journal")).unwrap();
-    files
-        .into_iter()
-        .any(|file| !memmem(&fs::read(file.unwrap().path()).unwrap(), body.as_bytes()).is_empty())
 }
 
 #[tokio::test]

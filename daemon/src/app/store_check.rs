@@ -25,15 +25,15 @@ Examples:
   quaild --data /var/lib/quail store check
   sudo -u quail quaild --data /var/lib/quail store check --json | jq .outbox.lost
 
-It works on the directory itself, while the daemon is stopped and as the daemon's user: the journal is only read, but the
-settled store is opened as a start opens it, which mends what an interrupted write left. Where nothing must be lost that
-somebody could still get out of a damaged disk, copy the directory first.
+It works on the directory itself, while the daemon is stopped and as the daemon's user. The journal is only read, but the \
+settled store is opened as a start opens it, which mends what an interrupted write left. Who wants to get more out of a \
+damaged disk copies the directory first.
 
-Exit code 0: all is as it was written. A write that was under way when the daemon stopped is no damage, for nobody was
-answered on it. 1: something is damaged, or it cannot be opened; standard output says what is lost, standard error what to
-do. 2: wrong usage.
+Exit code 0: all is as it was written. A write that was under way when the daemon stopped is no damage: nobody was \
+answered on it. 1: something is damaged or cannot be opened; standard output has what is lost, standard error the next \
+step. 2: wrong usage.
 
---json prints one object; its outbox is null where an earlier release wrote the directory, which the next start migrates.";
+--json prints one object. Its outbox is null where an earlier release wrote the directory, which the next start migrates.";
 
 /// Look after the store of a daemon that is stopped
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
@@ -95,8 +95,8 @@ impl StoreCheckError {
             }
             Self::OtherUser { .. } => "run the check as that user, as in sudo -u quail quaild store check",
             Self::Damaged { .. } => {
-                "see that disk and memory are sound; where it says how, mend that, else the next start goes on with \
-                 the rest and tells devices of gaps; a backup may have what is lost"
+                "see that disk and memory are sound; what is lost may be in a backup; a start goes on with what is whole and \
+                 tells devices of gaps"
             }
             Self::Panicked { .. } => {
                 "that is a fault of quaild: please report it; the next start may do better"

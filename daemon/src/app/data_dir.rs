@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use crate::ops::files;
 
 /// The version of the layout that this daemon writes and the newest it reads.
-const FORMAT_VERSION: u32 = 2;
+pub(super) const FORMAT_VERSION: u32 = 2;
 
 /// The oldest layout that is migrated; see `migrate.rs` for what that does.
 const FORMAT_OLDEST: u32 = 1;
@@ -148,6 +148,20 @@ impl DataDir {
         Ok(Self { paths, _lock: lock })
     }
 
+    /// Takes the lock of a data directory that a daemon has made, to look at it while none runs, and returns with it which
+    /// format it has. Nothing is changed.
+    ///
+    /// # Errors
+    /// `Absent`, `InUse`, `Newer`, `Format`, `Unreadable`, `Unwritable`, `NotADirectory`.
+    pub(super) fn inspect(root: &Path) -> Result<(Self, u32), DataDirError> {
+        let paths = DataPaths::existing(root)?;
+        let lock = lock(&paths)?;
+        // Read under the lock: a daemon that was just starting may have migrated it.
+        let format =
+            paths.check_format()?.ok_or_else(|| DataDirError::Absent { path: paths.root.clone() })?;
+        Ok((Self { paths, _lock: lock }, format))
+    }
+
     /// Returns where everything lies.
     pub fn paths(&self) -> &DataPaths {
         &self.paths
@@ -202,7 +216,8 @@ impl DataPaths {
         self.root.join("tls/key.pem")
     }
 
-    fn format(&self) -> PathBuf {
+    /// Returns the file that says which layout this is; the daemon made it.
+    pub(super) fn format(&self) -> PathBuf {
         self.root.join("format")
     }
 

@@ -76,30 +76,14 @@ impl Past {
     /// seen with a store and without a number.
     pub(super) async fn look(files: OriginFiles, directory: &dyn Directory) -> anyhow::Result<Self> {
         let mut history = History::read(&files.history)?;
-        let number = read(&files.outbox.join("origin"))?;
-        let found = match number {
+        let found = match find(&files, &history)? {
+            Some(found) => found,
             None => {
-                let held =
-                    ["store", "journal", "settled"].into_iter().find(|part| files.outbox.join(part).exists());
-                anyhow::ensure!(
-                    held.is_none(),
-                    "the outbox in {} has lost its origin file; restore it, or move the outbox away to begin a new one",
-                    files.outbox.display()
-                );
                 let new = directory.register_origin(unix_ms()).await.context("register a new origin")?;
                 tracing::info!(%new, "new origin");
                 history.ended(None, Position::ZERO);
                 history.write(&files, new)?;
                 Found::Same(new)
-            }
-            Some(text) => {
-                let file = files.outbox.join("origin");
-                let origin = text.trim().parse().map(Origin);
-                let origin = origin.with_context(|| format!("read a number from {}", file.display()))?;
-                // Before there was a history nobody looked; that outbox counts as the one it was.
-                let (device, inode) = identity(&files.outbox)?;
-                let is_same = history.current.is_none_or(|current| current == (origin, device, inode));
-                if is_same { Found::Same(origin) } else { Found::Copy(origin) }
             }
         };
         Ok(Self { files, found, history })
@@ -125,6 +109,58 @@ impl Past {
         self.history.write(&self.files, origin)?;
         Ok(Lineage { origin, ancestors: self.history.ancestors })
     }
+}
+
+/// What stands in both files, for an operator whose daemon is stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct OriginReport {
+    /// The number of the outbox; `None` if there is none yet.
+    pub(super) origin: Option<Origin>,
+    /// Whether the outbox is another one than the last start left: the next start makes it a new origin.
+    pub(super) is_copy: bool,
+    /// The origins before, the latest first.
+    pub(super) ancestors: Vec<Ancestor>,
+    /// What keeps a start from knowing which origin this is.
+    pub(super) faults: Vec<String>,
+}
+
+impl OriginFiles {
+    /// Looks at both files as a start would, and changes nothing.
+    pub(super) fn check(&self) -> OriginReport {
+        let mut report = OriginReport::default();
+        let history = History::read(&self.history).unwrap_or_else(|error| {
+            report.faults.push(format!("{error:#}"));
+            History::default()
+        });
+        match find(self, &history) {
+            Ok(Some(Found::Same(origin))) => report.origin = Some(origin),
+            Ok(Some(Found::Copy(origin))) => (report.origin, report.is_copy) = (Some(origin), true),
+            Ok(None) => {}
+            Err(error) => report.faults.push(format!("{error:#}")),
+        }
+        report.ancestors = history.ancestors;
+        report
+    }
+}
+
+/// Returns what is in the outbox directory; `None` if it is empty.
+fn find(files: &OriginFiles, history: &History) -> anyhow::Result<Option<Found>> {
+    let file = files.outbox.join("origin");
+    let Some(text) = read(&file)? else {
+        let held = ["store", "journal", "settled"].into_iter().find(|part| files.outbox.join(part).exists());
+        anyhow::ensure!(
+            held.is_none(),
+            "the outbox in {} has lost its origin file; restore it, or move the outbox away to begin a new one",
+            files.outbox.display()
+        );
+        return Ok(None);
+    };
+    let origin = text.trim().parse().map(Origin);
+    let origin = origin.with_context(|| format!("read a number from {}", file.display()))?;
+    // Before there was a history nobody looked; that outbox counts as the one it was.
+    let (device, inode) = identity(&files.outbox)?;
+    let is_same = history.current.is_none_or(|current| current == (origin, device, inode));
+    Ok(Some(if is_same { Found::Same(origin) } else { Found::Copy(origin) }))
 }
 
 impl History {
@@ -286,6 +322,26 @@ mod tests {
             [Ancestor { origin: second.origin, inherited }, Ancestor { origin: first, inherited }]
         );
         assert_eq!(open(&data, &directory, 460, false).await, third);
+    }
+
+    #[tokio::test]
+    async fn a_check_sees_what_a_start_would_and_changes_nothing() {
+        let (data, directory) = (TempDir::new().unwrap(), TwinDirectory::default());
+        assert_eq!(files(&data).check(), OriginReport::default());
+        let first = open(&data, &directory, 0, false).await.origin;
+        let same = OriginReport { origin: Some(first), ..OriginReport::default() };
+        assert_eq!(files(&data).check(), same);
+        restore(&data);
+        for _ in 0..2 {
+            assert_eq!(files(&data).check(), OriginReport { is_copy: true, ..same.clone() });
+        }
+        let second = open(&data, &directory, 500, false).await;
+        let Lineage { origin, ancestors } = second;
+        let after = OriginReport { origin: Some(origin), ancestors, ..OriginReport::default() };
+        assert_eq!(files(&data).check(), after);
+        std::fs::remove_file(data.path().join("outbox/origin")).unwrap();
+        std::fs::write(data.path().join("origins"), "quail-origins 1\nis x\n").unwrap();
+        assert_eq!(files(&data).check().faults.len(), 2);
     }
 
     #[tokio::test]

@@ -25,6 +25,7 @@
 
 mod archive;
 mod ballast;
+mod check;
 mod engine;
 mod error;
 pub mod journal;
@@ -38,9 +39,10 @@ mod table;
 mod types;
 
 pub use archive::ArchiveReader;
+pub use check::{Leftover, OutboxReport, SettledPart};
 pub use engine::{Adopted, Expired, Expiry, Opened, OutboxEngine, OutboxOptions};
 pub use error::OpenOutboxError;
-pub use journal::{Tailed, TailedEvent};
+pub use journal::{Damage, JournalReport, SegmentReport, Tailed, TailedEvent, TornEnd};
 pub use room::Limits;
 pub use types::{AccountSpill, Lost, Mark, Sizes, Spill};
 

@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -109,7 +109,7 @@ impl Crowd {
     /// Cycles as long as `more` of the cycles so far says. Returns how many were completed.
     fn go_on(&mut self, engine: &mut OutboxEngine, more: impl Fn(u64) -> bool) -> u64 {
         let (to_sync, appended) = mpsc::sync_channel::<Vec<usize>>(64);
-        let (synced, released) = mpsc::channel();
+        let (synced, released) = mpsc::sync_channel(4096);
         let syncer = engine.syncer();
         let committer = named("committer", move || commit(syncer, &appended, &synced));
         let mut cycles = 0;
@@ -151,7 +151,7 @@ impl Crowd {
     }
 }
 
-fn commit(mut syncer: Box<dyn Syncer>, appended: &Receiver<Vec<usize>>, synced: &Sender<Vec<usize>>) {
+fn commit(mut syncer: Box<dyn Syncer>, appended: &Receiver<Vec<usize>>, synced: &SyncSender<Vec<usize>>) {
     while let Ok(mut group) = appended.recv() {
         group.extend(appended.try_iter().flatten());
         syncer.sync().expect("synced");

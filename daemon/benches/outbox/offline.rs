@@ -22,7 +22,7 @@ const RECIPIENTS: u64 = 10_000;
 /// Messages in one batch.
 const BATCH: u64 = 256;
 
-fn open(path: &std::path::Path, metrics: Arc<Metrics>) -> Opened {
+fn open(path: &std::path::Path, metrics: &Arc<Metrics>) -> Opened {
     let began = Instant::now();
     loop {
         match OutboxEngine::open(path, &OutboxOptions::default(), metrics.clone()) {
@@ -43,7 +43,7 @@ fn commit(engine: &mut OutboxEngine, desk: &Desk, entries: &mut Vec<Entry>) {
 pub(crate) fn sustained(scale: Scale) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let metrics = Arc::new(Metrics::new());
-    let mut engine = open(directory.path(), metrics.clone()).engine;
+    let mut engine = open(directory.path(), &metrics).engine;
     let (mut desk, mut entries) = (Desk::default(), Vec::new());
     let (mut sent, mut refused, mut unsettled) = (0_u64, 0_u64, 0_i64);
     let (began, before, memory) = (Instant::now(), cpu(), resident());
@@ -88,7 +88,7 @@ pub(crate) fn sustained(scale: Scale) {
 /// One message for a thousand members: how long the sequencer is held.
 pub(crate) fn group(scale: Scale) {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let mut engine = open(directory.path(), Arc::new(Metrics::new())).engine;
+    let mut engine = open(directory.path(), &Arc::new(Metrics::new())).engine;
     let mut desk = Desk::default();
     let members: Vec<_> = (0..1_000).map(account).collect();
     let mut syncer = engine.syncer();
@@ -116,7 +116,7 @@ pub(crate) fn million(scale: Scale) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (mut desk, mut entries) = (Desk::default(), Vec::new());
     {
-        let mut engine = open(directory.path(), Arc::new(Metrics::new())).engine;
+        let mut engine = open(directory.path(), &Arc::new(Metrics::new())).engine;
         for n in 0..events {
             desk.send(1_000_000 + n % 500, n % accounts, n / 500 + 1, &mut entries);
             if n % BATCH == 0 {
@@ -130,7 +130,7 @@ pub(crate) fn million(scale: Scale) {
     let settled = on_disk(directory.path());
     let began = Instant::now();
     let before = resident();
-    let opened = open(directory.path(), Arc::new(Metrics::new()));
+    let opened = open(directory.path(), &Arc::new(Metrics::new()));
     println!(
         "million: {} events of {MESSAGE_BYTES} bytes in {accounts} outboxes open in {:.3} s; resident {:.0} MiB before, {:.0} MiB after; on disk {:.0} MiB, {:.2} times their bytes",
         opened.recovered.slots.len(),

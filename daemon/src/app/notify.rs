@@ -162,7 +162,7 @@ mod tests {
         };
         let state = State::new(Origin(1), Recovered::default());
         let Parts { sequencer, committer, handle } =
-            Sequencer::new(state, Box::new(TwinOutbox::default()), Arc::new(|| 1), Arc::default());
+            Sequencer::parts(state, Box::new(TwinOutbox::default()), Arc::new(|| 1), Arc::default());
         let directory: Arc<dyn Directory> = Arc::new(TwinDirectory::new());
         let delivery = Arc::new(Delivery::default());
         let gateway = Gateway::new(GatewayParts {

@@ -124,7 +124,7 @@ async fn start_inside(config: &Config, paths: &DataPaths) -> anyhow::Result<Insi
     let (reader, back_pressure) = (engine.reader(), engine.back_pressure());
     let expiry = engine.expiry();
     let Parts { sequencer, committer, handle } =
-        Sequencer::new(state, Box::new(engine), Arc::new(unix_ms), metrics.clone());
+        Sequencer::parts(state, Box::new(engine), Arc::new(unix_ms), metrics.clone());
     outbox::watch_age(&expiry, &handle);
     let decider = handle.clone();
     let hand_back = Box::new(move |command| decider.submit_blocking(vec![command]).is_ok());

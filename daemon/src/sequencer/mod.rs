@@ -123,7 +123,7 @@ pub struct Parts {
 impl Sequencer {
     /// Returns a sequencer over a recovered state and the store it came from, with what belongs to it. `clock` returns
     /// milliseconds since the Unix epoch.
-    pub fn new(
+    pub fn parts(
         state: State,
         outbox: Box<dyn Outbox>,
         clock: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -281,7 +281,7 @@ mod tests {
         let outbox = Watched { committed: committed.clone(), fail, ..Watched::default() };
         let state = State::new(Origin(1), Recovered::default());
         let Parts { sequencer, committer, handle } =
-            Sequencer::new(state, Box::new(outbox), Arc::new(|| 1_000), metrics);
+            Sequencer::parts(state, Box::new(outbox), Arc::new(|| 1_000), metrics);
         let log = Log { committed, ..Log::default() };
         handle.submit_blocking(commands()).unwrap();
         drop(handle);

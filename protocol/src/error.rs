@@ -55,6 +55,7 @@ pub const REASONS: &[ReasonMeta] = &[
     row(Reason::Clock, "CLOCK", false, "the seen stamp is ahead of the server's clock"),
     row(Reason::AckInvalid, "ACK_INVALID", false, "the acknowledgement names what was never sent"),
     row(Reason::Replaced, "REPLACED", false, "a newer attach of this device took over"),
+    row(Reason::Stalled, "STALLED", true, "nothing was read or acknowledged for too long"),
     row(Reason::Busy, "BUSY", true, "too many password checks at once"),
     row(Reason::Overloaded, "OVERLOADED", true, "the server is overloaded"),
     row(Reason::DirectoryUnavailable, "DIRECTORY_UNAVAILABLE", true, "the directory cannot be reached"),

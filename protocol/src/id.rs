@@ -105,6 +105,9 @@ impl Position {
     /// The position before the first event.
     pub const ZERO: Self = Self(0);
 
+    /// Beyond every position. A gap up to here says that its origin has ended.
+    pub const END: Self = Self(i64::MAX as u64);
+
     /// Returns the position after this one.
     pub const fn next(self) -> Self {
         Self(self.0 + 1)

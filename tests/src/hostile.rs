@@ -142,6 +142,11 @@ pub async fn refusals(world: &World, reason: v1::Reason) -> f64 {
     metric(world, &format!("quail_refusals_total{{reason=\"{}\"}}", reason.as_str_name())).await
 }
 
+/// Returns how many connections were closed for a reason.
+pub async fn closed(world: &World, reason: v1::Reason) -> f64 {
+    metric(world, &format!("quail_closed_total{{reason=\"{}\"}}", reason.as_str_name())).await
+}
+
 /// Returns status and body of a page of the ops port.
 pub async fn get(world: &World, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(world.ops_address()).await.expect("the ops port answers");

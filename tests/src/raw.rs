@@ -76,9 +76,7 @@ impl RawClient {
 
     /// Opens a stream without writing anything.
     pub async fn stream(&self) -> RawStream {
-        let (send, recv) =
-            expect("a stream", self.connection.open_bi()).await.expect("the connection is open");
-        RawStream { send, recv, buffer: BytesMut::new() }
+        self.try_stream().await.expect("the connection is open")
     }
 
     /// Opens a stream with its first frame.
@@ -100,9 +98,23 @@ impl RawClient {
 
     /// Makes a request and returns the answer.
     pub async fn request(&self, command: v1::request::Command) -> v1::response::Result {
-        let mut stream = self.open(v1::open::Stream::Request(v1::Request { command: Some(command) })).await;
-        stream.send.finish().expect("the stream is open");
-        stream.next::<v1::Response>().await.result.expect("a result")
+        self.try_request(command).await.expect("an answer")
+    }
+
+    /// Makes a request and returns the answer, or `None` if the connection ends meanwhile.
+    pub async fn try_request(&self, command: v1::request::Command) -> Option<v1::response::Result> {
+        let request = v1::open::Stream::Request(v1::Request { command: Some(command) });
+        let open = v1::Open { stream: Some(request) };
+        let mut stream = self.try_stream().await?;
+        stream.try_bytes(frame::to_bytes(&open)).await?;
+        stream.send.finish().ok()?;
+        stream.read::<v1::Response>().await?.result
+    }
+
+    /// Opens a stream without writing anything, or returns `None` if the connection ends meanwhile.
+    pub async fn try_stream(&self) -> Option<RawStream> {
+        let (send, recv) = expect("a stream", self.connection.open_bi()).await.ok()?;
+        Some(RawStream { send, recv, buffer: BytesMut::new() })
     }
 
     /// Waits for the daemon to close the connection and returns the reason in its code.
@@ -126,6 +138,11 @@ impl RawStream {
     /// Writes bytes as they are.
     pub async fn bytes(&mut self, bytes: Bytes) {
         self.send.write_chunk(bytes).await.expect("the stream is open");
+    }
+
+    /// Writes bytes as they are, or returns `None` if the stream or its connection has ended.
+    pub async fn try_bytes(&mut self, bytes: Bytes) -> Option<()> {
+        expect("room to write", self.send.write_chunk(bytes)).await.ok()
     }
 
     /// Returns the next frame, which must come.

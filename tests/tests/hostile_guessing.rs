@@ -1,14 +1,19 @@
 //! Guessing: passwords and handles are tried no faster than the rate classes allow, and their owners are not kept out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Test code outside of #[test] functions.
 
+use std::time::Instant;
+
 use quail_client::Guest;
 use quail_protocol::v1::{self, Reason, request, response};
-use quail_tests::hostile::{Bystanders, metric};
+use quail_tests::hostile::{Bystanders, closed, metric};
 use quail_tests::raw::{self, RawClient};
 use quail_tests::{PASSWORD, World, options};
 
 /// Guesses of one password that pass at once by default.
 const BURST: usize = 10;
+
+/// Refusals that a connection may meet at once.
+const REFUSALS: usize = 32;
 
 fn guess(number: usize) -> request::Command {
     let password = format!("a guess {number:>8}");
@@ -41,7 +46,7 @@ async fn guesses_end_early_and_neither_owner_nor_others_notice() {
     let mischief = async {
         let mallory = greeted(&world, [127, 0, 0, 66]).await;
         let mut reasons = Vec::new();
-        for number in 0..30 {
+        for number in 0..20 {
             let error = reason(mallory.request(guess(number)).await);
             assert_eq!(error.retry_after_ms > 0, error.reason() == Reason::RateLimited);
             reasons.push(error.reason());
@@ -52,16 +57,54 @@ async fn guesses_end_early_and_neither_owner_nor_others_notice() {
         let right = v1::LogIn { handle: "ada".into(), password: PASSWORD.into(), device_name: String::new() };
         let error = reason(mallory.request(request::Command::LogIn(right)).await);
         assert_eq!(error.reason(), Reason::RateLimited);
+        // Who goes on is closed, long before the time is over that a connection has without a session.
+        let mut limited = 20 - BURST + 1;
+        while let Some(answer) = mallory.try_request(guess(limited)).await {
+            assert_eq!(reason(answer).reason(), Reason::RateLimited);
+            limited += 1;
+            assert!(limited < 1_000, "guesses are refused to no end");
+        }
+        assert_eq!(mallory.closed().await, Reason::RateLimited);
+        limited as f64
     };
-    let ((), seen) = bystanders.watch(&world, mischief).await;
+    let (limited, seen) = bystanders.watch(&world, mischief).await;
     seen.assert_undisturbed();
-    assert_eq!(metric(&world, "quail_rate_refusals_total{class=\"password\"}").await, 21.0);
-    assert_eq!(
-        metric(&world, "quail_commands_total{command=\"log_in\",result=\"RATE_LIMITED\"}").await,
-        21.0
-    );
+    // The answer to the last one may be overtaken by the end.
+    let limited = limited..=limited + 1.0;
+    let refused = metric(&world, "quail_rate_refusals_total{class=\"password\"}").await;
+    assert!(limited.contains(&refused), "{refused}, not {limited:?}");
+    let answered = metric(&world, "quail_commands_total{command=\"log_in\",result=\"RATE_LIMITED\"}").await;
+    assert!(limited.contains(&answered), "{answered}, not {limited:?}");
+    assert_eq!(closed(&world, Reason::RateLimited).await, 1.0);
     // At home the owner gets in, on a new device and on the old one.
     world.log_in("ada").await;
+    ada.open().await.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_guess_counts_towards_the_end_of_a_connection_with_a_session() {
+    let world = World::start().await;
+    let ada = world.sign_up("ada").await;
+    // As somebody would who found her telephone open.
+    let client = RawClient::resume(&world.address(), ada.credentials.token.as_bytes()).await;
+    let began = Instant::now();
+    let change = |number: usize| {
+        let (current_password, new_password) = (format!("a guess {number:>8}"), PASSWORD.to_owned());
+        request::Command::ChangePassword(v1::ChangePassword { current_password, new_password })
+    };
+    let mut reasons = Vec::new();
+    while let Some(answer) = client.try_request(change(reasons.len())).await {
+        reasons.push(reason(answer).reason());
+        assert!(reasons.len() < 1_000, "guesses are refused to no end");
+    }
+    assert_eq!(client.closed().await, Reason::RateLimited);
+    assert_eq!(reasons[..BURST], [Reason::WrongCredentials; BURST]);
+    assert!(reasons[BURST..].iter().all(|reason| *reason == Reason::RateLimited), "{reasons:?}");
+    // The wrong ones were counted as well as those that were not looked at. One a second is forgiven, and what is under way when
+    // the budget is used up is still answered.
+    let more = began.elapsed().as_secs() as usize + 4;
+    assert!(reasons.len() <= REFUSALS + more, "{} guesses, {more} over the budget at most", reasons.len());
+    assert_eq!(closed(&world, Reason::RateLimited).await, 1.0);
     ada.open().await.close().await.unwrap();
 }
 

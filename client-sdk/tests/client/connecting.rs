@@ -218,6 +218,30 @@ async fn a_pause_tells_why_and_ends_when_the_client_does() {
 }
 
 #[tokio::test]
+async fn who_is_closed_for_asking_too_much_or_taking_nothing_waits_and_comes_back() {
+    for reason in [Reason::RateLimited, Reason::Stalled] {
+        let server = FakeServer::start();
+        let (client, peer) = server.client(MemoryStore::new()).await;
+        let mut state = client.state();
+        let waiting = |state: &ConnectionState| matches!(state, ConnectionState::Waiting { .. });
+        peer.close(reason);
+        let waited = soon(state.wait_for(waiting)).await.unwrap().clone();
+        let ConnectionState::Waiting { reason: told, .. } = waited else { unreachable!() };
+        assert_eq!(told.reason(), Some(reason));
+        assert!(told.is_temporary());
+        // With the session it had, and with what was to be sent.
+        let sending = client.send(PEER, "still here").await.unwrap();
+        let mut peer = server.accept().await;
+        assert_eq!(peer.welcome().await.session_token.as_ref(), credentials().token.as_bytes());
+        let mut lane = peer.publish().await;
+        assert_eq!(lane.read_send().await.number, 1);
+        lane.accept(1).await;
+        soon(sending.accepted()).await.unwrap();
+        assert_eq!((client.stats().connections, client.stats().reconnects), (2, 1));
+    }
+}
+
+#[tokio::test]
 async fn a_session_that_ends_while_online_ends_the_client() {
     let server = FakeServer::start();
     let (client, peer) = server.client(MemoryStore::new()).await;

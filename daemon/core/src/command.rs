@@ -117,6 +117,13 @@ pub enum Command {
         /// The device of the session.
         device: DeviceId,
     },
+    /// Events of an account are too old to be held any longer: they become a gap.
+    Expire {
+        /// The account.
+        account: AccountId,
+        /// Last position of the gap.
+        upto: Position,
+    },
     /// What [`Effect::Read`] asked for.
     Backlog {
         /// The feed lane the read was for.
@@ -176,10 +183,27 @@ pub enum Effect {
         /// Last position of the stretch.
         upto: Position,
     },
+    /// Tells a feed that an ancestor of this origin has ended: what it had from a position on is not here.
+    OriginGone {
+        /// The feed lane.
+        feed: FeedId,
+        /// The ancestor.
+        origin: Origin,
+        /// First position that is missing.
+        from: Position,
+    },
     /// Tells a feed that everything that waited has been written.
     CaughtUp {
         /// The feed lane.
         feed: FeedId,
+    },
+    /// Tells whether a feed can go on: `stalled` when events wait and its window has no room for them, and again with every
+    /// acknowledgement that makes room without making enough; not `stalled` once it goes on.
+    Stalled {
+        /// The feed lane.
+        feed: FeedId,
+        /// Whether only an acknowledgement can move the feed on.
+        stalled: bool,
     },
     /// Ends a feed.
     Ended {

@@ -17,5 +17,5 @@ mod receipts;
 mod state;
 
 pub use command::{Accepted, Command, ConnectionId, Effect, FeedId, Outcome, SendCommand, Ticket, ValidSend};
-pub use outbox::{OUTBOX_BYTES_MAX, OUTBOX_EVENTS_MAX};
+pub use outbox::{ANCESTORS_MAX, Ancestor, OUTBOX_AGE_MAX, OUTBOX_BYTES_MAX, OUTBOX_EVENTS_MAX};
 pub use state::State;

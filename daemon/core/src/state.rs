@@ -11,13 +11,15 @@ use quail_protocol::id::{AccountId, DeviceId, Origin, Position};
 use crate::clock::Clock;
 use crate::command::{Command, ConnectionId, Effect, Outcome};
 use crate::messages::Admission;
-use crate::outbox::AccountOutbox;
+use crate::outbox::{AccountOutbox, Ancestor, Claim};
 use crate::ports::outbox::{Batch, Entry, Recovered, Room};
 
 /// Everything the core knows.
 #[derive(Debug)]
 pub struct State {
     pub(crate) origin: Origin,
+    /// At most [`ANCESTORS_MAX`](crate::ANCESTORS_MAX), the latest first.
+    ancestors: Vec<Ancestor>,
     pub(crate) clock: Clock,
     pub(crate) last_position: Position,
     /// One per account that has a device record, undelivered mail or facts. Bounded by the directory's accounts.
@@ -52,6 +54,7 @@ impl State {
         let unresolved = accounts.values().map(AccountOutbox::len).sum();
         Self {
             origin,
+            ancestors: Vec::new(),
             clock: Clock::resume(recovered.last_stamp),
             last_position: recovered.last_position,
             accounts,
@@ -59,6 +62,13 @@ impl State {
             admission: Admission::default(),
             unresolved,
         }
+    }
+
+    /// Takes note of the origins that this one carries on.
+    #[must_use]
+    pub fn with_ancestors(mut self, ancestors: Vec<Ancestor>) -> Self {
+        self.ancestors = ancestors;
+        self
     }
 
     /// Decides one command at the time `now_ms` (milliseconds since the Unix epoch) and adds to `outcome` what it comes to.
@@ -88,8 +98,8 @@ impl State {
                 self.refusing.remove(&connection);
             }
             Command::Attach { feed, account, device, cursors } => {
-                let claimed = self.own_cursor(&cursors);
-                self.attach(feed, (account, device), claimed, outcome);
+                let claim = Claim::of(&cursors, (self.origin, self.last_position), &self.ancestors);
+                self.attach(feed, (account, device), claim, outcome);
             }
             Command::Ack { feed, account, device, upto } => {
                 if let Some(upto) = self.own_cursor(&upto) {
@@ -100,6 +110,11 @@ impl State {
                 self.refusing.remove(&connection);
                 if let Some(outbox) = self.accounts.get_mut(&account) {
                     outbox.detach(device, connection);
+                }
+            }
+            Command::Expire { account, upto } => {
+                if let Some(outbox) = self.accounts.get_mut(&account) {
+                    outbox.expire(upto.min(self.last_position), account, outcome);
                 }
             }
             Command::Backlog { feed, account, device, events } => {

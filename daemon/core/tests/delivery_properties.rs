@@ -167,7 +167,7 @@ impl World {
                 device.arrived.push(decoded);
             }
             Effect::Read { .. } => self.reads.push(effect),
-            Effect::CaughtUp { .. } => {}
+            Effect::CaughtUp { .. } | Effect::Stalled { .. } => {}
             other => panic!("unexpected {other:?}"),
         }
     }

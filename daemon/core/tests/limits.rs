@@ -8,6 +8,7 @@ use quail_core::{
     Command, ConnectionId, Effect, FeedId, OUTBOX_EVENTS_MAX, Outcome, SendCommand, State, ValidSend,
 };
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
+use quail_protocol::limits::FEED_WINDOW_EVENTS;
 use quail_protocol::v1::{self, Reason};
 
 const NOW_MS: u64 = 1_700_000_000_000;
@@ -32,12 +33,11 @@ impl Core {
         let mut outcome = Outcome::default();
         self.state.decide(command, NOW_MS, &mut outcome);
         self.twin.commit(self.state.batch(&outcome.entries)).unwrap();
-        let mut effects = Vec::new();
-        for effect in outcome.after {
-            let Effect::Read { feed, account, device, stretch } = effect else {
-                effects.push(effect);
-                continue;
-            };
+        // What a read brings comes in a later turn.
+        let (reads, mut effects): (Vec<_>, Vec<_>) =
+            outcome.after.into_iter().partition(|effect| matches!(effect, Effect::Read { .. }));
+        for read in reads {
+            let Effect::Read { feed, account, device, stretch } = read else { continue };
             let events = self.twin.reader().read(account, stretch).unwrap();
             effects.extend(self.turn(Command::Backlog { feed, account, device, events }));
         }
@@ -232,4 +232,65 @@ fn mail_of_an_account_without_devices_waits_for_its_next_one() {
     core.introduce(BOB);
     core.turn(Command::Facts { facts: facts(3, vec![device(BOB)]), ticket: None });
     assert_eq!(delivered(&core.attach(BOB, 1, 0)), [1]);
+}
+
+fn stalls(effects: &[Effect]) -> Vec<(u64, bool)> {
+    let stall = |effect: &Effect| match effect {
+        Effect::Stalled { feed, stalled } => Some((feed.number, *stalled)),
+        _ => None,
+    };
+    effects.iter().filter_map(stall).collect()
+}
+
+#[test]
+fn a_live_feed_is_stalled_by_the_first_event_without_room_and_told_of_each_step_until_it_goes_on() {
+    const WINDOW: u64 = FEED_WINDOW_EVENTS as u64;
+    let mut core = Core::new();
+    core.introduce(ADA);
+    core.introduce(BOB);
+    core.attach(BOB, 1, 0);
+    for number in 1..=WINDOW {
+        assert_eq!(stalls(&core.send(number)), [], "it was written at once");
+    }
+    // A window may be full for ever while nothing waits.
+    assert_eq!(stalls(&core.send(WINDOW + 1)), [(1, true)]);
+    assert_eq!(stalls(&core.send(WINDOW + 2)), [], "that is no news");
+    assert_eq!(stalls(&core.ack(BOB, 1, 1)), [(1, true)], "a step, and not enough");
+    assert_eq!(stalls(&core.ack(BOB, 1, 1)), [], "no step");
+    assert_eq!(stalls(&core.ack(BOB, 1, 2)), [(1, true)]);
+    let effects = core.ack(BOB, 1, WINDOW / 4);
+    assert_eq!(stalls(&effects), [(1, false)]);
+    assert_eq!(delivered(&effects), [WINDOW + 1, WINDOW + 2]);
+}
+
+#[test]
+fn a_backlog_larger_than_the_window_stalls_its_feed_until_the_last_stretch_is_read() {
+    const WINDOW: u64 = FEED_WINDOW_EVENTS as u64;
+    let mut core = Core::new();
+    core.introduce(ADA);
+    core.introduce(BOB);
+    for number in 1..=2 * WINDOW + 1 {
+        core.send(number);
+    }
+    assert_eq!(stalls(&core.attach(BOB, 1, 0)), [(1, true)]);
+    assert_eq!(stalls(&core.ack(BOB, 1, WINDOW)), [(1, false), (1, true)], "read on, and full again");
+    assert_eq!(stalls(&core.ack(BOB, 1, WINDOW + 1)), [(1, true)]);
+    let effects = core.ack(BOB, 1, 2 * WINDOW);
+    assert_eq!((stalls(&effects), delivered(&effects)), (vec![(1, false)], vec![2 * WINDOW + 1]));
+    assert_eq!(stalls(&core.ack(BOB, 1, 2 * WINDOW + 1)), []);
+}
+
+#[test]
+fn a_newer_attach_begins_without_the_stall_of_the_older_one() {
+    let mut core = Core::new();
+    core.introduce(ADA);
+    core.introduce(BOB);
+    core.attach(BOB, 1, 0);
+    for number in 1..=FEED_WINDOW_EVENTS as u64 + 1 {
+        core.send(number);
+    }
+    // What the older one left is read again, fills the window again, and waits again.
+    let effects = core.attach(BOB, 2, 0);
+    assert_eq!(stalls(&effects), [(2, true)]);
+    assert_eq!(stalls(&core.ack(BOB, 1, FEED_WINDOW_EVENTS as u64)), [], "of the older one nothing counts");
 }

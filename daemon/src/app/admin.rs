@@ -9,7 +9,7 @@ pub(super) mod cli;
 mod client;
 mod execute;
 mod input;
-mod table;
+pub(super) mod table;
 
 use std::path::{Path, PathBuf};
 

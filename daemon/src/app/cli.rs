@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::admin::cli::Admin;
+use super::store_check::Store;
 use crate::config::Flags;
 use crate::ops::version;
 
@@ -19,6 +20,7 @@ Examples:
   quaild --config quail.toml check-config        check it and show what is in force
   quaild admin status                            ask the running daemon how it is
   quaild admin invites create --count 3          have it print codes for new accounts
+  quaild --data /srv/quail store check           look for damage while the daemon is stopped
   QUAIL_LOG_LEVEL=debug quaild                   every setting has a variable: QUAIL_SECTION_KEY";
 
 /// The Quail messaging daemon. Without a command it serves until it gets SIGTERM or SIGINT.
@@ -58,6 +60,7 @@ pub(super) enum Command {
     /// Print the default configuration with a comment for every setting
     DefaultConfig,
     Admin(Admin),
+    Store(Store),
 }
 
 impl Cli {
@@ -145,6 +148,19 @@ mod tests {
             "quaild admin accounts disable",
             "quaild admin devices unlink ada",
         ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_store_is_checked_here_or_elsewhere() {
+        for line in
+            ["quaild store check", "quaild --data /d store check --json", "quaild store check --data /d"]
+        {
+            assert!(matches!(parse(line).unwrap().command, Some(Command::Store(_))), "{line}");
+        }
+        for line in ["quaild store", "quaild store check /d", "quaild store check --fix", "quaild store mend"]
+        {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }
     }

@@ -1,7 +1,7 @@
 //! The data directory: everything of one daemon that must survive, and the lock that keeps it to one daemon.
 //!
 //! ```text
-//! format               what wrote it: "quail-data 1"
+//! format               what wrote it: "quail-data 2"
 //! quail.lock           locked while a daemon runs
 //! outbox/              events that wait for their devices
 //! directory.sqlite     accounts, devices, invites
@@ -20,7 +20,10 @@ use std::path::{Path, PathBuf};
 use crate::ops::files;
 
 /// The version of the layout that this daemon writes and the newest it reads.
-const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 2;
+
+/// The oldest layout that is migrated; see `migrate.rs` for what that does.
+const FORMAT_OLDEST: u32 = 1;
 
 /// What stands in the file `format` before the version.
 const FORMAT_NAME: &str = "quail-data ";
@@ -129,12 +132,13 @@ impl DataDir {
     pub fn open(root: &Path) -> Result<Self, DataDirError> {
         let paths = DataPaths::new(root);
         create_directory(&paths.root)?;
-        let has_format = paths.check_format()?;
-        if !has_format {
+        let format = paths.check_format()?;
+        if format.is_none() {
             check_empty(&paths.root)?;
         }
         let lock = lock(&paths)?;
-        if !has_format {
+        // An older layout is marked as this one before it is touched: an older daemon must not open what is half migrated.
+        if format != Some(FORMAT_VERSION) {
             let content = format!("{FORMAT_NAME}{FORMAT_VERSION}\n");
             let path = paths.format();
             files::write_atomically(&path, content.as_bytes(), FILE_MODE)
@@ -142,6 +146,20 @@ impl DataDir {
         }
         close_to_others(&paths.root);
         Ok(Self { paths, _lock: lock })
+    }
+
+    /// Takes the lock of a data directory that a daemon has made, to look at it while none runs, and returns with it which
+    /// format it has. Nothing is changed.
+    ///
+    /// # Errors
+    /// `Absent`, `InUse`, `Newer`, `Format`, `Unreadable`, `Unwritable`, `NotADirectory`.
+    pub(super) fn inspect(root: &Path) -> Result<(Self, u32), DataDirError> {
+        let paths = DataPaths::existing(root)?;
+        let lock = lock(&paths)?;
+        // Read under the lock: a daemon that was just starting may have migrated it.
+        let format =
+            paths.check_format()?.ok_or_else(|| DataDirError::Absent { path: paths.root.clone() })?;
+        Ok((Self { paths, _lock: lock }, format))
     }
 
     /// Returns where everything lies.
@@ -162,12 +180,20 @@ impl DataPaths {
     /// `Absent`, `Newer`, `Format`, `Unreadable`, `NotADirectory`.
     pub fn existing(root: &Path) -> Result<Self, DataDirError> {
         let paths = Self::new(root);
-        if paths.check_format()? { Ok(paths) } else { Err(DataDirError::Absent { path: paths.root }) }
+        match paths.check_format()? {
+            Some(_) => Ok(paths),
+            None => Err(DataDirError::Absent { path: paths.root }),
+        }
     }
 
     /// Returns the data directory itself.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Returns the file that says which origins this data directory has had.
+    pub fn origins(&self) -> PathBuf {
+        self.root.join("origins")
     }
 
     /// Returns the directory of the outbox.
@@ -190,7 +216,8 @@ impl DataPaths {
         self.root.join("tls/key.pem")
     }
 
-    fn format(&self) -> PathBuf {
+    /// Returns the file that says which layout this is; the daemon made it.
+    pub(super) fn format(&self) -> PathBuf {
         self.root.join("format")
     }
 
@@ -198,14 +225,14 @@ impl DataPaths {
         self.root.join("quail.lock")
     }
 
-    /// Returns whether there is a format that this daemon can read.
-    fn check_format(&self) -> Result<bool, DataDirError> {
+    /// Returns which format there is, if any, of those that this daemon can read.
+    fn check_format(&self) -> Result<Option<u32>, DataDirError> {
         let path = self.format();
         let text = match fs::read(&path) {
             Ok(bytes) => String::from_utf8(bytes).unwrap_or_default(),
             Err(error) => {
                 return match error.kind() {
-                    io::ErrorKind::NotFound => Ok(false),
+                    io::ErrorKind::NotFound => Ok(None),
                     io::ErrorKind::NotADirectory => {
                         Err(DataDirError::NotADirectory { path: self.root.clone() })
                     }
@@ -215,7 +242,7 @@ impl DataPaths {
         };
         let version = text.strip_prefix(FORMAT_NAME).and_then(|rest| rest.lines().next()?.parse().ok());
         match version {
-            Some(FORMAT_VERSION) => Ok(true),
+            Some(version @ FORMAT_OLDEST..=FORMAT_VERSION) => Ok(Some(version)),
             Some(version) if version > FORMAT_VERSION => {
                 Err(DataDirError::Newer { path: self.root.clone(), version })
             }
@@ -324,7 +351,7 @@ mod tests {
         for _ in 0..2 {
             let data = DataDir::open(&root).unwrap();
             assert_eq!(mode(&root), 0o700);
-            assert_eq!(fs::read_to_string(root.join("format")).unwrap(), "quail-data 1\n");
+            assert_eq!(fs::read_to_string(root.join("format")).unwrap(), "quail-data 2\n");
             assert_eq!(data.paths(), &DataPaths::existing(&root).unwrap());
         }
         assert_eq!(mode(&root.join("quail.lock")), 0o600);
@@ -384,18 +411,18 @@ mod tests {
     fn what_a_newer_daemon_wrote_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let format = root.path().join("format");
-        fs::write(&format, "quail-data 2\n").unwrap();
+        fs::write(&format, "quail-data 3\n").unwrap();
         for error in [DataDir::open(root.path()).unwrap_err(), DataPaths::existing(root.path()).unwrap_err()]
         {
-            assert!(matches!(error, DataDirError::Newer { version: 2, .. }), "{error}");
-            assert!(error.to_string().ends_with("has format 2, this quaild knows up to 1"), "{error}");
+            assert!(matches!(error, DataDirError::Newer { version: 3, .. }), "{error}");
+            assert!(error.to_string().ends_with("has format 3, this quaild knows up to 2"), "{error}");
         }
-        assert_eq!(fs::read_to_string(&format).unwrap(), "quail-data 2\n");
+        assert_eq!(fs::read_to_string(&format).unwrap(), "quail-data 3\n");
         for damaged in ["", "quail-data", "quail-data x", "quail-data 0\n", "other 1"] {
             fs::write(&format, damaged).unwrap();
             let error = DataDir::open(root.path()).unwrap_err();
             assert!(matches!(error, DataDirError::Format { .. }), "{error}");
-            assert!(error.to_string().ends_with("format does not say \"quail-data 1\""), "{error}");
+            assert!(error.to_string().ends_with("format does not say \"quail-data 2\""), "{error}");
         }
     }
 

@@ -14,6 +14,7 @@ use crate::adapters::sqlite::OpenDirectoryError;
 use crate::app::admin::AdminClientError;
 use crate::app::data_dir::DataDirError;
 use crate::app::health_check::HealthCheckError;
+use crate::app::store_check::StoreCheckError;
 use crate::config::ConfigErrors;
 use crate::net::identity::IdentityError;
 use crate::ops::admin::AdminSocketError;
@@ -70,6 +71,9 @@ fn static_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     }
     if let Some(error) = error.downcast_ref::<DataDirError>() {
         return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<StoreCheckError>() {
+        return Some(error.hint());
     }
     if let Some(error) = error.downcast_ref::<AdminSocketError>() {
         return error.hint();

@@ -1,7 +1,8 @@
 //! The program: it reads the command line and the configuration, and does what they ask for.
 //!
 //! Only this module names the adapters; `serve` wires them to the rest, starts it and drains it. Everything else here is
-//! what surrounds serving: checking the configuration, asking a running daemon for its health, administration.
+//! what surrounds serving: checking the configuration, asking a running daemon for its health, administration, checking the
+//! store of a stopped one.
 //!
 //! Invariants: standard output has what a command was asked for, standard error everything else; an error that ends the
 //! process is told once, with the next step.
@@ -11,12 +12,15 @@ mod cli;
 mod data_dir;
 mod exit;
 mod health_check;
+mod migrate;
 mod notify;
 mod ops_port;
 mod origin;
+mod outbox;
 mod reload;
 mod reset_key;
 pub mod serve;
+mod store_check;
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -70,6 +74,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::DefaultConfig) => print(config::DEFAULT_TOML),
         Some(Command::CheckConfig) => check_config(&options),
         Some(Command::Admin(command)) => admin::run(&admin::socket(&load(&options)?), command),
+        Some(Command::Store(command)) => store_check::run(&load(&options)?.config.data.directory, &command),
         None if health_check => check_health(&load(&options)?.config),
         None => serve(options),
     }

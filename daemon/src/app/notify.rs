@@ -162,7 +162,7 @@ mod tests {
         };
         let state = State::new(Origin(1), Recovered::default());
         let Parts { sequencer, committer, handle } =
-            Sequencer::new(state, Box::new(TwinOutbox::default()), Arc::new(|| 1), Arc::default());
+            Sequencer::parts(state, Box::new(TwinOutbox::default()), Arc::new(|| 1), Arc::default());
         let directory: Arc<dyn Directory> = Arc::new(TwinDirectory::new());
         let delivery = Arc::new(Delivery::default());
         let gateway = Gateway::new(GatewayParts {
@@ -173,6 +173,7 @@ mod tests {
             reads: directory,
             clock: Arc::new(|| 1),
             rates: Arc::new(Rates::new(&RateTable::new([None; Class::ALL.len()]))),
+            back_pressure: Arc::new(|| false),
             metrics: Arc::default(),
         });
         let (gateway, connections) = (Arc::new(gateway), TaskTracker::new());

@@ -13,7 +13,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use quail_core::State;
 use quail_core::ports::directory::Administration;
 use quail_core::ports::outbox::{Outbox, StoreError};
 use quail_protocol::address::Address;
@@ -26,9 +25,9 @@ use tokio_util::task::TaskTracker;
 use super::admin::{Administrator, Standing};
 use super::notify::{Notifier, Pulse};
 use super::ops_port::OpsPort;
+use super::outbox::{self, OpenOutbox};
 use super::reload::{self, Certificates, CurrentPin, Reload};
-use super::{DataDir, DataPaths, Settings, origin, reset_key};
-use crate::adapters::sled::SledOutbox;
+use super::{DataDir, DataPaths, Settings, reset_key};
 use crate::adapters::sqlite::SqliteDirectory;
 use crate::config::{Config, SignUp, Tls};
 use crate::delivery::{BacklogThread, Delivery, Reads, Releaser};
@@ -117,19 +116,16 @@ struct Inside {
 async fn start_inside(config: &Config, paths: &DataPaths) -> anyhow::Result<Inside> {
     let directory = SqliteDirectory::open(&paths.directory_file()).await.context("open the directory")?;
     let directory: Arc<dyn Administration> = Arc::new(directory);
-    let origin = origin::of(&paths.outbox(), &*directory).await?;
-    let store = paths.outbox().join("store");
     let metrics = Arc::new(Metrics::new());
-    let of_store = metrics.clone();
-    let opening = tokio::task::spawn_blocking(move || SledOutbox::open(&store, of_store));
-    let (outbox, recovered) = opening.await??;
-    tracing::info!(%origin, last_position = %recovered.last_position, unresolved = recovered.slots.len(), "outbox open");
-    let state = State::new(origin, recovered);
+    let OpenOutbox { engine, state, origin } =
+        outbox::open(config, paths, &*directory, metrics.clone()).await?;
 
     let (delivery, reads) = (Arc::new(Delivery::new(metrics.clone())), Reads::default());
-    let reader = outbox.reader();
+    let (reader, back_pressure) = (engine.reader(), engine.back_pressure());
+    let expiry = engine.expiry();
     let Parts { sequencer, committer, handle } =
-        Sequencer::new(state, Box::new(outbox), Arc::new(unix_ms), metrics.clone());
+        Sequencer::parts(state, Box::new(engine), Arc::new(unix_ms), metrics.clone());
+    outbox::watch_age(&expiry, &handle);
     let decider = handle.clone();
     let hand_back = Box::new(move |command| decider.submit_blocking(vec![command]).is_ok());
     let backlog = BacklogThread { reads: reads.clone(), reader, hand_back, delivery: delivery.clone() };
@@ -146,6 +142,7 @@ async fn start_inside(config: &Config, paths: &DataPaths) -> anyhow::Result<Insi
         reads: directory,
         clock: Arc::new(unix_ms),
         rates: rates.clone(),
+        back_pressure,
         metrics,
     }));
     Ok(Inside { gateway, directory: service, admin, rates, reads, threads })
@@ -183,6 +180,7 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
         gateway: gateway.clone(),
         connections: connections.clone(),
         drain: drain.clone(),
+        stall: config.limits.stall,
     }));
     announce(config, address, &identity)?;
     let (name, paths) = (config.server.name.clone(), paths.clone());

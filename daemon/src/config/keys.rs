@@ -49,6 +49,22 @@ pub(super) const RATE_LOOK_UP: Key = rate("rates.look_up");
 pub(super) const RATE_UNKNOWN: Key = rate("rates.unknown");
 pub(super) const RATE_REQUEST: Key = rate("rates.request");
 pub(super) const RATE_SEND: Key = rate("rates.send");
+pub(super) const STALL: Key = Key {
+    path: "limits.stall",
+    wants: r#"a whole number with its unit, ms, s, m or h, of 1s to 24h, as in "10m""#,
+};
+pub(super) const UNSETTLED: Key = Key {
+    path: "limits.unsettled",
+    wants: r#"a whole number with its unit, KiB, MiB or GiB, of at least 32MiB, as in "256MiB""#,
+};
+pub(super) const UNARCHIVED: Key = Key {
+    path: "limits.unarchived",
+    wants: r#"a whole number with its unit, KiB, MiB or GiB, of at least 64MiB, as in "4GiB""#,
+};
+pub(super) const FREE_SPACE: Key = Key {
+    path: "limits.free_space",
+    wants: r#"a whole number with its unit, B, KiB, MiB or GiB, as in "2GiB", or "" to have it chosen"#,
+};
 pub(super) const OPS_LISTEN: Key = Key {
     path: "ops.listen",
     wants: r#"an IP address and a TCP port, as in "127.0.0.1:7825", or "" for none"#,
@@ -79,6 +95,10 @@ pub(super) const KEYS: &[&Key] = &[
     &RATE_UNKNOWN,
     &RATE_REQUEST,
     &RATE_SEND,
+    &STALL,
+    &UNSETTLED,
+    &UNARCHIVED,
+    &FREE_SPACE,
     &OPS_LISTEN,
     &ADMIN_SOCKET,
     &LOG_LEVEL,

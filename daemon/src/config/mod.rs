@@ -21,6 +21,7 @@ mod values;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -43,6 +44,16 @@ const ADMIN_SOCKET_NAME: &str = "admin.sock";
 /// The longest drain. It keeps deadlines far from where adding to a clock overflows.
 const DRAIN_MAX: Duration = Duration::from_secs(3600);
 
+/// The shortest and longest stall. Shorter than a network's bad moment would end connections that are well, and the longest
+/// keeps deadlines far from where adding to a clock overflows.
+const STALL_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+
+/// The smallest memory for what waits to be settled: less than one spill would close the door all the time.
+const UNSETTLED_MIN: u64 = 32 << 20;
+
+/// The smallest journal that may wait for the archive: some segments.
+const UNARCHIVED_MIN: u64 = 64 << 20;
+
 /// All settings of the daemon, checked one by one. Whether the outside world agrees is found out by who uses them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -56,6 +67,8 @@ pub struct Config {
     pub accounts: Accounts,
     /// `[rates]`
     pub rates: RateTable,
+    /// `[limits]`
+    pub limits: Limits,
     /// `[ops]`
     pub ops: Ops,
     /// `[admin]`
@@ -114,6 +127,19 @@ pub enum SignUp {
     Invite,
     /// Nobody.
     Closed,
+}
+
+/// What a connection may do to the daemon, and how much may wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long what waits for a peer may wait without any progress, before its connection is closed.
+    pub stall: Duration,
+    /// Most memory of events that wait to be written to the settled store, in bytes.
+    pub unsettled: u64,
+    /// Most bytes of the journal that wait for the archive.
+    pub unarchived: u64,
+    /// Free space on disk, in bytes, below which no new message is taken; chosen by the size of the disk if left open.
+    pub free_space: Option<u64>,
 }
 
 /// What operators are shown.
@@ -242,6 +268,7 @@ fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
     let operator = certificate_files(layers);
     let sign_up = layers.parse(&keys::SIGN_UP, |text| values::one_of(text, SIGN_UPS));
     let rates = rates(layers);
+    let limits = limits(layers);
     let ops_listen = layers.parse(&keys::OPS_LISTEN, |text| {
         if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
     });
@@ -253,6 +280,7 @@ fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
         tls: Tls { operator: operator? },
         accounts: Accounts { sign_up: sign_up? },
         rates: rates?,
+        limits: limits?,
         ops: Ops { listen: ops_listen? },
         admin: Admin { socket: socket? },
         log: Log { level: level?, format: format? },
@@ -299,6 +327,18 @@ fn admin_socket(layers: &mut Layers, environment: &dyn Environment, data: Option
         Some(path) => Some(path),
         None => Some(directory::runtime(environment).as_deref().or(data)?.join(ADMIN_SOCKET_NAME)),
     }
+}
+
+fn limits(layers: &mut Layers) -> Option<Limits> {
+    let stall =
+        layers.parse(&keys::STALL, |text| values::duration(text).filter(|stall| STALL_RANGE.contains(stall)));
+    let at_least = |least| move |text: &str| values::size(text).filter(|size| *size >= least);
+    let unsettled = layers.parse(&keys::UNSETTLED, at_least(UNSETTLED_MIN));
+    let unarchived = layers.parse(&keys::UNARCHIVED, at_least(UNARCHIVED_MIN));
+    let free_space = layers.parse(&keys::FREE_SPACE, |text| {
+        if text.is_empty() { Some(None) } else { values::size(text).map(Some) }
+    });
+    Some(Limits { stall: stall?, unsettled: unsettled?, unarchived: unarchived?, free_space: free_space? })
 }
 
 /// The outer `None` means that an error was noted, the inner one that the daemon makes its own certificate.

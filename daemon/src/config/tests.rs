@@ -57,6 +57,12 @@ fn the_defaults_are_complete_and_need_nothing_else() {
         tls: Tls { operator: None },
         accounts: Accounts { sign_up: SignUp::Open },
         rates: default_rates(),
+        limits: Limits {
+            stall: Duration::from_secs(600),
+            unsettled: 256 << 20,
+            unarchived: 4 << 30,
+            free_space: None,
+        },
         ops: Ops { listen: Some("127.0.0.1:7825".parse().unwrap()) },
         admin: Admin { socket: "/home/ada/.local/share/quail/admin.sock".into() },
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },
@@ -127,6 +133,10 @@ fn every_setting_has_a_variable_and_the_flags_theirs() {
         ("QUAIL_RATES_UNKNOWN", "off"),
         ("QUAIL_RATES_REQUEST", "off"),
         ("QUAIL_RATES_SEND", "9/m burst 8"),
+        ("QUAIL_LIMITS_STALL", "90s"),
+        ("QUAIL_LIMITS_UNSETTLED", "64MiB"),
+        ("QUAIL_LIMITS_UNARCHIVED", "1GiB"),
+        ("QUAIL_LIMITS_FREE_SPACE", "500MiB"),
         ("QUAIL_OPS_LISTEN", ""),
         ("QUAIL_ADMIN_SOCKET", "/run/quail.sock"),
         ("QUAIL_LOG_LEVEL", "error"),
@@ -137,6 +147,13 @@ fn every_setting_has_a_variable_and_the_flags_theirs() {
     let operator = CertificateFiles { certificate: "/etc/c.pem".into(), key: "/etc/k.pem".into() };
     assert_eq!(loaded.config.tls.operator, Some(operator));
     assert_eq!(loaded.config.accounts.sign_up, SignUp::Invite);
+    let limits = Limits {
+        stall: Duration::from_secs(90),
+        unsettled: 64 << 20,
+        unarchived: 1 << 30,
+        free_space: Some(500 << 20),
+    };
+    assert_eq!(loaded.config.limits, limits);
     assert_eq!(loaded.config.ops.listen, None);
     assert_eq!(loaded.config.rates.get(Class::SignUp), None);
     assert_eq!(loaded.config.rates.get(Class::Send), Rate::parse("9/m burst 8").unwrap());
@@ -198,6 +215,9 @@ fn a_bad_value_is_named_with_its_place_and_what_to_write() {
         assert_eq!(error(toml), expected);
     }
     assert!(error("[server]\ndrain = \"61m\"").contains("at most 1h"));
+    for stall in ["999ms", "25h", "0s", "off"] {
+        assert!(error(&format!("[limits]\nstall = \"{stall}\"")).contains("of 1s to 24h"), "{stall}");
+    }
     let syntax = error("[server]\nlisten = nowhere");
     assert!(syntax.starts_with("quail.toml line 2: not valid TOML: ") && !syntax.contains('\n'), "{syntax}");
 }

@@ -24,6 +24,21 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     number.checked_mul(unit_ms).map(Duration::from_millis)
 }
 
+/// Parses a whole number of bytes with its unit: `64KiB`, `256MiB`, `4GiB`.
+pub(super) fn size(text: &str) -> Option<u64> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit_at);
+    let shift = match unit {
+        "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return None,
+    };
+    let number: u64 = number.parse().ok()?;
+    number.checked_mul(1 << shift)
+}
+
 /// Parses a host name or an IP address. Both must fit an address and a certificate.
 pub(super) fn host_name(text: &str) -> Option<String> {
     let is_label = |label: &str| {
@@ -67,6 +82,17 @@ mod tests {
         }
         assert_eq!(duration("18446744073709551615h"), None);
         assert_eq!(duration("18446744073709551616ms"), None);
+    }
+
+    #[test]
+    fn sizes_have_a_number_and_a_unit_and_nothing_else() {
+        for (text, bytes) in [("0B", 0), ("64KiB", 65_536), ("256MiB", 268_435_456), ("4GiB", 4_294_967_296)]
+        {
+            assert_eq!(size(text), Some(bytes), "{text}");
+        }
+        for text in ["", "5", "MiB", "1 MiB", "1MB", "-1MiB", "1.5GiB", "17179869184GiB"] {
+            assert_eq!(size(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Delivery, Down};
 
-/// Most pushes a mailbox holds. Each carries at least one answer or event, and the windows bound those; the rest is for
-/// gaps, ends and closes.
-pub const MAILBOX_PUSHES_MAX: usize = SENDS_UNANSWERED_MAX + FEED_WINDOW_EVENTS + 64;
+/// Most pushes a mailbox holds. Each carries at least one answer, event, or word on a stall, and the windows bound those: the
+/// events of a window are written once and acknowledged once. The rest is for gaps, ends and closes.
+pub const MAILBOX_PUSHES_MAX: usize = SENDS_UNANSWERED_MAX + 2 * FEED_WINDOW_EVENTS + 64;
 
 pub(super) struct Sender {
     pushes: mpsc::Sender<Vec<Down>>,

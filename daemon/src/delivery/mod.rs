@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quail_core::ports::outbox::StoredEvent;
 use quail_core::{Accepted, ConnectionId, Effect, FeedId, Ticket};
-use quail_protocol::id::{DeviceId, Position};
+use quail_protocol::id::{DeviceId, Origin, Position};
 use quail_protocol::v1::{self, Reason};
 use tokio::sync::oneshot;
 
@@ -61,8 +61,17 @@ pub enum FeedItem {
         /// Last position of the stretch.
         upto: Position,
     },
+    /// An earlier origin of this data has ended.
+    OriginGone {
+        /// Which one.
+        origin: Origin,
+        /// First position that is missing.
+        from: Position,
+    },
     /// The feed has caught up.
     CaughtUp,
+    /// Whether the feed waits for an acknowledgement, told anew with each that was not enough. Not written.
+    Stalled(bool),
     /// The feed ends.
     Ended(v1::Error),
 }
@@ -192,8 +201,16 @@ impl Release for Releaser {
                     delivered += 1;
                     feed_item(feed, FeedItem::Event(event))
                 }
-                Effect::Gap { feed, from, upto } => feed_item(feed, FeedItem::Gap { from, upto }),
+                Effect::Gap { feed, from, upto } => {
+                    self.delivery.metrics.outbox.gaps.inc();
+                    feed_item(feed, FeedItem::Gap { from, upto })
+                }
+                Effect::OriginGone { feed, origin, from } => {
+                    self.delivery.metrics.outbox.gaps.inc();
+                    feed_item(feed, FeedItem::OriginGone { origin, from })
+                }
                 Effect::CaughtUp { feed } => feed_item(feed, FeedItem::CaughtUp),
+                Effect::Stalled { feed, stalled } => feed_item(feed, FeedItem::Stalled(stalled)),
                 Effect::Ended { feed, error } => feed_item(feed, FeedItem::Ended(error)),
                 Effect::CloseDevice { device } => {
                     self.close_device(device, &mut by_connection);

@@ -43,6 +43,7 @@ pub struct Gateway {
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     known: KnownAccounts,
     rates: Arc<Rates>,
+    back_pressure: Arc<dyn Fn() -> bool + Send + Sync>,
     metrics: Arc<Metrics>,
     /// Requests run here and not on their connection: once begun, a command is carried through.
     requests: TaskTracker,
@@ -64,6 +65,8 @@ pub struct GatewayParts {
     pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// What peers may try how often.
     pub rates: Arc<Rates>,
+    /// Whether so much waits for the disk that new messages are better not read for a while.
+    pub back_pressure: Arc<dyn Fn() -> bool + Send + Sync>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -71,14 +74,41 @@ pub struct GatewayParts {
 impl Gateway {
     /// Returns a gateway.
     pub fn new(parts: GatewayParts) -> Self {
-        let GatewayParts { origin, sequencer, delivery, directory, reads, clock, rates, metrics } = parts;
+        let GatewayParts {
+            origin,
+            sequencer,
+            delivery,
+            directory,
+            reads,
+            clock,
+            rates,
+            back_pressure,
+            metrics,
+        } = parts;
         let (known, requests) = (KnownAccounts::default(), TaskTracker::new());
-        Self { origin, sequencer, delivery, directory, reads, clock, known, rates, metrics, requests }
+        Self {
+            origin,
+            sequencer,
+            delivery,
+            directory,
+            reads,
+            clock,
+            known,
+            rates,
+            back_pressure,
+            metrics,
+            requests,
+        }
     }
 
     /// Returns the delivery that this gateway's connections register with.
     pub fn delivery(&self) -> &Arc<Delivery> {
         &self.delivery
+    }
+
+    /// Returns whether so much waits for the disk that new messages are better not read for a while.
+    pub fn is_backed_up(&self) -> bool {
+        (self.back_pressure)()
     }
 
     /// Returns the counts of refusals.

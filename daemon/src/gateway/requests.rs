@@ -29,6 +29,16 @@ pub enum SessionChange {
     Opened(SessionFacts),
 }
 
+impl Requested {
+    /// Returns why the request was refused, if it was.
+    pub fn refused(&self) -> Option<Reason> {
+        match &self.response.result {
+            Some(Answer::Error(error)) => Some(error.reason()),
+            _ => None,
+        }
+    }
+}
+
 impl Gateway {
     /// Carries out a request. To be run on [`requests`](Self::requests): a command that was begun is carried through, even if
     /// its connection goes away meanwhile.

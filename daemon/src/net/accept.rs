@@ -45,6 +45,8 @@ pub struct Accepting {
     pub connections: TaskTracker,
     /// Tells everybody to finish.
     pub drain: CancellationToken,
+    /// How long what waits for a peer may wait without any progress, before its connection is closed.
+    pub stall: Duration,
 }
 
 /// What becomes of somebody who knocks.
@@ -61,7 +63,7 @@ enum Verdict {
 
 /// Accepts connections until told to drain.
 pub async fn accept_all(accepting: Accepting) {
-    let Accepting { endpoint, gateway, connections, drain } = accepting;
+    let Accepting { endpoint, gateway, connections, drain, stall } = accepting;
     let mut next = 1;
     loop {
         let incoming = tokio::select! {
@@ -75,7 +77,7 @@ pub async fn accept_all(accepting: Accepting) {
                 // Counted before the next one is judged, not when the task first runs.
                 let open = Held::new(&gateway.metrics().handshakes_open);
                 let knock = Knock { id: ConnectionId(next), incoming, open };
-                let task = serve(knock, gateway.clone(), drain.child_token());
+                let task = serve(knock, gateway.clone(), drain.child_token(), stall);
                 connections.spawn(Watched::connection(Box::pin(task), gateway.metrics().clone()));
                 next += 1;
                 continue;
@@ -123,12 +125,12 @@ struct Knock {
     open: Held,
 }
 
-async fn serve(knock: Knock, gateway: Arc<Gateway>, drain: CancellationToken) {
+async fn serve(knock: Knock, gateway: Arc<Gateway>, drain: CancellationToken, stall: Duration) {
     let id = knock.id;
     // In a box of its own, which is gone when the handshake is: a connection waits most of its life.
     let Some(connection) = Box::pin(shake_hands(knock, &gateway)).await else { return };
     let held = Held::new(&gateway.metrics().connections);
-    Connection::run(id, connection, gateway, drain).await;
+    Connection::run(id, connection, gateway, drain, stall).await;
     drop(held);
 }
 

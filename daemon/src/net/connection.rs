@@ -4,7 +4,8 @@
 //! write. It hands commands over once per wake-up, and it never waits for one lane while another could go on.
 //!
 //! Invariants: the first stream is the hello, and nothing else is looked at before it is decided; a connection without a
-//! session is closed after [`AUTHENTICATE_TIMEOUT`]; whatever ends the connection, the core is told.
+//! session is closed after [`AUTHENTICATE_TIMEOUT`], one that must be refused too often when its budget is used up, and one whose
+//! peer takes nothing of what waits for it when it has done so for too long; whatever ends the connection, the core is told.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +13,21 @@ use std::time::Duration;
 use quail_core::ports::directory::SessionFacts;
 use quail_core::{Command, ConnectionId, FeedId};
 use quail_protocol::error::close;
-use quail_protocol::limits::{AUTHENTICATE_TIMEOUT, REQUESTS_MAX};
+use quail_protocol::limits::AUTHENTICATE_TIMEOUT;
 use quail_protocol::v1::{Reason, open::Stream};
 use quinn::VarInt;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::budget::RefusalBudget;
 use super::endpoint::{STREAMS_WITH_SESSION, WINDOW_WITH_SESSION};
+use super::hold::{HOLD_LOOK, Hold};
 use super::lane::ReadLaneError;
 use super::lanes::{Lanes, Up};
-use super::streams::{self, Opened, RequestStep, Shape};
+use super::requests::{RequestStep, Requests};
+use super::stall::StallTimer;
+use super::streams::{self, Opened, Shape};
 use crate::delivery::{Down, FeedItem, Mailbox};
 use crate::gateway::{Gateway, Prefix};
 use crate::ops::metrics::{Held, LaneLabel, ReasonLabel};
@@ -49,10 +53,11 @@ pub(super) struct Connection {
     lanes: Lanes,
     /// Streams whose first frame is being read; the stream limit bounds them.
     opening: JoinSet<Result<Opened, Reason>>,
-    /// Requests whose answer is not written yet.
-    requests: usize,
-    steps: (mpsc::Sender<RequestStep>, mpsc::Receiver<RequestStep>),
+    requests: Requests,
     deadline: Instant,
+    budget: RefusalBudget,
+    stall: StallTimer,
+    hold: Hold,
 }
 
 /// Why a connection ends.
@@ -72,8 +77,10 @@ impl Connection {
         quic: quinn::Connection,
         gateway: Arc<Gateway>,
         drain: CancellationToken,
+        stall: Duration,
     ) {
-        let deadline = Instant::now() + AUTHENTICATE_TIMEOUT;
+        let began = Instant::now();
+        let deadline = began + AUTHENTICATE_TIMEOUT;
         // What happens once lies in boxes of its own: the task of a connection that waits shall be small.
         let greeting = Box::pin(tokio::time::timeout_at(deadline, Self::greet(&quic, &gateway)));
         let greeted = tokio::select! {
@@ -100,9 +107,11 @@ impl Connection {
             held: None,
             lanes: Lanes::default(),
             opening: JoinSet::new(),
-            requests: 0,
-            steps: mpsc::channel(2 * REQUESTS_MAX),
+            requests: Requests::new(),
             deadline,
+            budget: RefusalBudget::new(began),
+            stall: StallTimer::new(stall),
+            hold: Hold::default(),
         };
         if let Some(session) = session {
             connection.gateway.bind(id, &session).await;
@@ -137,17 +146,20 @@ impl Connection {
 
     /// Waits for the next thing and does it. Everything it waits for is cancel safe.
     async fn step(&mut self) -> Result<(), End> {
-        let may_open = self.requests + self.opening.len() < STREAMS_WITH_SESSION as usize;
+        let may_open = self.requests.len() + self.opening.len() < STREAMS_WITH_SESSION as usize;
+        let stuck_since = self.lanes.stuck_since();
+        let hold = self.hold.holds(self.gateway.is_backed_up(), Instant::now());
         tokio::select! {
             downs = self.mailbox.receive() => {
                 let downs = downs.ok_or(End::Close(Reason::Limit))?;
-                self.count_refusals(&downs);
+                let within_budget = self.count_refusals(&downs);
                 self.lanes.push(downs, self.gateway.origin()).map_err(End::Close)?;
                 // Most of the time there is room, and one write now saves a wake-up later.
                 self.lanes.try_flush().await;
-                Ok(())
+                within_budget
             }
-            up = self.lanes.turn() => match up {
+            () = tokio::time::sleep(HOLD_LOOK), if hold => Ok(()),
+            up = self.lanes.turn(hold) => match up {
                 Ok(None) => Ok(()),
                 Ok(Some(up)) => self.take(up).await,
                 Err(ReadLaneError::Gone(_)) => Err(End::Gone),
@@ -163,15 +175,14 @@ impl Connection {
             }
             Some(opened) = self.opening.join_next() => match opened {
                 Ok(Ok(opened)) => Box::pin(self.opened(opened)).await,
-                Ok(Err(reason)) => {
-                    self.gateway.refusals().count(reason);
-                    Ok(())
-                }
+                Ok(Err(reason)) => self.refused(reason),
                 Err(_) => Err(End::Close(Reason::Internal)),
             },
-            Some(step) = self.steps.1.recv() => {
-                self.request_step(step);
-                Ok(())
+            step = self.requests.next() => self.request_step(step),
+            () = self.stall.elapsed(stuck_since) => {
+                // What was waited for may have moved since then.
+                let is_over = self.stall.is_over(self.lanes.stuck_since());
+                if is_over { Err(End::Close(Reason::Stalled)) } else { Ok(()) }
             }
             () = tokio::time::sleep_until(self.deadline), if self.session.is_none() => {
                 Err(End::Close(Reason::Unauthenticated))
@@ -179,19 +190,47 @@ impl Connection {
         }
     }
 
-    fn count_refusals(&self, downs: &[Down]) {
+    /// Refused sends are not charged: the core refuses everything behind the first one until the client says `Restart`.
+    fn count_refusals(&mut self, downs: &[Down]) -> Result<(), End> {
+        let mut within_budget = Ok(());
         for down in downs {
-            if let Down::Refused { error, .. } | Down::Feed(_, FeedItem::Ended(error)) = down {
-                self.gateway.refusals().count(error.reason());
+            match down {
+                Down::Refused { error, .. } => self.gateway.refusals().count(error.reason()),
+                Down::Feed(number, FeedItem::Ended(error)) => {
+                    self.gateway.refusals().count(error.reason());
+                    // A feed that this connection has replaced itself is nothing to hold against it.
+                    if *number == self.lanes.feed_number() {
+                        within_budget = within_budget.and(self.charge());
+                    }
+                }
+                Down::Accepted(_) | Down::Feed(..) | Down::Close(_) => {}
             }
         }
+        within_budget
     }
 
-    fn request_step(&mut self, step: RequestStep) {
+    /// Counts a refusal and charges it.
+    fn refused(&mut self, reason: Reason) -> Result<(), End> {
+        self.gateway.refusals().count(reason);
+        self.charge()
+    }
+
+    /// Takes one refusal from the budget, whose end is that of the connection.
+    fn charge(&mut self) -> Result<(), End> {
+        if self.budget.take(Instant::now()) {
+            return Ok(());
+        }
+        // All streams of a connection that is gone fail at once; that is nobody's fault.
+        Err(if self.quic.close_reason().is_some() { End::Gone } else { End::Close(Reason::RateLimited) })
+    }
+
+    fn request_step(&mut self, step: RequestStep) -> Result<(), End> {
         match step {
             RequestStep::Opened(session) => self.opened_session(session),
-            RequestStep::Answered => self.requests -= 1,
+            RequestStep::Answered { charged: true } => return self.charge(),
+            RequestStep::Decided | RequestStep::Answered { charged: false } => {}
         }
+        Ok(())
     }
 
     fn lane(&self, lane: &'static str) -> Held {
@@ -200,18 +239,21 @@ impl Connection {
 
     /// Decides what a new stream is for.
     async fn opened(&mut self, opened: Opened) -> Result<(), End> {
+        // Its client may have been told of the end of one request before it opened this stream for the next.
+        while let Some(step) = self.requests.try_next() {
+            self.request_step(step)?;
+        }
         let session = self.session.clone();
         let refused = match (&opened.stream, &session) {
             (Stream::Hello(_), _) => Some(Reason::WrongFrame),
             (Stream::Publish(_) | Stream::Feed(_), None) => Some(Reason::Unauthenticated),
             (Stream::Publish(_), Some(_)) if self.lanes.has_publish() => Some(Reason::Limit),
-            (Stream::Request(_), _) if self.requests >= REQUESTS_MAX => Some(Reason::Limit),
+            (Stream::Request(_), _) if !self.requests.has_room() => Some(Reason::Limit),
             _ => None,
         };
         if let Some(reason) = refused {
-            self.gateway.refusals().count(reason);
             self.gateway.requests().spawn(opened.refuse(reason));
-            return Ok(());
+            return self.refused(reason);
         }
         let Opened { stream, reader, writer } = opened;
         match (stream, session) {
@@ -226,19 +268,19 @@ impl Connection {
                     self.submit(vec![command]).await?;
                 }
                 Err(error) => {
-                    self.gateway.refusals().count(error.reason());
+                    let reason = error.reason();
                     self.gateway.requests().spawn(Shape::Feed.refuse(reader, writer, error));
+                    return self.refused(reason);
                 }
             },
             (Stream::Request(request), session) => {
-                self.requests += 1;
                 streams::request(
                     &self.gateway,
                     (self.id, Prefix::of(self.quic.remote_address().ip())),
                     request,
                     session,
                     (reader, writer),
-                    self.steps.0.clone(),
+                    self.requests.begin(),
                 );
             }
             // Refused above.
@@ -270,9 +312,9 @@ impl Connection {
             ) {
                 Ok(commands) => commands,
                 Err(error) => {
-                    self.gateway.refusals().count(error.reason());
+                    let reason = error.reason();
                     self.lanes.end_feed(error);
-                    return Ok(());
+                    return self.refused(reason);
                 }
             },
         };
@@ -290,7 +332,7 @@ impl Connection {
             // What is not ready now is not among it. The feed is read first, so no lost lane hides its acknowledgements.
             let up = tokio::select! {
                 biased;
-                up = self.lanes.turn() => up,
+                up = self.lanes.turn(false) => up,
                 () = std::future::ready(()) => return,
             };
             match up {
@@ -330,14 +372,17 @@ impl Connection {
 
     /// Waits until every send that was handed over and every request is answered.
     async fn settle(&mut self) {
-        while self.lanes.unanswered() > 0 || self.requests > 0 {
+        while self.lanes.unanswered() > 0 || self.requests.len() > 0 {
             tokio::select! {
                 downs = self.mailbox.receive() => {
                     let Some(downs) = downs else { return };
                     // A reason to close is no news any more.
                     let _ = self.lanes.push(downs, self.gateway.origin());
                 }
-                Some(step) = self.steps.1.recv() => self.request_step(step),
+                step = self.requests.next() => {
+                    // Nor is what it costs.
+                    let _ = self.request_step(step);
+                }
                 _ = self.quic.closed() => return,
             }
         }

@@ -118,6 +118,8 @@ pub(super) struct LaneWriter {
     stream: SendStream,
     waiting: VecDeque<Bytes>,
     waiting_bytes: usize,
+    /// Since when none of what waits could be written, as far as anybody asked.
+    stuck_since: Option<Instant>,
     finish: bool,
 }
 
@@ -126,7 +128,7 @@ const BACKED_UP_BYTES: usize = 16 * 1024;
 
 impl LaneWriter {
     pub(super) fn new(stream: SendStream) -> Self {
-        Self { stream, waiting: VecDeque::new(), waiting_bytes: 0, finish: false }
+        Self { stream, waiting: VecDeque::new(), waiting_bytes: 0, stuck_since: None, finish: false }
     }
 
     /// Queues bytes, unless the last ones are queued already.
@@ -151,6 +153,12 @@ impl LaneWriter {
         self.waiting_bytes > BACKED_UP_BYTES
     }
 
+    /// Returns since when something waits of which nothing could be written. What is found waiting for the first time waits
+    /// since now, so that the clock is left alone while everything is written at once.
+    pub(super) fn stuck_since(&mut self) -> Option<Instant> {
+        self.has_waiting().then(|| *self.stuck_since.get_or_insert_with(Instant::now))
+    }
+
     /// Writes until nothing waits. Cancel safe.
     pub(super) async fn flush(&mut self) -> Result<(), WriteError> {
         while !self.waiting.is_empty() {
@@ -159,6 +167,7 @@ impl LaneWriter {
             let written = self.stream.write_chunks(&mut chunks[..batch]).await?;
             self.waiting_bytes -= written.bytes;
             self.waiting.drain(..written.chunks);
+            self.stuck_since = self.has_waiting().then(Instant::now);
         }
         if self.finish {
             // Fails only if the stream has ended already.

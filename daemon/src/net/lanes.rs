@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use quail_protocol::id::Origin;
+use quail_protocol::id::{Origin, Position};
 use quail_protocol::limits::{FRAME_BYTES_MAX, OPEN_BYTES_MAX, SENDS_UNANSWERED_MAX};
 use quail_protocol::v1::{self, feed_down, publish_down};
 use quail_protocol::{frame, v1::Reason};
 use quinn::WriteError;
+use tokio::time::Instant;
 
 use super::lane::{LaneReader, LaneWriter, ReadLaneError};
 use crate::delivery::{Down, FeedItem};
@@ -29,6 +30,8 @@ pub(super) struct Lanes {
     feed: Option<Lane>,
     /// The attach number of the feed lane; what is for another one is dropped.
     feed_number: u64,
+    /// Since when the feed waits for an acknowledgement, without which nothing more is written to it.
+    feed_stalled_since: Option<Instant>,
     /// Sends handed over and not yet answered.
     unanswered: usize,
 }
@@ -78,12 +81,12 @@ impl Lanes {
     }
 
     /// Waits until frames came up a lane or what waited on one is written. Sends are read only as far as their answers have
-    /// room. Cancel safe.
-    pub(super) async fn turn(&mut self) -> Result<Option<Up>, ReadLaneError> {
+    /// room, and not at all while `hold_publish`. Cancel safe.
+    pub(super) async fn turn(&mut self, hold_publish: bool) -> Result<Option<Up>, ReadLaneError> {
         let room = SENDS_UNANSWERED_MAX.saturating_sub(self.unanswered).min(BATCH_COMMANDS_MAX);
         let (mut publish_reader, publish_writer) = split(&mut self.publish);
         let (feed_reader, feed_writer) = split(&mut self.feed);
-        if room == 0 || publish_writer.as_ref().is_some_and(|writer| writer.is_backed_up()) {
+        if hold_publish || room == 0 || publish_writer.as_ref().is_some_and(|writer| writer.is_backed_up()) {
             publish_reader = None;
         }
         let written = tokio::select! {
@@ -116,6 +119,14 @@ impl Lanes {
                 () = std::future::ready(()) => {}
             }
         }
+    }
+
+    /// Returns since when something waits on a lane without any progress: bytes of which the peer took none, or a feed of which
+    /// it acknowledged nothing.
+    pub(super) fn stuck_since(&mut self) -> Option<Instant> {
+        let writers = [&mut self.publish, &mut self.feed].into_iter().flatten();
+        let stuck = writers.filter_map(|lane| lane.writer.as_mut()?.stuck_since());
+        stuck.chain(self.feed_stalled_since).min()
     }
 
     /// Takes note of sends that were handed over.
@@ -172,7 +183,14 @@ impl Lanes {
             FeedItem::Gap { from, upto } => {
                 feed_down::Frame::Gap(v1::Gap { origin: origin.0, from: from.0, upto: upto.0 })
             }
+            FeedItem::OriginGone { origin, from } => {
+                feed_down::Frame::Gap(v1::Gap { origin: origin.0, from: from.0, upto: Position::END.0 })
+            }
             FeedItem::CaughtUp => feed_down::Frame::CaughtUp(v1::CaughtUp {}),
+            FeedItem::Stalled(stalled) => {
+                self.feed_stalled_since = stalled.then(Instant::now);
+                return;
+            }
             FeedItem::Ended(error) => {
                 put(&mut self.feed, small.split().freeze());
                 return self.end_feed(error);
@@ -183,6 +201,7 @@ impl Lanes {
 
     /// Ends the feed with its last frame; nothing more is read from it or written to it.
     pub(super) fn end_feed(&mut self, error: v1::Error) {
+        self.feed_stalled_since = None;
         let reason = error.reason();
         let ended = v1::FeedDown { frame: Some(feed_down::Frame::Ended(error)) };
         put(&mut self.feed, frame::to_bytes(&ended));

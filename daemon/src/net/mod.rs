@@ -4,12 +4,16 @@
 //! become bytes; what they mean is for the gateway.
 
 mod accept;
+mod budget;
 mod connection;
 mod endpoint;
+mod hold;
 pub mod identity;
 mod lane;
 mod lanes;
+mod requests;
 mod runtime;
+mod stall;
 mod streams;
 
 pub use accept::{Accepting, accept_all};

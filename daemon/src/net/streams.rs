@@ -11,6 +11,7 @@ use quinn::{RecvStream, SendStream};
 use tokio::sync::mpsc;
 
 use super::lane::{LaneReader, LaneWriter, ReadLaneError};
+use super::requests::RequestStep;
 use crate::gateway::{Gateway, Prefix, SessionChange};
 use crate::ops::metrics::Held;
 
@@ -31,14 +32,6 @@ pub(super) enum Shape {
     Publish,
     Feed,
     Request,
-}
-
-/// What happens to a request, as its connection sees it.
-pub(super) enum RequestStep {
-    /// It opened a session. Comes before the answer is written, so that what the client does next finds the session.
-    Opened(SessionFacts),
-    /// Its answer was written, or cannot be.
-    Answered,
 }
 
 impl Opened {
@@ -73,6 +66,19 @@ impl Shape {
         });
         writer.finish(ANSWER_PATIENCE).await;
     }
+}
+
+/// Returns whether the refusal of a request is taken from the budget of its connection: what a client that keeps to its
+/// limits and knows its password does not meet again and again. What is wrong with a handle or an id is for people to try.
+fn is_charged(refused: Reason) -> bool {
+    matches!(
+        refused,
+        Reason::RateLimited
+            | Reason::WrongCredentials
+            | Reason::WrongFrame
+            | Reason::Unauthenticated
+            | Reason::Malformed
+    )
 }
 
 /// Reads the first frame of a stream.
@@ -150,19 +156,27 @@ pub(super) fn request(
     let held = Held::new(&gateway.metrics().requests);
     tracker.spawn(async move {
         let _held = held;
-        match request.command {
+        let refused = match request.command {
             Some(asked) => {
                 let requested = gateway.request(connection, asked, session, prefix).await;
+                let refused = requested.refused();
                 if let SessionChange::Opened(session) = requested.change {
                     // A connection that is gone needs no session.
                     let _ = steps.send(RequestStep::Opened(session)).await;
                 }
+                let _ = steps.send(RequestStep::Decided).await;
                 writer.push(frame::to_bytes(&requested.response));
                 writer.finish(ANSWER_PATIENCE).await;
                 drop(reader);
+                refused
             }
-            None => Shape::Request.refuse(reader, writer, Reason::WrongFrame.error()).await,
-        }
-        let _ = steps.send(RequestStep::Answered).await;
+            None => {
+                gateway.refusals().count(Reason::WrongFrame);
+                let _ = steps.send(RequestStep::Decided).await;
+                Shape::Request.refuse(reader, writer, Reason::WrongFrame.error()).await;
+                Some(Reason::WrongFrame)
+            }
+        };
+        let _ = steps.send(RequestStep::Answered { charged: refused.is_some_and(is_charged) }).await;
     });
 }

@@ -29,10 +29,22 @@ const TURN_BATCHES_MAX: usize = 1024;
 /// After so many commands what was decided is handed over, so that their sync begins while the rest is decided.
 const HAND_OVER_COMMANDS: u32 = 128;
 
+/// A batch, and when it was handed over.
+struct Submitted {
+    at: Instant,
+    batch: Vec<Command>,
+}
+
+impl Submitted {
+    fn now(batch: Vec<Command>) -> Self {
+        Self { at: Instant::now(), batch }
+    }
+}
+
 /// Hands commands to the sequencer. Cheap to clone; the sequencer ends when all handles are gone.
 #[derive(Clone)]
 pub struct SequencerHandle {
-    queue: mpsc::Sender<Vec<Command>>,
+    queue: mpsc::Sender<Submitted>,
 }
 
 /// The sequencer has ended; the process is about to.
@@ -46,7 +58,12 @@ impl SequencerHandle {
     /// # Errors
     /// [`SequencerEnded`].
     pub async fn submit(&self, batch: Vec<Command>) -> Result<(), SequencerEnded> {
-        self.queue.send(batch).await.map_err(|_| SequencerEnded)
+        self.queue.send(Submitted::now(batch)).await.map_err(|_| SequencerEnded)
+    }
+
+    /// Returns a handle that does not keep the sequencer running.
+    pub fn downgrade(&self) -> WeakSequencerHandle {
+        WeakSequencerHandle { queue: self.queue.downgrade() }
     }
 
     /// As [`submit`](Self::submit), for threads outside the runtime.
@@ -54,13 +71,29 @@ impl SequencerHandle {
     /// # Errors
     /// [`SequencerEnded`].
     pub fn submit_blocking(&self, batch: Vec<Command>) -> Result<(), SequencerEnded> {
-        self.queue.blocking_send(batch).map_err(|_| SequencerEnded)
+        self.queue.blocking_send(Submitted::now(batch)).map_err(|_| SequencerEnded)
+    }
+}
+
+/// A handle that does not keep the sequencer running.
+#[derive(Clone)]
+pub struct WeakSequencerHandle {
+    queue: mpsc::WeakSender<Submitted>,
+}
+
+impl WeakSequencerHandle {
+    /// Hands over a batch if the sequencer still runs; waits while the queue is full. For threads outside the runtime.
+    pub fn submit_blocking(&self, batch: Vec<Command>) {
+        if let Some(queue) = self.queue.upgrade() {
+            // A sequencer that has just ended needs nothing more.
+            let _ = queue.blocking_send(Submitted::now(batch));
+        }
     }
 }
 
 /// The sequencer before its thread runs.
 pub struct Sequencer {
-    queue: mpsc::Receiver<Vec<Command>>,
+    queue: mpsc::Receiver<Submitted>,
     state: State,
     outbox: Box<dyn Outbox>,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -90,7 +123,7 @@ pub struct Parts {
 impl Sequencer {
     /// Returns a sequencer over a recovered state and the store it came from, with what belongs to it. `clock` returns
     /// milliseconds since the Unix epoch.
-    pub fn new(
+    pub fn parts(
         state: State,
         outbox: Box<dyn Outbox>,
         clock: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -119,12 +152,15 @@ impl Sequencer {
     }
 
     /// Returns whether the committer still takes what is decided.
-    fn turn(&mut self, batches: impl Iterator<Item = Vec<Command>>) -> Result<bool, StoreError> {
+    fn turn(&mut self, batches: impl Iterator<Item = Submitted>) -> Result<bool, StoreError> {
         let now_ms = (self.clock)();
         self.state.set_room(self.outbox.room());
         let mut outcome = Outcome::default();
         let mut commands = 0;
-        for batch in batches {
+        let began = Instant::now();
+        for Submitted { at, batch } in batches {
+            let waited = began.saturating_duration_since(at);
+            self.metrics.outbox.queue_wait_seconds.observe(waited.as_secs_f64());
             for command in batch {
                 self.state.decide(command, now_ms, &mut outcome);
                 self.decided += 1;
@@ -245,7 +281,7 @@ mod tests {
         let outbox = Watched { committed: committed.clone(), fail, ..Watched::default() };
         let state = State::new(Origin(1), Recovered::default());
         let Parts { sequencer, committer, handle } =
-            Sequencer::new(state, Box::new(outbox), Arc::new(|| 1_000), metrics);
+            Sequencer::parts(state, Box::new(outbox), Arc::new(|| 1_000), metrics);
         let log = Log { committed, ..Log::default() };
         handle.submit_blocking(commands()).unwrap();
         drop(handle);

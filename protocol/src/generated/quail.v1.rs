@@ -136,6 +136,8 @@ pub enum Reason {
     AckInvalid = 60,
     /// A newer attach of this device took over. Final for the older feed.
     Replaced = 61,
+    /// Nothing was read or acknowledged for too long while something waited. Nothing is lost: attach again.
+    Stalled = 62,
     /// Too many password checks at once.
     Busy = 80,
     /// The server has more work than it may hold.
@@ -182,6 +184,7 @@ impl Reason {
             Self::Clock => "CLOCK",
             Self::AckInvalid => "ACK_INVALID",
             Self::Replaced => "REPLACED",
+            Self::Stalled => "STALLED",
             Self::Busy => "BUSY",
             Self::Overloaded => "OVERLOADED",
             Self::DirectoryUnavailable => "DIRECTORY_UNAVAILABLE",
@@ -220,6 +223,7 @@ impl Reason {
             "CLOCK" => Some(Self::Clock),
             "ACK_INVALID" => Some(Self::AckInvalid),
             "REPLACED" => Some(Self::Replaced),
+            "STALLED" => Some(Self::Stalled),
             "BUSY" => Some(Self::Busy),
             "OVERLOADED" => Some(Self::Overloaded),
             "DIRECTORY_UNAVAILABLE" => Some(Self::DirectoryUnavailable),

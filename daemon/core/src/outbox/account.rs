@@ -127,6 +127,7 @@ impl AccountOutbox {
             };
             if !feed.has_room() {
                 feed.mode = Mode::Behind;
+                tell_stall(feed, false, outcome);
             } else if feed.pass(event, (account, device.id), &mut Acknowledged::default()) {
                 self.receipts.written(event.position);
                 outcome.after.push(Effect::Deliver { feed: feed.id, event: event.clone() });
@@ -165,6 +166,13 @@ impl AccountOutbox {
         self.forget_through(upto, account, outcome);
     }
 
+    /// Replaces events that are too old by a gap, unless they are gone already.
+    pub(crate) fn expire(&mut self, upto: Position, account: AccountId, outcome: &mut Outcome) {
+        if self.index.front().is_some_and(|slot| slot.position <= upto) {
+            self.collapse(upto, account, outcome);
+        }
+    }
+
     /// Goes on with a feed that is behind: a gap, the next read, or live.
     pub(super) fn pump(&mut self, account: AccountId, device: DeviceId, outcome: &mut Outcome) {
         let (collapsed, last) =
@@ -196,6 +204,13 @@ impl AccountOutbox {
         }
     }
 
+    /// Tells whether the feed of a device is stalled, where that is news.
+    pub(super) fn tell_stall(&mut self, device: DeviceId, progress: bool, outcome: &mut Outcome) {
+        if let Some(feed) = self.device_mut(device).and_then(|device| device.feed.as_mut()) {
+            tell_stall(feed, progress, outcome);
+        }
+    }
+
     fn forget_through(&mut self, past: Position, account: AccountId, outcome: &mut Outcome) {
         let before = self.index.len();
         while let Some(slot) = self.index.pop_front_if(|slot| slot.position <= past) {
@@ -221,5 +236,11 @@ impl AccountOutbox {
             (events, bytes, upto) = (events - 1, bytes - slot.bytes as usize, slot.position);
         }
         self.collapse(upto, account, outcome);
+    }
+}
+
+fn tell_stall(feed: &mut Feed, progress: bool, outcome: &mut Outcome) {
+    if let Some(stalled) = feed.stall_news(progress) {
+        outcome.after.push(Effect::Stalled { feed: feed.id, stalled });
     }
 }

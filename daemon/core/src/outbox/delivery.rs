@@ -7,8 +7,9 @@ use quail_protocol::v1::Reason;
 
 use super::account::AccountOutbox;
 use super::feed::{Acknowledged, Feed, Mode};
+use super::lineage::Claim;
 use crate::command::{Effect, FeedId, Outcome};
-use crate::ports::outbox::{Entry, StoredEvent};
+use crate::ports::outbox::{Entry, Note, StoredEvent};
 use crate::state::State;
 
 impl State {
@@ -17,13 +18,11 @@ impl State {
         &mut self,
         feed: FeedId,
         (account, device): (AccountId, DeviceId),
-        claimed: Option<Position>,
+        claim: Claim,
         outcome: &mut Outcome,
     ) {
-        // A position this origin never gave comes from another life of its data; it says nothing about this one.
-        let claimed = claimed.filter(|claimed| *claimed <= self.last_position).unwrap_or(Position::ZERO);
         let opened = match self.accounts.get_mut(&account) {
-            Some(outbox) => outbox.open_feed(feed, (account, device), claimed, outcome),
+            Some(outbox) => outbox.open_feed(feed, (account, device), claim, outcome),
             None => Err(Reason::Unauthenticated),
         };
         match opened {
@@ -59,7 +58,7 @@ impl State {
         // What was written to an older feed may be acknowledged on this one before it is written again: then it need not be.
         feed.claimed = feed.claimed.max(upto);
         let mut taken = Acknowledged::since(device.whole_since);
-        feed.ack(upto, &mut taken);
+        let progress = feed.ack(upto, &mut taken);
         device.whole_since = taken.whole_since();
         let acked = device.record.acked.max(upto);
         let acked_moved = std::mem::replace(&mut device.record.acked, acked) < acked;
@@ -68,6 +67,7 @@ impl State {
             outbox.resolve(account, outcome);
         }
         outbox.pump(account, device_id, outcome);
+        outbox.tell_stall(device_id, progress, outcome);
         self.delivered(account, taken, now_ms, outcome);
     }
 
@@ -99,7 +99,11 @@ impl State {
             outcome.after.push(Effect::Gap { feed: id, from, upto });
         }
         for event in events.into_iter().filter(|event| event.position > feed.next).collect::<Vec<_>>() {
-            if feed.pass(&event, (account, device_id), &mut taken) {
+            if let Note::Lost { from } = event.note {
+                if let Some((from, upto)) = feed.pass_lost(from, event.position) {
+                    outcome.after.push(Effect::Gap { feed: id, from, upto });
+                }
+            } else if feed.pass(&event, (account, device_id), &mut taken) {
                 outbox.receipts.written(event.position);
                 outcome.after.push(Effect::Deliver { feed: id, event });
             }
@@ -114,6 +118,7 @@ impl State {
             outbox.collapse(upto, account, outcome);
         }
         outbox.pump(account, device_id, outcome);
+        outbox.tell_stall(device_id, false, outcome);
         self.delivered(account, taken, now_ms, outcome);
     }
 }
@@ -123,7 +128,7 @@ impl AccountOutbox {
         &mut self,
         id: FeedId,
         (account, device_id): (AccountId, DeviceId),
-        claimed: Position,
+        claim: Claim,
         outcome: &mut Outcome,
     ) -> Result<&mut Self, Reason> {
         let device = self.device_mut(device_id).ok_or(Reason::Unauthenticated)?;
@@ -135,6 +140,10 @@ impl AccountOutbox {
         }
         // A device may have acknowledged more than it was found to have taken; that much is still here.
         let acked = device.record.acked.min(device.record.cursor);
+        let claimed = claim.taken.max(acked.min(claim.closed));
+        for (origin, from) in claim.gone {
+            outcome.after.push(Effect::OriginGone { feed: id, origin, from });
+        }
         let mut feed = Feed::new(id, device.record.cursor, claimed);
         if claimed < acked {
             // The device forgot what it had acknowledged: this origin no longer has it, the device must be told.

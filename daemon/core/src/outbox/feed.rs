@@ -2,7 +2,8 @@
 //!
 //! A feed is live while new events go straight to it, and behind while they must be read from the store first; it falls
 //! behind when its window is full and becomes live again when nothing above `next` is left in the index. At most one
-//! read is under way per feed.
+//! read is under way per feed. A feed that is behind and has no room for a read is stalled: only an acknowledgement moves it on.
+//! How long that may last is not decided here, for there is no clock; whoever has one is told of it.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -54,6 +55,8 @@ pub(super) struct Feed {
     pub(super) claimed: Position,
     pub(super) mode: Mode,
     pub(super) caught_up: bool,
+    /// Whether it was last told to be stalled.
+    stalled: bool,
     window: VecDeque<InFlight>,
     window_bytes: usize,
 }
@@ -61,7 +64,8 @@ pub(super) struct Feed {
 impl Feed {
     pub(super) fn new(id: FeedId, next: Position, claimed: Position) -> Self {
         let (window, window_bytes) = (VecDeque::new(), 0);
-        Self { id, next, claimed, mode: Mode::Behind, caught_up: false, window, window_bytes }
+        let (mode, caught_up, stalled) = (Mode::Behind, false, false);
+        Self { id, next, claimed, mode, caught_up, stalled, window, window_bytes }
     }
 
     /// Takes note of an event above `next` and returns whether it is to be written.
@@ -79,7 +83,7 @@ impl Feed {
             }
             Note::Message { sender, recipient, .. } if recipient == account => Item::Message { sender },
             // What one's own other device sent to somebody else says nothing about them.
-            Note::Message { .. } | Note::Receipt { .. } => Item::Other,
+            Note::Message { .. } | Note::Receipt { .. } | Note::Lost { .. } => Item::Other,
         };
         if event.position <= self.claimed {
             if let Item::Message { sender } = item {
@@ -97,6 +101,16 @@ impl Feed {
         self.next = self.next.max(upto);
         let before = Position(from.0 - 1);
         self.push(InFlight { position: upto, before, bytes: 0, item: Item::Gap });
+    }
+
+    /// Takes note of a stretch that was lost and returns what of it the device has not taken, to be written now as a gap.
+    pub(super) fn pass_lost(&mut self, from: Position, upto: Position) -> Option<(Position, Position)> {
+        let from = from.max(self.next.max(self.claimed).next());
+        self.next = self.next.max(upto);
+        (upto >= from).then(|| {
+            self.pass_gap(from, upto);
+            (from, upto)
+        })
     }
 
     /// Takes note of the gap up to `collapsed`, if the device is not past it, and returns it to be written now.
@@ -121,8 +135,9 @@ impl Feed {
         self.window.len() < FEED_WINDOW_EVENTS && self.window_bytes < FEED_WINDOW_BYTES
     }
 
-    /// Takes what is acknowledged up to `upto` out of the window.
-    pub(super) fn ack(&mut self, upto: Position, taken: &mut Acknowledged) {
+    /// Takes what is acknowledged up to `upto` out of the window and returns whether there was anything.
+    pub(super) fn ack(&mut self, upto: Position, taken: &mut Acknowledged) -> bool {
+        let before = self.window.len();
         while let Some(front) = self.window.front().filter(|front| front.position <= upto) {
             match front.item {
                 Item::Message { sender } => taken.add(sender, front.position),
@@ -132,6 +147,15 @@ impl Feed {
             self.window_bytes -= front.bytes;
             self.window.pop_front();
         }
+        self.window.len() < before
+    }
+
+    /// Returns whether the feed is stalled, if that is news: it was not so before, or it is so in spite of `progress`. To be
+    /// asked once a feed that is behind has been given the chance to go on.
+    pub(super) fn stall_news(&mut self, progress: bool) -> Option<bool> {
+        let stalled = self.mode == Mode::Behind;
+        let was_stalled = std::mem::replace(&mut self.stalled, stalled);
+        (stalled != was_stalled || stalled && progress).then_some(stalled)
     }
 
     /// Returns the position up to which nothing is left to deliver or to acknowledge.

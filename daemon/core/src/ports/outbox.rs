@@ -55,6 +55,12 @@ pub enum Note {
         /// Upper end, inclusive.
         upto: Position,
     },
+    /// No event, but what stands in an outbox where a store has lost some: all from here to its position. It has no frame; a
+    /// device is told of a gap.
+    Lost {
+        /// First position of the stretch.
+        from: Position,
+    },
 }
 
 /// What is kept of an accepted send, to recognise it when it comes again.

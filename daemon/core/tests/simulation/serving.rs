@@ -113,6 +113,8 @@ impl World {
             Effect::Ended { feed, error } => {
                 self.answer(feed.connection, Down::Ended { feed: feed.number, reason: error.reason() });
             }
+            // A daemon with a clock would end the connection at some time, which links do here by themselves.
+            Effect::Stalled { .. } => {}
             Effect::CloseDevice { device } => {
                 let device = ids::device_index(device);
                 let open = (0..self.links.len()).filter(|l| self.links[*l].device == device);
@@ -120,6 +122,7 @@ impl World {
                     self.cut(link, 50);
                 }
             }
+            Effect::OriginGone { .. } => unreachable!("nothing was restored"),
             Effect::Read { .. } => self.soon(self.plan.read_ms, Happening::Read(boot, effect)),
             Effect::Applied { ticket } => match self.tickets.remove(&ticket.0) {
                 Some(Answer::LoggedIn(device)) => self.soon(100, Happening::Connect(device)),

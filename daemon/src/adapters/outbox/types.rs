@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quail_core::ports::outbox::{DeviceRecord, RecentSend, StoredEvent};
+use quail_core::ports::outbox::{DeviceRecord, RecentSend, StoreError, StoredEvent, Stretch};
 use quail_protocol::id::{AccountId, DeviceId, Position, Stamp};
 
 /// How far the settled store is: it holds all that is left of every generation up to this one.
@@ -23,7 +23,7 @@ pub struct Spill {
     pub mark: Mark,
     /// Accounts whose outbox changed; each is named once.
     pub accounts: Vec<(AccountId, AccountSpill)>,
-    /// Devices whose record changed; `None` is a device that is gone, with its sends.
+    /// Devices whose record changed, in order; `None` is a device that is gone, with its sends.
     pub devices: Vec<(AccountId, DeviceId, Option<DeviceRecord>)>,
     /// Sends accepted from a device in this generation, numbers rising, the newest
     /// [`SENDS_UNANSWERED_MAX`](quail_protocol::limits::SENDS_UNANSWERED_MAX) at most.
@@ -54,4 +54,60 @@ pub struct Lost {
     pub upto: Position,
     /// For the operator: what was found.
     pub what: String,
+}
+
+/// The settled store as the engine sees it. There is one on sled; tests have one in memory that forgets what was not synced.
+pub(super) trait Settled: Send {
+    /// Moves a generation in and makes it durable: everything first, then the mark.
+    ///
+    /// # Errors
+    /// [`StoreError`]; it is final, the process must end and open the store again.
+    fn spill(&mut self, spill: &Spill) -> Result<(), StoreError>;
+
+    /// Returns a reader of what is settled.
+    fn reader(&self) -> Arc<dyn ReadSettled>;
+
+    /// Returns the stamp of the oldest event in it.
+    fn oldest(&self) -> Option<Stamp>;
+
+    /// Returns for each account that has events with smaller stamps the position of the last of them.
+    fn older_than(&self, stamp: Stamp) -> Vec<(AccountId, Position)>;
+
+    /// Returns how much it takes on disk and how much of that is live.
+    fn sizes(&self) -> Sizes;
+
+    /// Moves what is live into a fresh directory if too much is not. Returns whether it did.
+    ///
+    /// # Errors
+    /// [`StoreError`]; as for [`spill`](Self::spill).
+    fn rotate_if_grown(&mut self) -> Result<bool, StoreError>;
+}
+
+/// The reading side of the settled store; any thread may use it while a spill or a rotation runs.
+pub(super) trait ReadSettled: Send + Sync {
+    /// Returns the first events of a stretch, in order of position. What cannot be read is named, not left out in silence.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the system fails; the caller may try again.
+    fn read(&self, account: AccountId, stretch: Stretch) -> Result<SettledEvents, StoreError>;
+}
+
+/// What a reader of the settled store found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct SettledEvents {
+    /// The events.
+    pub events: Vec<Arc<StoredEvent>>,
+    /// What could not be read, within the part of the stretch that the events cover.
+    pub lost: Vec<Lost>,
+    /// Whether the stretch may have more events behind these.
+    pub more: bool,
+}
+
+/// How large the settled store is, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// On disk.
+    pub disk_bytes: u64,
+    /// Of that, live.
+    pub live_bytes: u64,
 }

@@ -18,6 +18,7 @@ const VERSION: u8 = 1;
 enum NoteV1 {
     Message { sender: [u8; 16], device: [u8; 16], recipient: [u8; 16] },
     Receipt { account: [u8; 16], after: u64, upto: u64 },
+    Lost { from: u64 },
 }
 
 #[derive(Encode, Decode)]
@@ -81,6 +82,7 @@ pub(super) fn event(event: &StoredEvent) -> Vec<u8> {
         Note::Receipt { account, after, upto } => {
             NoteV1::Receipt { account: account.0, after: after.0, upto: upto.0 }
         }
+        Note::Lost { from } => NoteV1::Lost { from: from.0 },
     };
     let mut value = encode(note);
     value.extend_from_slice(&event.frame);
@@ -98,6 +100,7 @@ pub(super) fn parse_event(position: Position, value: &[u8]) -> Result<StoredEven
         NoteV1::Receipt { account, after, upto } => {
             Note::Receipt { account: AccountId(account), after: Position(after), upto: Position(upto) }
         }
+        NoteV1::Lost { from } => Note::Lost { from: Position(from) },
     };
     Ok(StoredEvent { position, note, frame: Bytes::copy_from_slice(rest) })
 }

@@ -7,7 +7,7 @@ const ERA_DAYS: u64 = 146_097;
 const EPOCH_DAYS: u64 = 719_468;
 
 /// Returns rows in columns two spaces apart, each line ended; the first row is the head. The last column is not padded.
-pub(super) fn table(rows: &[Vec<String>]) -> String {
+pub(in crate::app) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)

@@ -9,6 +9,7 @@
 
 mod held;
 mod labels;
+mod outbox;
 mod process;
 mod refusals;
 
@@ -26,6 +27,7 @@ pub use held::Held;
 pub use labels::{
     ClassLabel, CommandLabels, HandshakeLabel, LaneLabel, PlaceLabel, ReasonLabel, ReloadLabel,
 };
+pub use outbox::OutboxMetrics;
 pub use refusals::Refusals;
 
 use quail_protocol::commands::COMMANDS;
@@ -74,6 +76,8 @@ pub struct Metrics {
     pub delivered: Counter,
     /// Mailboxes that overflowed.
     pub mailbox_overflows: Counter,
+    /// The outbox.
+    pub outbox: OutboxMetrics,
     /// Panics that were contained.
     pub panics: Family<PlaceLabel, Counter>,
     /// When the certificate expires, in seconds since the Unix epoch.
@@ -116,6 +120,7 @@ impl Metrics {
             unacknowledged: Gauge::default(),
             delivered: Counter::default(),
             mailbox_overflows: Counter::default(),
+            outbox: OutboxMetrics::default(),
             panics: Family::default(),
             certificate_expiry: Gauge::default(),
             reloads: Family::default(),
@@ -126,6 +131,7 @@ impl Metrics {
         metrics.register_traffic();
         metrics.register_journal();
         metrics.register_process();
+        metrics.register_outbox();
         metrics.begin_at_zero();
         metrics
     }
@@ -218,6 +224,10 @@ impl Metrics {
             "Events in outboxes that some device has yet to acknowledge",
             self.unacknowledged.clone(),
         );
+    }
+
+    fn register_outbox(&mut self) {
+        self.outbox.register(&mut self.registry);
     }
 
     fn register_process(&mut self) {

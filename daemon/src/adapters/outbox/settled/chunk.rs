@@ -257,6 +257,10 @@ fn encode_note(note: &Note) -> [u8; NOTE_BYTES] {
             bytes[17..25].copy_from_slice(&after.0.to_be_bytes());
             bytes[25..33].copy_from_slice(&upto.0.to_be_bytes());
         }
+        Note::Lost { from } => {
+            bytes[0] = 3;
+            bytes[17..25].copy_from_slice(&from.0.to_be_bytes());
+        }
     }
     bytes
 }
@@ -278,6 +282,10 @@ fn decode_note(bytes: &[u8; NOTE_BYTES]) -> Option<Note> {
                 after: Position(u64::from_be_bytes(*after)),
                 upto: Position(u64::from_be_bytes(upto.try_into().ok()?)),
             })
+        }
+        3 => {
+            let (from, _) = second.split_first_chunk::<8>()?;
+            Some(Note::Lost { from: Position(u64::from_be_bytes(*from)) })
         }
         _ => None,
     }

@@ -55,6 +55,7 @@ mod load;
 mod log;
 mod marks;
 mod open;
+mod port;
 mod raw;
 mod read;
 mod rotate;
@@ -68,7 +69,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use quail_core::ports::outbox::{Recovered, StoreError};
 
-use super::types::{Lost, Mark, Spill};
+use super::types::{Lost, Mark, Sizes, Spill};
 pub use check::{CheckReport, check};
 use database::Database;
 use fault::{Fault, guarded};
@@ -125,15 +126,6 @@ pub struct SpillReport {
     pub bytes: u64,
     /// Chunks removed because all of their events were resolved.
     pub deleted: u64,
-}
-
-/// How large a store is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sizes {
-    /// Bytes of sled's database file.
-    pub disk_bytes: u64,
-    /// Bytes of the rows in it.
-    pub live_bytes: u64,
 }
 
 /// The writing side of the settled store; owned by the spill thread.

@@ -32,6 +32,8 @@ pub struct SettledRead {
     pub events: Vec<Arc<StoredEvent>>,
     /// What could not, in order, below the last event or above it.
     pub lost: Vec<Lost>,
+    /// Whether a limit of the stretch ended it, so that there may be more.
+    pub more: bool,
 }
 
 /// Why a backlog could not be read. The caller may try again.
@@ -115,6 +117,7 @@ impl Reading {
             let Some((key, value)) = item else { return Ok(()) };
             let (_, first, row) = format::parse_row(&key, &value)?;
             if row.last(first) > self.floor && !self.read_chunk(database, &key, &value, row)? {
+                self.read.more = true;
                 return Ok(());
             }
             next = Bound::Excluded(key.to_vec());

@@ -1,0 +1,276 @@
+//! The engine as a whole: the conformance suite with spills in between, and random histories against the direct store.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use quail_core::ports::outbox::conformance::{self, account, device, event};
+use quail_core::ports::outbox::{
+    BacklogReader, Batch, DeviceRecord, Entry, Outbox, RecentSend, Recovered, StoreError, Stretch, Syncer,
+};
+use quail_protocol::id::{MessageId, Position, Stamp};
+use tempfile::TempDir;
+
+use super::*;
+use crate::adapters::sled::SledOutbox;
+
+/// sled gives its lock back a moment after it was dropped, when its own threads are done.
+pub(super) fn open(path: &std::path::Path) -> Opened {
+    let began = Instant::now();
+    loop {
+        match OutboxEngine::open(path, &OutboxOptions::default(), Arc::default()) {
+            Err(error)
+                if (error.to_string().contains("lock") || error.to_string().contains("in use"))
+                    && began.elapsed().as_secs() < 10 =>
+            {
+                std::thread::yield_now();
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
+struct Directory(TempDir);
+
+impl conformance::Fixture for Directory {
+    type Store = OutboxEngine;
+
+    fn open(&mut self) -> (OutboxEngine, Recovered) {
+        let opened = open(self.0.path());
+        (opened.engine, opened.recovered)
+    }
+}
+
+#[test]
+fn the_engine_conforms() {
+    conformance::check(|| Directory(TempDir::new().unwrap()));
+}
+
+/// An engine that settles everything after each sync: what is read comes from sled.
+struct Settling(OutboxEngine);
+
+impl Outbox for Settling {
+    fn append(&mut self, batch: Batch<'_>) -> Result<(), StoreError> {
+        self.0.append(batch)
+    }
+
+    fn syncer(&self) -> Box<dyn Syncer> {
+        self.0.syncer()
+    }
+
+    fn reader(&self) -> Arc<dyn BacklogReader> {
+        self.0.reader()
+    }
+
+    fn commit(&mut self, batch: Batch<'_>) -> Result<(), StoreError> {
+        self.0.commit(batch)?;
+        self.0.settle()
+    }
+}
+
+struct SettlingDirectory(TempDir);
+
+impl conformance::Fixture for SettlingDirectory {
+    type Store = Settling;
+
+    fn open(&mut self) -> (Settling, Recovered) {
+        let opened = open(self.0.path());
+        (Settling(opened.engine), opened.recovered)
+    }
+}
+
+#[test]
+fn an_engine_that_settles_at_once_conforms() {
+    conformance::check(|| SettlingDirectory(TempDir::new().unwrap()));
+}
+
+mod oracle {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Put(u8, usize),
+        PutForTwo(u8, u8),
+        Send(u8),
+        Record(u8),
+        Gone(u8),
+        Resolve(u8, u64),
+        Withdraw(u8, u64),
+        Collapse(u8, u64),
+        Settle,
+        Reopen,
+        /// The process dies with a batch that was not synced.
+        Die(u8),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let who = 1..4_u8;
+        prop_oneof![
+            8 => (who.clone(), 0..400_usize).prop_map(|(n, len)| Op::Put(n, len)),
+            2 => (who.clone(), who.clone()).prop_map(|(a, b)| Op::PutForTwo(a, b)),
+            3 => who.clone().prop_map(Op::Send),
+            2 => who.clone().prop_map(Op::Record),
+            1 => who.clone().prop_map(Op::Gone),
+            4 => (who.clone(), 0..12_u64).prop_map(|(n, back)| Op::Resolve(n, back)),
+            2 => (who.clone(), 0..12_u64).prop_map(|(n, back)| Op::Withdraw(n, back)),
+            1 => (who.clone(), 0..12_u64).prop_map(|(n, back)| Op::Collapse(n, back)),
+            3 => Just(Op::Settle),
+            2 => Just(Op::Reopen),
+            1 => who.prop_map(Op::Die),
+        ]
+    }
+
+    /// Both stores, and what was given so far.
+    struct Pair {
+        directory: TempDir,
+        /// Always there between two operations.
+        engine: Option<OutboxEngine>,
+        direct: Option<SledOutbox>,
+        last: u64,
+        sends: u64,
+        collapsed: [u64; 4],
+        /// Each account's device; one that is gone never comes back, the next one has another id.
+        devices: [u8; 4],
+    }
+
+    fn open_direct(path: &std::path::Path) -> (SledOutbox, Recovered) {
+        loop {
+            match SledOutbox::open(path, Arc::default()) {
+                Err(error) if error.to_string().contains("lock") => std::thread::yield_now(),
+                opened => return opened.unwrap(),
+            }
+        }
+    }
+
+    fn sorted(mut recovered: Recovered) -> Recovered {
+        recovered.slots.sort_by_key(|(account, slot)| (*account, slot.position));
+        recovered.sends.sort_by_key(|(device, send)| (*device, send.number));
+        recovered.devices.sort_by_key(|(_, device, _)| *device);
+        recovered.collapsed.retain(|(_, upto)| *upto > Position::ZERO);
+        recovered.collapsed.sort();
+        recovered
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let directory = TempDir::new().unwrap();
+            let engine = Some(open(&directory.path().join("engine")).engine);
+            let direct = Some(open_direct(&directory.path().join("direct")).0);
+            Self { directory, engine, direct, last: 0, sends: 0, collapsed: [0; 4], devices: [0, 1, 2, 3] }
+        }
+
+        fn batch<'a>(&self, entries: &'a [Entry]) -> Batch<'a> {
+            Batch { entries, last_position: Position(self.last), last_stamp: Stamp(self.last) }
+        }
+
+        fn commit(&mut self, entry: Entry) {
+            let entries = [entry];
+            let batch = self.batch(&entries);
+            self.engine.as_mut().unwrap().commit(batch).unwrap();
+            let batch = self.batch(&entries);
+            self.direct.as_mut().unwrap().commit(batch).unwrap();
+        }
+
+        fn back(&self, back: u64) -> Position {
+            Position(self.last.saturating_sub(back))
+        }
+
+        fn do_one(&mut self, op: &Op) {
+            match *op {
+                Op::Put(n, len) => {
+                    self.last += 1;
+                    self.commit(Entry::Event { event: event(self.last, len), accounts: vec![account(n)] });
+                }
+                Op::PutForTwo(a, b) => {
+                    self.last += 1;
+                    let mut accounts = vec![account(a), account(b)];
+                    accounts.dedup();
+                    self.commit(Entry::Event { event: event(self.last, 20), accounts });
+                }
+                Op::Send(n) => {
+                    (self.last, self.sends) = (self.last + 1, self.sends + 1);
+                    let (position, stamp) = (Position(self.last), Stamp(self.last));
+                    let id = MessageId(u128::from(self.sends).to_be_bytes());
+                    let send = RecentSend { number: self.sends, id, digest: [n; 16], position, stamp };
+                    self.commit(Entry::Sent { device: device(self.devices[usize::from(n)]), send });
+                }
+                Op::Record(n) => {
+                    let cursor = Position(self.last);
+                    let record = DeviceRecord { cursor, acked: cursor, attach_number: self.last };
+                    let device = device(self.devices[usize::from(n)]);
+                    self.commit(Entry::Device { account: account(n), device, record });
+                }
+                Op::Gone(n) => {
+                    let gone = self.devices[usize::from(n)];
+                    self.devices[usize::from(n)] = gone.wrapping_add(4);
+                    self.commit(Entry::DeviceGone { account: account(n), device: device(gone) });
+                }
+                Op::Resolve(n, back) => {
+                    self.commit(Entry::Resolved { account: account(n), upto: self.back(back) });
+                }
+                Op::Withdraw(n, back) => {
+                    self.commit(Entry::Withdrawn { account: account(n), position: self.back(back) });
+                }
+                Op::Collapse(n, back) => {
+                    // As the core does: never back, and what the gap replaces goes.
+                    let collapsed = &mut self.collapsed[usize::from(n)];
+                    *collapsed = (*collapsed).max(self.last.saturating_sub(back));
+                    let upto = Position(*collapsed);
+                    self.commit(Entry::Collapsed { account: account(n), upto });
+                    self.commit(Entry::Resolved { account: account(n), upto });
+                }
+                Op::Settle => self.engine.as_ref().unwrap().settle().unwrap(),
+                Op::Reopen => self.reopen(),
+                Op::Die(n) => {
+                    let entry = Entry::Event { event: event(self.last + 1, 50), accounts: vec![account(n)] };
+                    let entries = [entry];
+                    let batch = self.batch(&entries);
+                    let batch = Batch { last_position: Position(self.last + 1), ..batch };
+                    self.engine.as_mut().unwrap().append(batch).unwrap();
+                    self.reopen();
+                }
+            }
+        }
+
+        /// Both must come back with the same, whatever was in memory.
+        fn reopen(&mut self) {
+            drop((self.engine.take(), self.direct.take()));
+            let reopened = open(&self.directory.path().join("engine"));
+            let (direct, recovered) = open_direct(&self.directory.path().join("direct"));
+            (self.engine, self.direct) = (Some(reopened.engine), Some(direct));
+            assert_eq!(sorted(reopened.recovered), sorted(recovered));
+        }
+
+        fn compare(&self) {
+            let (engine, direct) = (self.engine.as_ref().unwrap(), self.direct.as_ref().unwrap());
+            let (engine, direct) = (engine.reader(), direct.reader());
+            for n in 1..4 {
+                for (after, events_max) in [(0, 1_000), (0, 3), (self.last / 2, 5)] {
+                    let upto = Position(self.last);
+                    let stretch = Stretch { after: Position(after), upto, events_max, bytes_max: 1_000 };
+                    assert_eq!(
+                        engine.read(account(n), stretch).unwrap(),
+                        direct.read(account(n), stretch).unwrap(),
+                        "account {n}, {stretch:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 60, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_engine_does_what_the_direct_store_does(ops in prop::collection::vec(op(), 1..60)) {
+            let mut pair = Pair::new();
+            for op in &ops {
+                pair.do_one(op);
+                pair.compare();
+            }
+            pair.reopen();
+            pair.compare();
+        }
+    }
+}

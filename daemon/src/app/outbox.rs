@@ -1,0 +1,65 @@
+//! Opening the outbox: migration, engine, origin, and the state of the core that comes of them.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use quail_core::ports::directory::Directory;
+use quail_core::{Command, State};
+use quail_protocol::id::Origin;
+
+use super::DataPaths;
+use super::migrate::migrate;
+use super::origin::{Lineage, OriginFiles, Past};
+use crate::adapters::outbox::{Adopted, Expiry, Limits, Opened, OutboxEngine, OutboxOptions};
+use crate::config::Config;
+use crate::ops::metrics::Metrics;
+use crate::sequencer::SequencerHandle;
+
+/// An outbox that is open, and what it makes of this daemon.
+pub(super) struct OpenOutbox {
+    pub(super) engine: OutboxEngine,
+    pub(super) state: State,
+    pub(super) origin: Origin,
+}
+
+/// Opens the outbox of a data directory.
+pub(super) async fn open(
+    config: &Config,
+    paths: &DataPaths,
+    directory: &dyn Directory,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<OpenOutbox> {
+    let files = OriginFiles { outbox: paths.outbox(), history: paths.origins() };
+    let past = Past::look(files, directory).await?;
+    let (path, options) = (paths.outbox(), options(config));
+    let opening = tokio::task::spawn_blocking(move || -> anyhow::Result<Opened> {
+        migrate(&path)?;
+        Ok(OutboxEngine::open(&path, &options, metrics)?)
+    });
+    let Opened { engine, recovered, set_aside } = opening.await.context("open the outbox")??;
+    let lineage = past.decide(recovered.last_position, set_aside.is_some(), directory).await?;
+    let Lineage { origin, ancestors } = lineage;
+    if let Some(inherited) = ancestors.iter().map(|ancestor| ancestor.inherited).max() {
+        engine.adopt(Adopted { origin, inherited });
+    }
+    tracing::info!(%origin, last_position = %recovered.last_position, unresolved = recovered.slots.len(), "outbox open");
+    Ok(OpenOutbox { engine, state: State::new(origin, recovered).with_ancestors(ancestors), origin })
+}
+
+/// Lets the outbox tell the core what is too old.
+pub(super) fn watch_age(expiry: &Expiry, sequencer: &SequencerHandle) {
+    let sequencer = sequencer.downgrade();
+    expiry.tell(Box::new(move |account, upto| {
+        sequencer.submit_blocking(vec![Command::Expire { account, upto }]);
+    }));
+}
+
+fn options(config: &Config) -> OutboxOptions {
+    let limits = &config.limits;
+    let limits = Limits {
+        unsettled_bytes: limits.unsettled,
+        unarchived_bytes: limits.unarchived,
+        free_bytes: limits.free_space,
+    };
+    OutboxOptions { limits, archived: None }
+}

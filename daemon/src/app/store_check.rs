@@ -125,7 +125,7 @@ impl Report {
 /// Carries out a command on a data directory.
 pub(super) fn run(root: &Path, store: &Store) -> anyhow::Result<()> {
     let StoreCommand::Check { json } = store.command;
-    let report = look(root)?;
+    let report = quietly(|| look(root))?;
     super::print(&if json { print::json(&report) } else { print::human(&report) })?;
     if report.is_clean() { Ok(()) } else { Err(StoreCheckError::Damaged { path: report.data }.into()) }
 }
@@ -141,7 +141,7 @@ fn look(root: &Path) -> anyhow::Result<Report> {
     let origin = OriginFiles { outbox: paths.outbox(), history: paths.origins() }.check();
     // A migration marks the directory as new first and takes the old store away last.
     let is_old = format < FORMAT_VERSION || paths.outbox().join("store").exists();
-    let outbox = if is_old { None } else { Some(quietly(paths)?) };
+    let outbox = if is_old { None } else { Some(outbox(paths)?) };
     let leftovers = Some(paths.outbox().with_file_name("outbox.new")).filter(|path| path.exists());
     let leftovers = leftovers.into_iter().collect();
     Ok(Report { data: paths.root().to_owned(), format, origin, outbox, leftovers })
@@ -155,13 +155,18 @@ fn check_user(paths: &DataPaths) -> anyhow::Result<()> {
     if owner == user { Ok(()) } else { Err(StoreCheckError::OtherUser { path, owner, user }.into()) }
 }
 
-/// Checks the outbox. sled panics over some of what it may find; that is caught and becomes part of the report, and nobody is
-/// helped by what the panic itself would print.
-fn quietly(paths: &DataPaths) -> anyhow::Result<OutboxReport> {
+/// Does something without anything being printed about panics: sled panics over some of what it may find, which is caught and
+/// becomes part of the report. For a process that does nothing else meanwhile.
+fn quietly<T>(look: impl FnOnce() -> T) -> T {
     let hook = take_hook();
     set_hook(Box::new(|_| {}));
-    let checked = catch_unwind(AssertUnwindSafe(|| OutboxEngine::check(&paths.outbox())));
+    let looked = look();
     set_hook(hook);
+    looked
+}
+
+fn outbox(paths: &DataPaths) -> anyhow::Result<OutboxReport> {
+    let checked = catch_unwind(AssertUnwindSafe(|| OutboxEngine::check(&paths.outbox())));
     let panicked = |_| StoreCheckError::Panicked { path: paths.root().to_owned() };
     Ok(checked.map_err(panicked)??)
 }

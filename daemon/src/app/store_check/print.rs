@@ -142,8 +142,10 @@ fn outbox_rows(outbox: &OutboxReport) -> Vec<Vec<String>> {
         row(&["  devices", &format!("{} with a newer record", outbox.devices_changed)]),
     ];
     if let Some(torn) = &journal.torn {
-        let text =
-            format!("at batch {}: that write was under way, and nobody was answered on it", torn.number);
+        let text = format!(
+            "at batch {}: a write that was under way and not answered, as far as can be told",
+            torn.number
+        );
         rows.push(row(&["  torn end", &text]));
     }
     rows.push(row(&["ballast", &outbox.ballast_bytes.map_or_else(|| "none".to_owned(), size)]));

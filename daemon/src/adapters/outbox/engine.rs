@@ -205,6 +205,7 @@ impl OutboxEngine {
                 by_account.entry(account).or_default().push(lost);
             }
         }
+        let replayed = table.last_batch;
         let shared = Arc::new(Shared {
             table: Mutex::new(table),
             settled: settled.reader(),
@@ -221,6 +222,8 @@ impl OutboxEngine {
             adopted: OnceLock::new(),
             expired: OnceLock::new(),
         });
+        // What was replayed is durable: its spill waits for nothing.
+        shared.watch.synced(replayed);
         shared.measure_disk();
         shared.measure_settled(settled.sizes());
         let spiller = Spiller {

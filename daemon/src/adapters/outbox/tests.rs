@@ -42,6 +42,21 @@ fn the_engine_conforms() {
     conformance::check(|| Directory(TempDir::new().unwrap()));
 }
 
+#[test]
+fn what_was_replayed_is_settled_though_nothing_new_comes() {
+    let directory = TempDir::new().unwrap();
+    let mut engine = open(directory.path()).engine;
+    let entries = [Entry::Event { event: event(1, 50), accounts: vec![account(1)] }];
+    engine.commit(Batch { entries: &entries, last_position: Position(1), last_stamp: Stamp(1) }).unwrap();
+    drop(engine);
+    let engine = open(directory.path()).engine;
+    let (settled, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || settled.send(engine.settle()));
+    told.recv_timeout(std::time::Duration::from_secs(30))
+        .expect("it waits for a sync that does not come")
+        .unwrap();
+}
+
 /// An engine that settles everything after each sync: what is read comes from sled.
 struct Settling(OutboxEngine);
 

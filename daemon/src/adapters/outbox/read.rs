@@ -31,16 +31,11 @@ impl BacklogReader for EngineReader {
             (table.read(account, stretch), table.mark.last_position, table.gone(account))
         };
         let stretch = Stretch { after: stretch.after.max(resolved), ..stretch };
-        let mut events = Vec::new();
-        let mut more = false;
-        if stretch.after < mark {
-            let stretch = Stretch { upto: stretch.upto.min(mark), ..stretch };
-            let mut settled = self.shared.settled.read(account, stretch);
-            settled.lost.extend(self.shared.lost_at_open(account, stretch));
-            more = settled.more;
-            events = with_lost(settled);
-            events.retain(|event| !withdrawn.contains(&event.position));
-        }
+        let (mut events, more) = if stretch.after < mark {
+            self.settled(account, Stretch { upto: stretch.upto.min(mark), ..stretch }, &withdrawn)
+        } else {
+            (Vec::new(), false)
+        };
         if !more {
             events.extend(fresh);
         }
@@ -51,6 +46,40 @@ impl BacklogReader for EngineReader {
             }
         }
         Ok(events)
+    }
+}
+
+impl EngineReader {
+    /// Returns the first settled events of a stretch without those that were withdrawn since, and whether there may be more.
+    /// Goes on where one was withdrawn: a page of nothing else would pass for an outbox that has lost its events.
+    fn settled(
+        &self,
+        account: AccountId,
+        mut stretch: Stretch,
+        withdrawn: &[Position],
+    ) -> (Vec<Arc<StoredEvent>>, bool) {
+        let mut found = Vec::new();
+        loop {
+            let mut settled = self.shared.settled.read(account, stretch);
+            let last_event = settled.events.last().map(|event| event.position);
+            let last = last_event.max(settled.lost.iter().map(|lost| lost.upto).max());
+            let more = settled.more;
+            // What lies behind the page is told with the page that it lies in.
+            let covered = |lost: &Lost| !more || Some(lost.upto) <= last;
+            settled.lost.extend(self.shared.lost_at_open(account, stretch).filter(covered));
+            let mut events = with_lost(settled);
+            let read = events.len();
+            events.retain(|event| !withdrawn.contains(&event.position));
+            let is_whole = events.len() == read;
+            let bytes: usize = events.iter().map(|event| event.frame.len()).sum();
+            stretch.events_max = stretch.events_max.saturating_sub(events.len());
+            stretch.bytes_max = stretch.bytes_max.saturating_sub(bytes);
+            found.append(&mut events);
+            match last {
+                Some(last) if more && !is_whole => stretch.after = last,
+                _ => return (found, more),
+            }
+        }
     }
 }
 

@@ -57,6 +57,32 @@ fn what_was_replayed_is_settled_though_nothing_new_comes() {
         .unwrap();
 }
 
+#[test]
+fn a_page_of_withdrawn_events_is_not_the_end() {
+    let directory = TempDir::new().unwrap();
+    let mut engine = open(directory.path()).engine;
+    let mut commit = |engine: &mut OutboxEngine, entry: Entry| {
+        let batch = Batch { entries: &[entry], last_position: Position(8), last_stamp: Stamp(1) };
+        engine.commit(batch).unwrap();
+    };
+    for position in 1..=8 {
+        commit(&mut engine, Entry::Event { event: event(position, 50), accounts: vec![account(1)] });
+    }
+    engine.settle().unwrap();
+    for position in [1, 2, 3, 5] {
+        commit(&mut engine, Entry::Withdrawn { account: account(1), position: Position(position) });
+    }
+    let reader = engine.reader();
+    for (events_max, bytes_max, expected) in
+        [(3, usize::MAX, &[4, 6, 7][..]), (3, 60, &[4]), (2, 200, &[4, 6]), (9, usize::MAX, &[4, 6, 7, 8])]
+    {
+        let stretch = Stretch { after: Position::ZERO, upto: Position(8), events_max, bytes_max };
+        let read = reader.read(account(1), stretch).unwrap();
+        let positions: Vec<_> = read.iter().map(|event| event.position.0).collect();
+        assert_eq!(positions, expected, "{events_max} events, {bytes_max} bytes");
+    }
+}
+
 /// An engine that settles everything after each sync: what is read comes from sled.
 struct Settling(OutboxEngine);
 

@@ -83,6 +83,24 @@ fn a_page_of_withdrawn_events_is_not_the_end() {
     }
 }
 
+#[test]
+fn a_large_backlog_stays_in_the_settled_store_over_a_restart() {
+    let directory = TempDir::new().unwrap();
+    let mut engine = open(directory.path()).engine;
+    for position in 1..=300 {
+        let entries = [Entry::Event { event: event(position, 60_000), accounts: vec![account(1)] }];
+        let batch = Batch { entries: &entries, last_position: Position(position), last_stamp: Stamp(1) };
+        engine.commit(batch).unwrap();
+        if position % 10 == 0 {
+            engine.settle().unwrap();
+        }
+    }
+    drop(engine);
+    let reopened = open(directory.path());
+    assert_eq!(reopened.set_aside, None);
+    assert_eq!(reopened.recovered.slots.len(), 300);
+}
+
 /// An engine that settles everything after each sync: what is read comes from sled.
 struct Settling(OutboxEngine);
 

@@ -13,6 +13,11 @@ use crate::ops::files::write_atomically;
 /// sled's page cache. What is read is a backlog once through; more cache buys little.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 
+/// Size of sled's segments, in bytes. What is longer than a quarter of one becomes a file of its own that is never synced, and
+/// sled writes whole pages, of up to 17 values: its usual 512 KiB are too few for five chunks on a page. A page of the largest
+/// events has little more than 1 MiB.
+const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+
 /// The file that names the current database.
 const CURRENT: &str = "current";
 
@@ -189,6 +194,7 @@ pub(super) fn open_database(path: &Path) -> Result<Database, OpenSettledError> {
     let opening = || -> sled::Result<(sled::Db, Trees)> {
         let db = sled::Config::new()
             .path(path)
+            .segment_size(SEGMENT_BYTES)
             .cache_capacity(CACHE_BYTES)
             .mode(sled::Mode::HighThroughput)
             // Every spill is flushed by us; a timer thread would only compete.

@@ -10,7 +10,7 @@ use quail_core::ports::outbox::StoreError;
 
 use super::open::{name, open_database, point};
 use super::{Database, SettledStore, Trees, format, io};
-use crate::ops::failpoint::reached;
+use crate::ops::failpoint::{reached, setting};
 
 /// A store is rotated when it takes so many times what lives in it...
 const GROWTH_MAX: u64 = 4;
@@ -24,7 +24,7 @@ const FLUSH_BYTES: usize = 8 * 1024 * 1024;
 impl SettledStore {
     pub(super) fn rotate_if_due(&mut self) -> Result<bool, StoreError> {
         let disk = self.database.db.size_on_disk().map_err(|error| io("measure", error))?;
-        let due = disk > GROWTH_MAX * self.live_bytes + GROWTH_BYTES;
+        let due = disk > setting("QUAIL_ROTATE_BYTES", GROWTH_MAX * self.live_bytes + GROWTH_BYTES);
         if due {
             self.rotate()?;
         }

@@ -50,7 +50,7 @@ fn what_was_replayed_is_settled_though_nothing_new_comes() {
     engine.commit(Batch { entries: &entries, last_position: Position(1), last_stamp: Stamp(1) }).unwrap();
     drop(engine);
     let engine = open(directory.path()).engine;
-    let (settled, told) = std::sync::mpsc::channel();
+    let (settled, told) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || settled.send(engine.settle()));
     told.recv_timeout(std::time::Duration::from_secs(30))
         .expect("it waits for a sync that does not come")

@@ -21,6 +21,10 @@ const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// The file that names the current database.
 const CURRENT: &str = "current";
 
+/// The file beside the databases that says which generation was settled last. sled takes a log that ends too soon for one
+/// that was cut off by a crash, and would bring back an older mark, or none.
+const MARKED: &str = "marked";
+
 /// Why the settled store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenSettledError {
@@ -90,6 +94,10 @@ impl SettledStore {
             Ok(Err(error)) => return Err(damaged(error.to_string())),
             Err(_) => return Err(damaged("sled panicked while it was read".to_owned())),
         };
+        let (marked, mark) = (marked(path)?, found.recovered.mark.generation);
+        if marked > mark {
+            return Err(damaged(format!("it ends with generation {mark} and was at {marked}")));
+        }
         let shared = Arc::new(RwLock::new(database.trees.clone()));
         let store = Self {
             path: path.to_owned(),
@@ -136,6 +144,24 @@ pub(super) fn number(path: &Path) -> Result<Option<u64>, OpenSettledError> {
                 None => Ok(None),
             }
         }
+        Err(error) => Err(OpenSettledError::unusable(&file)(error)),
+    }
+}
+
+/// Takes note of the last generation that is settled.
+pub(super) fn mark(path: &Path, generation: u64) -> io::Result<()> {
+    write_atomically(&path.join(MARKED), format!("{generation}\n").as_bytes(), 0o600)
+}
+
+/// Returns the last generation that was settled; zero if nobody says.
+fn marked(path: &Path) -> Result<u64, OpenSettledError> {
+    let file = path.join(MARKED);
+    match fs::read_to_string(&file) {
+        Ok(text) => text.trim().parse().map_err(|_| OpenSettledError::Damaged {
+            path: path.to_owned(),
+            reason: format!("{MARKED} does not name a generation"),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
         Err(error) => Err(OpenSettledError::unusable(&file)(error)),
     }
 }

@@ -39,6 +39,7 @@ impl SettledStore {
         self.trees().meta.insert(format::MARK, mark).map_err(|error| io("write", error))?;
         self.sync()?;
         reached("settled-marked");
+        super::open::mark(&self.path, spill.mark.generation).map_err(|error| io("mark", error))?;
         self.drop_retired();
         Ok(())
     }

@@ -61,7 +61,7 @@ fn what_was_replayed_is_settled_though_nothing_new_comes() {
 fn a_page_of_withdrawn_events_is_not_the_end() {
     let directory = TempDir::new().unwrap();
     let mut engine = open(directory.path()).engine;
-    let mut commit = |engine: &mut OutboxEngine, entry: Entry| {
+    let commit = |engine: &mut OutboxEngine, entry: Entry| {
         let batch = Batch { entries: &[entry], last_position: Position(8), last_stamp: Stamp(1) };
         engine.commit(batch).unwrap();
     };

@@ -111,7 +111,7 @@ impl World {
 
     /// Returns the address of the ops port, as the log of the last start tells it.
     pub fn ops_address(&self) -> SocketAddr {
-        let log = std::fs::read_to_string(self.directory.path().join("log")).expect("the daemon logs");
+        let log = self.log();
         let lines = log.lines().rev().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let told = lines.filter(|line| line["message"] == "health and metrics");
         let address = told.filter_map(|line| line["address"].as_str()?.parse().ok()).next();
@@ -136,6 +136,11 @@ impl World {
 
     fn person(&self, credentials: Credentials) -> Person {
         Person { credentials, store: Arc::new(MemoryStore::new()), address: self.address() }
+    }
+
+    /// Returns the log of all lives of the daemon.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).expect("the daemon logs")
     }
 
     /// Kills the daemon with SIGKILL and starts it again on the same port and data directory.

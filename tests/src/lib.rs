@@ -7,9 +7,12 @@
 pub mod deaf;
 pub mod hostile;
 pub mod raw;
+pub mod traffic;
 mod world;
 
-pub use world::{PASSWORD, Person, World, binary, next_delivery, next_message, options, quaild, text};
+pub use world::{
+    PASSWORD, Person, World, binary, missing, next_delivery, next_message, options, quaild, quaild_with, text,
+};
 
 use std::time::Duration;
 

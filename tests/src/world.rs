@@ -1,7 +1,7 @@
 //! A daemon and the people who use it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -30,18 +30,43 @@ pub fn quaild() -> PathBuf {
     static CHECKED: OnceLock<PathBuf> = OnceLock::new();
     let checked = CHECKED.get_or_init(|| {
         let path = binary("quaild");
-        let output = std::process::Command::new(&path).arg("--version").output().expect("quaild runs");
-        let version = String::from_utf8_lossy(&output.stdout).into_owned();
-        let expected = env!("QUAIL_FINGERPRINT");
         assert!(
-            version.contains(expected),
-            "{} is of another build ({}; the sources are {expected}); run: cargo build --workspace --bins",
-            path.display(),
-            version.trim()
+            is_current(&path),
+            "{} is of other sources; run: cargo build --workspace --bins",
+            path.display()
         );
         path
     });
     checked.clone()
+}
+
+/// Returns the daemon that was built with a feature for tests, `quaild-FEATURE`, or `None` if it is missing and that
+/// [skips](missing) the test.
+pub fn quaild_with(feature: &str) -> Option<PathBuf> {
+    let name = format!("quaild-{feature}");
+    let path = quaild().with_file_name(&name);
+    let need = format!(
+        "{name} is not built, or of other sources; \
+         run: cargo build --workspace --features quaild/{feature} --bin {name}"
+    );
+    (is_current(&path) || !missing(&need)).then_some(path)
+}
+
+/// Fails the test over something that it needs and this machine lacks. With `QUAIL_SKIP_MISSING=1` it says that the test is
+/// skipped, and returns.
+pub fn missing(need: &str) -> bool {
+    assert!(
+        std::env::var_os("QUAIL_SKIP_MISSING").is_some_and(|value| value == "1"),
+        "{need} (or set QUAIL_SKIP_MISSING=1 to skip this test)"
+    );
+    println!("SKIPPED: {need}");
+    true
+}
+
+/// Returns whether a daemon runs and is of the sources of this harness.
+fn is_current(daemon: &Path) -> bool {
+    let version = std::process::Command::new(daemon).arg("--version").output();
+    version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(env!("QUAIL_FINGERPRINT")))
 }
 
 /// A daemon with a data directory of its own.
@@ -86,7 +111,7 @@ impl World {
 
     /// Returns the address of the ops port, as the log of the last start tells it.
     pub fn ops_address(&self) -> SocketAddr {
-        let log = std::fs::read_to_string(self.directory.path().join("log")).expect("the daemon logs");
+        let log = self.log();
         let lines = log.lines().rev().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let told = lines.filter(|line| line["message"] == "health and metrics");
         let address = told.filter_map(|line| line["address"].as_str()?.parse().ok()).next();
@@ -113,10 +138,29 @@ impl World {
         Person { credentials, store: Arc::new(MemoryStore::new()), address: self.address() }
     }
 
+    /// Returns the log of all lives of the daemon.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).expect("the daemon logs")
+    }
+
     /// Kills the daemon with SIGKILL and starts it again on the same port and data directory.
     pub async fn kill_and_restart(&mut self) {
         self.daemon.kill().await.expect("the daemon can be killed");
         self.daemon.restart().await.expect("the daemon starts again");
+    }
+}
+
+impl Drop for World {
+    /// Says what the daemon complained of, if the test failed: its log goes with it.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+        let complaints = log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR"));
+        for line in complaints.take(20) {
+            eprintln!("{line}");
+        }
     }
 }
 

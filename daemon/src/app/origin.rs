@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! outbox/origin   the number of the outbox; whoever removes the outbox removes it, too
-//! origins         which outbox that was (device and inode of its directory), and every origin before, with the last
+//! origins         which outbox that was (birth and inode of its directory), and every origin before, with the last
 //!                 position that was carried on
 //! ```
 //!
@@ -16,6 +16,7 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use anyhow::Context;
 use quail_core::ports::directory::Directory;
@@ -49,7 +50,7 @@ pub(super) struct Lineage {
 /// What the last start left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct History {
-    /// The origin, and the device and inode of its outbox directory.
+    /// The origin, and the birth and inode of its outbox directory.
     current: Option<(Origin, u64, u64)>,
     ancestors: Vec<Ancestor>,
 }
@@ -158,8 +159,8 @@ fn find(files: &OriginFiles, history: &History) -> anyhow::Result<Option<Found>>
     let origin = text.trim().parse().map(Origin);
     let origin = origin.with_context(|| format!("read a number from {}", file.display()))?;
     // Before there was a history nobody looked; that outbox counts as the one it was.
-    let (device, inode) = identity(&files.outbox)?;
-    let is_same = history.current.is_none_or(|current| current == (origin, device, inode));
+    let (born, inode) = identity(&files.outbox)?;
+    let is_same = history.current.is_none_or(|current| current == (origin, born, inode));
     Ok(Some(if is_same { Found::Same(origin) } else { Found::Copy(origin) }))
 }
 
@@ -179,8 +180,8 @@ impl History {
         for line in lines {
             let words: Vec<_> = line.split(' ').collect();
             match words[..] {
-                ["is", origin, device, inode] => {
-                    history.current = Some((Origin(origin.parse()?), device.parse()?, inode.parse()?));
+                ["is", origin, born, inode] => {
+                    history.current = Some((Origin(origin.parse()?), born.parse()?, inode.parse()?));
                 }
                 ["was", origin, inherited] => {
                     let (origin, inherited) = (Origin(origin.parse()?), Position(inherited.parse()?));
@@ -219,8 +220,8 @@ impl History {
     fn write(&mut self, files: &OriginFiles, origin: Origin) -> anyhow::Result<()> {
         let OriginFiles { outbox, history } = files;
         std::fs::create_dir_all(outbox).with_context(|| format!("make {}", outbox.display()))?;
-        let (device, inode) = identity(outbox)?;
-        if self.current.replace((origin, device, inode)) == Some((origin, device, inode)) {
+        let (born, inode) = identity(outbox)?;
+        if self.current.replace((origin, born, inode)) == Some((origin, born, inode)) {
             return Ok(());
         }
         write_atomically(history, self.to_string().as_bytes(), 0o600)
@@ -234,8 +235,8 @@ impl History {
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{HEAD}")?;
-        if let Some((origin, device, inode)) = self.current {
-            writeln!(f, "is {origin} {device} {inode}")?;
+        if let Some((origin, born, inode)) = self.current {
+            writeln!(f, "is {origin} {born} {inode}")?;
         }
         for Ancestor { origin, inherited } in &self.ancestors {
             writeln!(f, "was {origin} {inherited}")?;
@@ -252,10 +253,14 @@ fn read(path: &Path) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// Returns device and inode of a directory. A copy has others, whatever made it.
+/// Returns when a directory was made, in nanoseconds since the Unix epoch, and its inode. No copy has both, whatever made it:
+/// an inode alone is given again as soon as its directory is gone. The number of the device tells nothing more, and it may
+/// change with a restart of the machine; it stands in where the file system does not know the time.
 fn identity(path: &Path) -> anyhow::Result<(u64, u64)> {
     let metadata = std::fs::metadata(path).with_context(|| format!("look at {}", path.display()))?;
-    Ok((metadata.dev(), metadata.ino()))
+    let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+    let born = born.and_then(|since| u64::try_from(since.as_nanos()).ok());
+    Ok((born.unwrap_or_else(|| metadata.dev()), metadata.ino()))
 }
 
 #[cfg(test)]
@@ -279,7 +284,12 @@ mod tests {
     /// Puts a copy in the place of the outbox, as a restore does.
     fn restore(data: &TempDir) {
         let (outbox, aside) = (data.path().join("outbox"), data.path().join("aside"));
-        std::fs::rename(&outbox, &aside).unwrap();
+        std::fs::create_dir(&aside).unwrap();
+        for file in ["origin", "journal"] {
+            std::fs::copy(outbox.join(file), aside.join(file)).unwrap();
+        }
+        // Removed before it is made again: then a file system may give the same inode once more.
+        std::fs::remove_dir_all(&outbox).unwrap();
         std::fs::create_dir(&outbox).unwrap();
         for file in ["origin", "journal"] {
             std::fs::copy(aside.join(file), outbox.join(file)).unwrap();

@@ -3,6 +3,8 @@
 //! Without the feature `failpoints` there is nothing of them in the program. With it, `QUAIL_FAILPOINT=name` or `name:3` kills
 //! the process the first or third time it reaches the place of that name, as abruptly as `kill -9`: no destructor runs, no
 //! buffer is written. The daemon itself refuses to be built with the feature; `quaild-failpoints` is for tests.
+//!
+//! What takes long or much by nature a test may ask to come sooner, through [`setting`].
 
 /// Every fail point. A test goes through the list, so a place that is not in it does not exist.
 pub const NAMES: &[&str] = &[
@@ -51,3 +53,17 @@ pub fn reached(name: &'static str) {
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub fn reached(_name: &'static str) {}
+
+/// Returns the number in an environment variable, where a test set it, instead of what is `usual`: how long something waits,
+/// or how large it grows.
+#[cfg(feature = "failpoints")]
+pub fn setting(variable: &'static str, usual: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|number| number.parse().ok()).unwrap_or(usual)
+}
+
+/// Returns what is `usual`: the feature is off.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn setting(_variable: &'static str, usual: u64) -> u64 {
+    usual
+}

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use quail_tests::{PATIENCE, World, quaild};
+use quail_tests::{PATIENCE, World, missing, quaild, quaild_with};
 use trace::{Trace, Verdict};
 
 const MESSAGES: usize = 1000;
@@ -26,32 +26,10 @@ struct Sent {
     accepted: Duration,
 }
 
-/// Returns the path of a program of this build or of the machine, or how to get it. With `QUAIL_SKIP_MISSING=1` a test
-/// whose programs are missing is skipped instead of failed.
-fn missing(need: &str) -> bool {
-    assert!(
-        std::env::var_os("QUAIL_SKIP_MISSING").is_some_and(|value| value == "1"),
-        "{need} (or set QUAIL_SKIP_MISSING=1 to skip this test)"
-    );
-    println!("SKIPPED: {need}");
-    true
-}
-
 fn lacks_strace() -> bool {
     let works = std::process::Command::new("strace").args(["-o", "/dev/null", "true"]).output();
     !works.is_ok_and(|output| output.status.success())
         && missing("strace is missing or may not trace here; apt-get install --no-install-recommends strace")
-}
-
-/// The daemon without its sync lies beside the other, from the same sources.
-fn unsynced() -> Option<PathBuf> {
-    let path = quaild().with_file_name("quaild-unsynced");
-    let version = std::process::Command::new(&path).arg("--version").output();
-    let is_current = version
-        .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(env!("QUAIL_FINGERPRINT")));
-    let need = "quaild-unsynced is not built, or of other sources; \
-        run: cargo build --workspace --features quaild/unsynced --bin quaild-unsynced";
-    (is_current || !missing(need)).then_some(path)
 }
 
 /// Writes a program that runs `daemon` under strace. The tracer is the grandchild, so that signals and the exit status are
@@ -123,7 +101,7 @@ async fn a_daemon_without_the_sync_is_found_out() {
     if lacks_strace() {
         return;
     }
-    let Some(daemon) = unsynced() else { return };
+    let Some(daemon) = quaild_with("unsynced") else { return };
     let (sent, trace) = observe(&daemon).await;
     let verdicts = sent.iter().map(|sent| trace.judge(&sent.mark, sent.accepted));
     let unsynced = verdicts.filter(|verdict| *verdict == Verdict::NotSynced).count();

@@ -15,7 +15,7 @@ use quail_core::ports::outbox::StoreError;
 
 use super::engine::Shared;
 use super::types::{Mark, Settled, Spill};
-use crate::ops::failpoint::reached;
+use crate::ops::failpoint::{reached, setting};
 
 /// A generation is frozen when it is so old. Often enough that a restart has little to replay, and so seldom that its syncs,
 /// which every answer meanwhile has to wait behind, are rare.
@@ -100,12 +100,18 @@ pub(super) struct Spiller {
     pub(super) looked_for_expired: Instant,
 }
 
+/// Returns the age at which a generation is frozen.
+fn spill_after() -> Duration {
+    Duration::from_millis(setting("QUAIL_SPILL_AFTER_MS", SPILL_AFTER.as_millis() as u64))
+}
+
 impl Spiller {
     /// Spills until the engine is dropped. Whatever is in memory then is in the journal, too, and stays there.
     pub(super) fn run(mut self) {
+        let look_every = LOOK_EVERY.min(spill_after());
         let outcome = loop {
             let watch = &self.shared.watch;
-            watch.wait(LOOK_EVERY, |progress| progress.stop || progress.wanted);
+            watch.wait(look_every, |progress| progress.stop || progress.wanted);
             let wanted = {
                 let mut progress = watch.lock();
                 if progress.stop {
@@ -149,7 +155,7 @@ impl Spiller {
 
     fn is_due(&self) -> bool {
         let table = self.shared.table();
-        table.since.is_some_and(|since| since.elapsed() >= SPILL_AFTER)
+        table.since.is_some_and(|since| since.elapsed() >= spill_after())
             || table.bytes() >= SPILL_BYTES
             || table.journalled >= SPILL_JOURNALLED_BYTES
     }

@@ -45,6 +45,65 @@ fn the_engine_conforms() {
     conformance::check(|| Directory(TempDir::new().unwrap()));
 }
 
+#[test]
+fn what_was_replayed_is_settled_though_nothing_new_comes() {
+    let directory = TempDir::new().unwrap();
+    let mut engine = open(directory.path()).engine;
+    let entries = [Entry::Event { event: event(1, 50), accounts: vec![account(1)] }];
+    engine.commit(Batch { entries: &entries, last_position: Position(1), last_stamp: Stamp(1) }).unwrap();
+    drop(engine);
+    let engine = open(directory.path()).engine;
+    let (settled, told) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || settled.send(engine.settle()));
+    told.recv_timeout(std::time::Duration::from_secs(30))
+        .expect("it waits for a sync that does not come")
+        .unwrap();
+}
+
+#[test]
+fn a_page_of_withdrawn_events_is_not_the_end() {
+    let directory = TempDir::new().unwrap();
+    let mut engine = open(directory.path()).engine;
+    let commit = |engine: &mut OutboxEngine, entry: Entry| {
+        let batch = Batch { entries: &[entry], last_position: Position(8), last_stamp: Stamp(1) };
+        engine.commit(batch).unwrap();
+    };
+    for position in 1..=8 {
+        commit(&mut engine, Entry::Event { event: event(position, 50), accounts: vec![account(1)] });
+    }
+    engine.settle().unwrap();
+    for position in [1, 2, 3, 5] {
+        commit(&mut engine, Entry::Withdrawn { account: account(1), position: Position(position) });
+    }
+    let reader = engine.reader();
+    for (events_max, bytes_max, expected) in
+        [(3, usize::MAX, &[4, 6, 7][..]), (3, 60, &[4]), (2, 200, &[4, 6]), (9, usize::MAX, &[4, 6, 7, 8])]
+    {
+        let stretch = Stretch { after: Position::ZERO, upto: Position(8), events_max, bytes_max };
+        let read = reader.read(account(1), stretch).unwrap();
+        let positions: Vec<_> = read.iter().map(|event| event.position.0).collect();
+        assert_eq!(positions, expected, "{events_max} events, {bytes_max} bytes");
+    }
+}
+
+#[test]
+fn a_large_backlog_stays_in_the_settled_store_over_a_restart() {
+    let directory = TempDir::new().unwrap();
+    let mut engine = open(directory.path()).engine;
+    for position in 1..=300 {
+        let entries = [Entry::Event { event: event(position, 60_000), accounts: vec![account(1)] }];
+        let batch = Batch { entries: &entries, last_position: Position(position), last_stamp: Stamp(1) };
+        engine.commit(batch).unwrap();
+        if position % 10 == 0 {
+            engine.settle().unwrap();
+        }
+    }
+    drop(engine);
+    let reopened = open(directory.path());
+    assert_eq!(reopened.set_aside, None);
+    assert_eq!(reopened.recovered.slots.len(), 300);
+}
+
 /// An engine that settles everything after each sync: what is read comes from sled.
 struct Settling(OutboxEngine);
 

@@ -77,10 +77,14 @@ fn benches(runner: &mut Runner) -> Result<()> {
 
 fn build(runner: &mut Runner) -> Result<()> {
     runner.run(runner.cargo(&["build", "--workspace", "--bins", "--locked"]))?;
-    // The daemon without its sync, for the test that must fail on it. The whole workspace is named so that the features
-    // of the dependencies stay the same and none of them is built twice.
-    let unsynced = ["--features", "quaild/unsynced", "--bin", "quaild-unsynced", "--locked"];
-    runner.run(runner.cargo(&[&["build", "--workspace"][..], &unsynced].concat()))
+    // The daemons that break a promise on purpose or die where they are told to, for the tests that need them. The whole
+    // workspace is named so that the features of the dependencies stay the same and none of them is built twice.
+    for (feature, program) in [("unsynced", "quaild-unsynced"), ("failpoints", "quaild-failpoints")] {
+        let feature = format!("quaild/{feature}");
+        let args = ["build", "--workspace", "--features", &feature, "--bin", program, "--locked"];
+        runner.run(runner.cargo(&args))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

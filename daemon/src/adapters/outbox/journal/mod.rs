@@ -82,6 +82,8 @@ pub use replay::{Damage, Replayed, ReplayedBatch, TornEnd};
 pub use tail::{JournalTail, Tailed, TailedEvent};
 pub use writer::{Appended, Journal, JournalSyncer};
 
+use crate::ops::failpoint::setting;
+
 /// Size of a segment where nothing else is asked for; the largest possible.
 pub const SEGMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The smallest size of a segment.
@@ -110,7 +112,7 @@ pub struct JournalOptions {
 impl Default for JournalOptions {
     fn default() -> Self {
         Self {
-            segment_bytes: SEGMENT_BYTES_MAX,
+            segment_bytes: setting("QUAIL_SEGMENT_BYTES", SEGMENT_BYTES_MAX as u64) as usize,
             spares_max: SPARES_MAX,
             archived: None,
             on_sync: Arc::new(|_| {}),

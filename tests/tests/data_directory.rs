@@ -292,7 +292,9 @@ async fn what_is_missing_or_not_what_it_should_be_is_named() {
     let kept = used().await;
     let data = kept.path().join("data");
     let outbox = data.join("outbox").display().to_string();
-    let cases: &[(&str, fn(&Path), &[&str])] = &[
+    /// What is wrong, what makes it so, and what the refusal says.
+    type Case = (&'static str, fn(&Path), &'static [&'static str]);
+    let cases: &[Case] = &[
         ("outbox/origin", |file| fs::remove_file(file).unwrap(), &["has lost its origin file", "restore it"]),
         ("outbox/origin", |file| fs::write(file, "one\n").unwrap(), &["read a number from", "outbox/origin"]),
         ("outbox/origin", into_directory, &["outbox/origin", "directory"]),

@@ -213,7 +213,7 @@ async fn a_daemon_starts_on_a_disk_that_is_full_to_the_last_byte_and_has_lost_no
     assert_eq!(refusal(&world, &ada, &send).await, None);
     let restored = async {
         while !ballast.exists() {
-            tokio::time::sleep(Duration::from_millis(10)).await
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     expect("the ballast to be made again", restored).await;

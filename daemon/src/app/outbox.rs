@@ -39,6 +39,13 @@ pub(super) async fn open(
     let Opened { engine, recovered, set_aside } = opening.await.context("open the outbox")??;
     let lineage = past.decide(recovered.last_position, set_aside.is_some(), directory).await?;
     let Lineage { origin, ancestors } = lineage;
+    let engine = if set_aside.is_some() {
+        // A spill makes the store forget what it has lost; until then the next start would become one more origin.
+        let settling = tokio::task::spawn_blocking(move || engine.settle().map(|()| engine));
+        settling.await.context("settle the outbox")??
+    } else {
+        engine
+    };
     if let Some(inherited) = ancestors.iter().map(|ancestor| ancestor.inherited).max() {
         engine.adopt(Adopted { origin, inherited });
     }

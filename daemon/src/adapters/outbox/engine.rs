@@ -39,8 +39,8 @@ pub struct Opened {
     pub engine: OutboxEngine,
     /// What it holds.
     pub recovered: Recovered,
-    /// Whether the settled store was damaged beyond repair and set aside: what it held is lost here, and this must become a
-    /// new origin.
+    /// Where the settled store is that has lost what nobody knows whose it was: this must become a new origin. It was mended
+    /// and is still in its place, or it was beyond that and was set aside.
     pub set_aside: Option<PathBuf>,
 }
 

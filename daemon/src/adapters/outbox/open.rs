@@ -42,6 +42,9 @@ impl OutboxEngine {
         for repaired in &found.repaired {
             tracing::warn!(path = %path.display(), repaired, "repaired the settled store");
         }
+        // Where nobody knows whose it was, only a new origin tells everybody.
+        let is_anybodys = found.lost.iter().any(|lost| lost.account.is_none());
+        let set_aside = set_aside.or_else(|| is_anybodys.then(|| path.join("settled")));
         let disk = RealDisk::new(&path.join("journal")).map_err(unusable)?;
         sync_names(path).map_err(unusable)?;
         let opened = Self::put_together(path, Arc::new(disk), Box::new(settled), found, options, metrics)?;

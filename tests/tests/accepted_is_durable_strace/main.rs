@@ -32,12 +32,13 @@ fn lacks_strace() -> bool {
         && missing("strace is missing or may not trace here; apt-get install --no-install-recommends strace")
 }
 
-/// Writes a program that runs `daemon` under strace. The tracer is the grandchild, so that signals and the exit status are
+/// Writes a program that runs `daemon` under strace. Of each write so much is kept as the messages of one turn need: the ballast
+/// and new segments, kept whole, would make a trace of hundreds of megabytes. The tracer is the grandchild, so that signals and the exit status are
 /// those of the daemon.
 fn traced(daemon: &Path, trace: &Path) -> PathBuf {
     let script = trace.with_file_name("traced-quaild");
     let run = format!(
-        "#!/bin/sh\nexec strace -D -f --seccomp-bpf -yy -xx -s 2000000 -ttt -T -e {CALLS} -e signal=none -o '{}' -- '{}' \"$@\"\n",
+        "#!/bin/sh\nexec strace -D -f --seccomp-bpf -yy -xx -s 65536 -ttt -T -e {CALLS} -e signal=none -o '{}' -- '{}' \"$@\"\n",
         trace.display(),
         daemon.display()
     );

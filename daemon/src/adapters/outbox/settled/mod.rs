@@ -197,8 +197,8 @@ impl SettledStore {
     /// [`StoreError`]; the store is as before and must be opened again.
     pub fn rotate_if_grown(&mut self) -> Result<bool, StoreError> {
         let Sizes { disk_bytes, live_bytes } = self.size()?;
-        let is_grown =
-            disk_bytes > ROTATE_FACTOR.saturating_mul(live_bytes).saturating_add(ROTATE_SLACK_BYTES);
+        let most = ROTATE_FACTOR.saturating_mul(live_bytes).saturating_add(ROTATE_SLACK_BYTES);
+        let is_grown = disk_bytes > crate::ops::failpoint::setting("QUAIL_ROTATE_BYTES", most);
         if !is_grown && !self.database.is_damaged() {
             return Ok(false);
         }

@@ -18,8 +18,9 @@ use super::disk::{Disk, File};
 const SUFFIX: &str = ".segment";
 /// What the name of a file ends in that is not yet what it is to be. Such files are removed at open.
 pub(super) const UNFINISHED: &str = ".new";
-/// Zeros are written in pieces of this many bytes.
-const ZEROS: usize = 256 * 1024;
+/// How much is written at once, in bytes. A page: the page cache keeps a file in pieces as large as it was written in, and a
+/// sync of one record would write the whole piece again (with pieces of 256 KiB every sync wrote that much).
+const ZEROS: usize = 4 * 1024;
 
 /// The file of a segment.
 #[derive(Clone)]

@@ -197,6 +197,23 @@ fn an_event_that_the_store_lost_is_told_as_a_gap() {
 }
 
 #[test]
+fn what_is_too_old_becomes_a_gap_and_what_is_gone_already_does_not() {
+    let mut core = Core::new();
+    core.introduce(ADA);
+    core.introduce(BOB);
+    (1..=3).for_each(|number| drop(core.send(number)));
+    let expire = |upto| Command::Expire { account: BOB, upto: Position(upto) };
+    core.turn(expire(2));
+    assert_eq!(core.state.unresolved(), 1);
+    // Said again, it changes nothing.
+    core.turn(expire(2));
+    let effects = core.attach(BOB, 1, 0);
+    let gap = Effect::Gap { feed: feed(1), from: Position(1), upto: Position(2) };
+    assert!(effects.contains(&gap), "{effects:?}");
+    assert_eq!(delivered(&effects), [3]);
+}
+
+#[test]
 fn a_device_that_forgot_what_it_acknowledged_is_told_so() {
     let mut core = Core::new();
     core.introduce(ADA);

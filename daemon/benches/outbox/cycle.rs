@@ -1,8 +1,10 @@
 //! The accept and acknowledge cycle.
 //!
-//! Each waiter sends, waits until that is durable, then its recipient acknowledges and a receipt goes into the sender's outbox;
-//! when that is durable the cycle is over, and the next one takes the receipt out. Send numbers, receipts and an archive
-//! that reads along are all on. One thread appends, as the sequencer does, another syncs, as the committer does.
+//! Each waiter sends and waits until that is durable. Then the recipient acknowledges, which puts a receipt into the
+//! sender's outbox, and the sender takes the receipt of the cycle before and sends again; an acknowledgement needs no sync
+//! of its own, it goes with what is sent next. So a cycle is one wait, and seven entries: the message and its number, two
+//! device records, two stretches taken out, the receipt. Send numbers, receipts and an archive that reads along are all on. One
+//! thread appends, as the sequencer does, another syncs, as the committer does.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +25,9 @@ use super::measure::{cpu, mib, on_disk, resident};
 
 /// After so many operations they are handed to the syncing thread, as the sequencer does.
 const HAND_OVER: usize = 128;
+
+/// How long the archive is busy with what it has read before it reads again: a short transaction.
+const TRANSACTION: Duration = Duration::from_millis(2);
 
 /// How often floor and engine take turns, so that a busy minute of the machine hits both.
 const ROUNDS: usize = 3;
@@ -52,15 +57,13 @@ impl Cycle {
         for round in 0..ROUNDS {
             let path = directory.path().join(format!("outbox-{round}"));
             let run = self.run(&path, scale.seconds);
-            let per_operation = run.bytes as f64 / (2 * run.cycles) as f64;
-            let floor =
-                floor::appends(directory.path(), per_operation as usize, self.waiters, scale.seconds) / 2.0;
+            bytes = run.bytes as f64 / run.cycles as f64;
+            let floor = floor::appends(directory.path(), bytes as usize, self.waiters, scale.seconds);
             let rate = run.cycles as f64 / run.elapsed.as_secs_f64();
             ratios.push(rate / floor);
             rates.push(rate);
             floors.push(floor);
             cpus.push(run.cpu.as_secs_f64() * 1e6 / run.cycles as f64);
-            bytes = per_operation * 2.0;
         }
         println!(
             "cycle, {:>3} waiters: {:>9.0} cycles/s, floor {:>9.0}, ratio {:.2} (of {} rounds: {}), {:.2} us CPU and {:.0} bytes per message",
@@ -133,21 +136,20 @@ impl Crowd {
         cycles
     }
 
-    /// Does the next thing of a waiter; returns whether it completed a cycle with what was released before.
+    /// Ends the cycle of a waiter and begins its next; returns how many were completed.
     fn operate(&mut self, n: usize, entries: &mut Vec<Entry>) -> u64 {
         let (sender, recipient) = (2 * n as u64, 2 * n as u64 + 1);
         let waiter = &mut self.waiters[n];
-        if let Some(message) = waiter.message.take() {
-            waiter.receipt = Some(self.desk.acknowledge(sender, recipient, message, entries));
-            return 0;
-        }
-        let completed = waiter.receipt.take();
-        if let Some(receipt) = completed {
+        if let Some(receipt) = waiter.receipt.take() {
             self.desk.take(sender, receipt, entries);
+        }
+        let delivered = waiter.message.take();
+        if let Some(message) = delivered {
+            waiter.receipt = Some(self.desk.acknowledge(sender, recipient, message, entries));
         }
         waiter.number += 1;
         waiter.message = Some(self.desk.send(sender, recipient, waiter.number, entries));
-        completed.map_or(0, |_| 1)
+        delivered.map_or(0, |_| 1)
     }
 }
 
@@ -165,6 +167,7 @@ fn archive_all(mut archive: ArchiveReader, stop: &AtomicBool) -> u64 {
         let read = archive.next(1024 * 1024, Duration::from_millis(50)).expect("read");
         events += read.events.len() as u64;
         archive.archived(read.upto);
+        std::thread::sleep(TRANSACTION);
     }
     events
 }

@@ -160,7 +160,7 @@ impl<'a> Copier<'a> {
         }
         let link = if self.live.is_empty() { end } else { self.link };
         let Self { epoch, free, next_name, live, .. } = self;
-        Ok(Copied { pointer: Pointer { epoch, link }, segments: Segments { live, spares: free, next_name } })
+        Ok(Copied { pointer: Pointer { epoch, link }, segments: Segments { live, spares: free, next_name, awaited: false } })
     }
 }
 

@@ -12,6 +12,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::direct::DirectFile;
+
+/// What a disk writes at once, or a multiple of what it does.
+pub(super) const BLOCK: usize = 4096;
+
 /// A directory of files.
 pub trait Disk: Send + Sync {
     /// Makes an empty file, or empties the one that is there. Its name is durable after [`sync_directory`](Self::sync_directory).
@@ -53,7 +58,8 @@ pub trait Disk: Send + Sync {
 
 /// An open file.
 pub trait File: Send + Sync {
-    /// Writes all of the bytes at an offset; the file grows where it must.
+    /// Writes all of the bytes at an offset; the file grows where it must. What is behind them may be zeros afterwards, up to
+    /// the end of the file or of a block of [`BLOCK`] bytes.
     ///
     /// # Errors
     /// What the file system says; any part may be written.
@@ -112,12 +118,17 @@ impl Disk for RealDisk {
             return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
         let options = fs::File::options().read(true).write(true).create(true).truncate(true).to_owned();
-        Ok(Arc::new(options.open(self.path.join(name))?))
+        let path = self.path.join(name);
+        Ok(Arc::new(DirectFile::new(options.open(&path)?, &path)))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let options = fs::File::options().read(true).write(self.is_writable).to_owned();
-        Ok(Arc::new(options.open(self.path.join(name))?))
+        let path = self.path.join(name);
+        let file = fs::File::options().read(true).write(self.is_writable).open(&path)?;
+        if !self.is_writable {
+            return Ok(Arc::new(file));
+        }
+        Ok(Arc::new(DirectFile::new(file, &path)))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {

@@ -53,12 +53,14 @@
 
 mod check;
 mod copy;
+mod direct;
 mod disk;
 mod entries;
 mod format;
 mod keeper;
 mod mend;
 mod open;
+mod recent;
 mod record;
 mod replay;
 mod segment;

@@ -98,6 +98,7 @@ pub(super) fn open_as(
         open: Mutex::new(open),
         segments: Mutex::new(segments),
         grown: Condvar::new(),
+        recent: Mutex::default(),
     };
     Ok((Journal { shared: Arc::new(shared) }, opened))
 }

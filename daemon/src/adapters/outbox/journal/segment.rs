@@ -18,9 +18,9 @@ use super::disk::{Disk, File};
 const SUFFIX: &str = ".segment";
 /// What the name of a file ends in that is not yet what it is to be. Such files are removed at open.
 pub(super) const UNFINISHED: &str = ".new";
-/// How much is written at once, in bytes. A page: the page cache keeps a file in pieces as large as it was written in, and a
-/// sync of one record would write the whole piece again (with pieces of 256 KiB every sync wrote that much).
-const ZEROS: usize = 4 * 1024;
+/// How much is written at once, in bytes. Where it goes through the page cache this is the size of the pieces that it keeps
+/// the file in: each sync writes whole pieces, so larger ones cost more there and smaller ones more time in large syncs.
+const ZEROS: usize = 64 * 1024;
 
 /// The file of a segment.
 #[derive(Clone)]
@@ -52,6 +52,8 @@ pub(super) struct Segments {
     pub(super) spares: Vec<SegmentFile>,
     /// Number in the name of the next file.
     pub(super) next_name: u64,
+    /// Somebody waits for more to be durable.
+    pub(super) awaited: bool,
 }
 
 impl Segments {

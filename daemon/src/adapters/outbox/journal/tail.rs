@@ -67,6 +67,8 @@ struct Stretch {
     sequence: u64,
     offset: u64,
     end: u64,
+    /// The last segment, and up to where it is durable.
+    durable: (u64, u64),
 }
 
 impl JournalTail {
@@ -85,7 +87,11 @@ impl JournalTail {
         let deadline = Instant::now() + timeout;
         while self.pending.is_empty() {
             match self.wait(deadline) {
-                Some(stretch) => self.read(&stretch)?,
+                Some(stretch) => {
+                    if !self.take_recent(stretch.durable) {
+                        self.read(&stretch)?;
+                    }
+                }
                 None => break,
             }
         }
@@ -122,18 +128,33 @@ impl JournalTail {
             if let Some(live) = found {
                 let offset = if live.sequence == sequence { offset } else { SEGMENT_HEADER as u64 };
                 let segment = live.segment.clone();
+                let durable = segments.live.back().map_or((0, 0), |last| (last.sequence, last.synced));
                 return Some(Stretch {
                     file: segment.file,
                     name: segment.name,
                     sequence: live.sequence,
                     offset,
                     end: live.synced,
+                    durable,
                 });
             }
             let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+            segments.awaited = true;
             let waited = self.shared.grown.wait_timeout(segments, left);
             segments = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Takes what follows from memory; false if it must be read.
+    fn take_recent(&mut self, durable: (u64, u64)) -> bool {
+        let Some(number) = self.next.map(|next| next.number) else { return false };
+        let Some(batches) = lock(&self.shared.recent).after(number, durable) else { return false };
+        for batch in batches {
+            self.pending.extend(batch.events);
+            self.next = Some(Next { sequence: batch.sequence, offset: batch.end, number: batch.number });
+            self.upto = self.upto.max(batch.position);
+        }
+        true
     }
 
     /// Reads records from a stretch.

@@ -18,6 +18,7 @@ use super::disk::Disk;
 use super::entries::{Stub, put_batch, record_len};
 use super::format::{Link, SEGMENT_HEADER, SegmentHeader};
 use super::keeper::JournalKeeper;
+use super::recent::{Recent, RecentBatch};
 use super::segment::{self, Closed, Live, SegmentFile, Segments, Tally};
 use super::{JournalError, OnSync};
 use crate::ops::failpoint;
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     pub(super) segments: Mutex<Segments>,
     /// Signalled when more is durable.
     pub(super) grown: Condvar,
+    /// Filled only where an archive reads along.
+    pub(super) recent: Mutex<Recent>,
 }
 
 /// The appender's side.
@@ -197,6 +200,10 @@ impl Journal {
         debug_assert_eq!(open.bytes.len() - start, bytes);
         open.room -= bytes;
         open.count(generation, position, bytes as u64);
+        if open.is_archived {
+            let end = (segment_bytes - open.room) as u64;
+            lock(&self.shared.recent).push(RecentBatch::new(number, open.sequence, end, batch));
+        }
         Ok(Appended { number, bytes: bytes as u64 })
     }
 
@@ -290,7 +297,10 @@ impl Shared {
                 closed: None,
             }),
         }
-        self.grown.notify_all();
+        // Waking nobody costs a system call, too.
+        if std::mem::take(&mut segments.awaited) {
+            self.grown.notify_all();
+        }
         Ok(())
     }
 

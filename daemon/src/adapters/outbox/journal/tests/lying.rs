@@ -11,7 +11,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::random::Random;
-use crate::adapters::outbox::journal::disk::{Disk, File};
+use crate::adapters::outbox::journal::disk::{BLOCK, Disk, File};
 
 /// A disk writes these as a whole or not at all.
 const SECTOR: usize = 512;
@@ -46,6 +46,7 @@ struct State {
     /// This sync of a file, counted from now, fails.
     failing_sync: Option<u64>,
     syncs: u64,
+    reads: u64,
 }
 
 /// The disk. Clones are the same disk.
@@ -138,6 +139,11 @@ impl State {
 }
 
 impl LyingDisk {
+    /// How often a file was read.
+    pub(super) fn reads(&self) -> u64 {
+        self.with(|state| state.reads)
+    }
+
     fn with<T>(&self, then: impl FnOnce(&mut State) -> T) -> T {
         then(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -293,8 +299,13 @@ impl File for LyingFile {
             let called = state.call();
             let content = &mut state.contents[self.index];
             if called.is_ok() {
-                write(&mut content.seen, offset as usize, bytes);
-                content.pending.push((offset as usize, bytes.to_vec()));
+                let end = offset as usize + bytes.len();
+                // Whatever is behind them in their block goes, as it may.
+                let padded = end.next_multiple_of(BLOCK).min(content.seen.len()).max(end);
+                let mut piece = bytes.to_vec();
+                piece.resize(padded - offset as usize, 0);
+                write(&mut content.seen, offset as usize, &piece);
+                content.pending.push((offset as usize, piece));
             }
             if is_last { Err(no_power()) } else { called }
         })
@@ -302,6 +313,7 @@ impl File for LyingFile {
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         self.disk.with(|state| {
+            state.reads += 1;
             let seen = &state.contents[self.index].seen;
             let from = seen.get(offset as usize..offset as usize + bytes.len());
             bytes.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);

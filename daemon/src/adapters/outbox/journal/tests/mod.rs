@@ -6,7 +6,7 @@ mod flips;
 mod golden;
 mod lying;
 mod power;
-mod random;
+pub(super) mod random;
 mod round_trip;
 mod running;
 mod tailing;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::lying::LyingDisk;
 use super::*;
-use crate::adapters::outbox::journal::{JournalTail, RealDisk, Tailed};
+use crate::adapters::outbox::journal::{JournalTail, RealDisk, Tailed, TailedEvent};
 
 /// Longer than any test may take; where nothing is to come, no time at all is waited.
 const LONG: Duration = Duration::from_secs(60);
@@ -80,6 +80,64 @@ fn events_come_in_order_over_segments_and_as_many_as_asked_for() {
         let mut tail = journal.keeper().tail(Position(after));
         assert_eq!(positions(&tail.next(1, Duration::ZERO).unwrap()), [after + 1]);
     }
+}
+
+/// Opens a journal that keeps what an archive has not.
+fn open_archived(disk: &LyingDisk) -> Journal {
+    let options = JournalOptions { archived: Some(Position(0)), ..options() };
+    open_as(disk.shared(), &options, Mark::default(), 1, &mut |_| {}).unwrap().0
+}
+
+#[test]
+fn a_reader_that_is_close_does_not_read_back_what_was_just_written() {
+    let disk = LyingDisk::default();
+    let mut journal = open_archived(&disk);
+    let mut tail = journal.keeper().tail(Position(0));
+    commit(&mut journal, 1, &[event(1, 10)], 1);
+    assert_eq!(read(&mut tail), (vec![1], 1));
+    let reads = disk.reads();
+    for n in 2..=40 {
+        journal.append(1, &batch(&[event(n, 150), others(n)[3].clone()], n)).unwrap();
+        assert_eq!(read(&mut tail), (vec![], n - 1), "it is not durable");
+        journal.syncer().sync().unwrap();
+        let tailed = tail.next(usize::MAX, Duration::ZERO).unwrap();
+        let Entry::Event { event, accounts } = event(n, 150) else { unreachable!() };
+        assert_eq!(tailed.events, [TailedEvent { event, accounts }]);
+    }
+    assert!(journal.keeper().segments() > 4);
+    assert_eq!(disk.reads(), reads);
+    // What is written to a disk that fails to sync is in memory, and not durable.
+    disk.fail_sync_after(0);
+    journal.append(1, &batch(&[event(41, 10)], 41)).unwrap();
+    journal.syncer().sync().unwrap_err();
+    assert_eq!(read(&mut tail), (vec![], 40));
+}
+
+#[test]
+fn a_reader_that_is_far_behind_reads_the_segments_and_catches_up() {
+    let disk = LyingDisk::default();
+    let options = JournalOptions { archived: Some(Position(0)), segment_bytes: 1 << 20, ..options() };
+    let (mut journal, _) = open_as(disk.shared(), &options, Mark::default(), 1, &mut |_| {}).unwrap();
+    let mut tail = journal.keeper().tail(Position(0));
+    commit(&mut journal, 1, &[event(1, 10)], 1);
+    assert_eq!(read(&mut tail), (vec![1], 1));
+    // More than is held in memory.
+    let last = 40;
+    for n in 2..=last {
+        commit(&mut journal, 1, &[event(n, 500_000)], n);
+    }
+    let reads = disk.reads();
+    let mut seen = Vec::new();
+    while seen.len() < last as usize - 1 {
+        seen.extend(positions(&tail.next(1, Duration::ZERO).unwrap()));
+    }
+    assert_eq!(seen, (2..=last).collect::<Vec<_>>());
+    let read = disk.reads() - reads;
+    assert!((10..30).contains(&read), "{read} reads: the last 16 of 39 are in memory");
+    let reads = disk.reads();
+    commit(&mut journal, 1, &[event(last + 1, 10)], last + 1);
+    assert_eq!(positions(&tail.next(1, Duration::ZERO).unwrap()), [last + 1]);
+    assert_eq!(disk.reads(), reads);
 }
 
 #[test]

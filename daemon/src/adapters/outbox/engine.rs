@@ -239,6 +239,11 @@ impl OutboxEngine {
             .then(|| ArchiveReader::new(self.shared.journal.tail(after), self.shared.clone()))
     }
 
+    /// Returns the memory held by events that are not settled yet, in bytes.
+    pub fn unsettled_bytes(&self) -> u64 {
+        self.shared.gauge.unsettled_bytes.load(Ordering::Relaxed)
+    }
+
     /// Returns what tells whether so much waits that new messages are better not read for a while. It outlives the outbox.
     pub fn back_pressure(&self) -> Arc<dyn Fn() -> bool + Send + Sync> {
         let shared = self.shared.clone();

@@ -11,6 +11,7 @@ mod cycle;
 mod floor;
 mod measure;
 mod offline;
+mod waiting;
 
 use cycle::Cycle;
 

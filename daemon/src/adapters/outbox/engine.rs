@@ -152,15 +152,19 @@ impl Shared {
         self.metrics.outbox.oldest_unacknowledged_seconds.set(Duration::from_millis(age).as_secs_f64());
     }
 
-    /// Brings the metrics up to date.
+    /// Brings the gauge and the metrics up to date. While nothing new is taken nobody appends, so room that was made would
+    /// not be seen otherwise.
     fn show(&self) {
         let (bytes, since) = {
             let table = self.table();
             (table.bytes(), table.since)
         };
+        let unarchived = self.journal.unarchived_bytes();
+        self.gauge.unsettled_bytes.store(bytes as u64, Ordering::Relaxed);
+        self.gauge.unarchived_bytes.store(unarchived, Ordering::Relaxed);
         let metrics = &self.metrics.outbox;
         metrics.unsettled_bytes.set(bytes as i64);
-        metrics.unarchived_bytes.set(self.journal.unarchived_bytes() as i64);
+        metrics.unarchived_bytes.set(unarchived as i64);
         metrics.journal_bytes.set(self.journal.disk_bytes() as i64);
         metrics.spill_lag_seconds.set(since.map_or(0.0, |since| since.elapsed().as_secs_f64()));
     }

@@ -15,7 +15,7 @@ use quail_core::ports::outbox::StoreError;
 
 use super::engine::Shared;
 use super::types::{Mark, Settled, Spill};
-use crate::ops::failpoint::{reached, setting};
+use crate::ops::failpoint::{is_held, reached, setting};
 
 /// A generation is frozen when it is so old. Often enough that a restart has little to replay, and so seldom that its syncs,
 /// which every answer meanwhile has to wait behind, are rare.
@@ -133,7 +133,7 @@ impl Spiller {
     fn look(&mut self, wanted: bool) -> Result<(), StoreError> {
         self.shared.measure_disk();
         self.shared.journal_spare();
-        if wanted || self.is_due() {
+        if (wanted || self.is_due()) && !is_held("QUAIL_SPILL_HELD") {
             self.spill()?;
             self.shared.watch.change(|progress| progress.spills += 1);
         }

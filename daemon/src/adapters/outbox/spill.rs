@@ -34,7 +34,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const OLDEST_EVERY: Duration = Duration::from_secs(60);
 
 /// How often events are looked for that are too old to be held.
-const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
+pub(super) const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
 
 /// How many accounts are taken out of the table under one hold of its lock.
 const ACCOUNTS_PER_HOLD: usize = 256;
@@ -98,6 +98,7 @@ pub(super) struct Spiller {
     pub(super) settled: Box<dyn Settled>,
     pub(super) looked_for_oldest: Option<Instant>,
     pub(super) looked_for_expired: Instant,
+    pub(super) expire_every: Duration,
 }
 
 /// Returns the age at which a generation is frozen.
@@ -142,7 +143,7 @@ impl Spiller {
             self.shared.metrics.outbox.rotations.inc();
             self.shared.measure_settled(self.settled.sizes());
         }
-        if self.looked_for_expired.elapsed() >= EXPIRE_EVERY {
+        if self.looked_for_expired.elapsed() >= self.expire_every {
             self.looked_for_expired = Instant::now();
             self.shared.expire(&*self.settled);
         }

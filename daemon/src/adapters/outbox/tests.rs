@@ -1,6 +1,7 @@
 //! The engine as a whole: the conformance suite with spills in between, and random histories against the direct store.
 
 mod ages;
+mod archive;
 
 use std::sync::Arc;
 use std::time::Instant;

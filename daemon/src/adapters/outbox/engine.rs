@@ -269,6 +269,12 @@ impl OutboxEngine {
         Arc::new(move || shared.gauge.is_backed_up(&shared.limits))
     }
 
+    /// Returns what tells whether the disk is full, so that new messages are refused. It outlives the outbox.
+    pub fn disk_full(&self) -> Arc<dyn Fn() -> bool + Send + Sync> {
+        let shared = self.shared.clone();
+        Arc::new(move || shared.gauge.is_disk_full())
+    }
+
     /// Moves everything that is durable and not acknowledged into the settled store now, and waits until it is there.
     ///
     /// # Errors

@@ -66,7 +66,7 @@ impl Scene {
             for sender in SENDERS {
                 let recipient = RECIPIENTS[(self.sent + sender) % 2];
                 self.send(sender, recipient).await;
-                if self.sent % ANSWERED == 0 {
+                if self.sent.is_multiple_of(ANSWERED) {
                     self.send(recipient, sender).await;
                 }
             }

@@ -1,7 +1,7 @@
 //! One judge of what devices did and saw: did every promise hold?
 //!
 //! Whoever runs devices, real ones or modelled ones, writes down what each does and sees, as [`Entry`]s in the order in which
-//! they happened, and brings everything to rest. [`judge`] then names each [`Violation`]:
+//! they happened, and brings everything to rest. [`judge()`] then names each [`Violation`]:
 //!
 //! - **nothing is lost**: what was accepted, or was shown anywhere, is shown at every device of every recipient and at the
 //!   sender's other devices, unless the device left or was told of a gap there;

@@ -19,8 +19,8 @@ use quaild::ops::metrics::Metrics;
 use super::Scale;
 use super::crowd::Desk;
 use super::floor::Bare;
-use super::measure::{cpu, mib, on_disk, resident};
-use super::waiting::{Commit, Log, named, rate, wait_all};
+use super::measure::{mib, on_disk, resident};
+use super::waiting::{Commit, Log, Rate, named, rate, wait_all};
 
 /// How long the archive is busy with what it has read before it reads again: a short transaction.
 const TRANSACTION: Duration = Duration::from_millis(2);
@@ -40,28 +40,29 @@ struct Waiter {
 }
 
 struct Run {
-    rate: f64,
+    rate: Rate,
     bytes: f64,
-    cpu_us: f64,
 }
 
 impl Cycle {
     pub(crate) fn compare(&self, scale: Scale) {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let (mut ratios, mut rates, mut floors, mut cpus, mut bytes) = (vec![], vec![], vec![], vec![], 0.0);
+        let (mut ratios, mut rates, mut floors) = (vec![], vec![], vec![]);
+        let (mut cpus, mut floor_cpus, mut bytes) = (vec![], vec![], 0.0);
         for round in 0..ROUNDS {
             let path = directory.path().join(format!("outbox-{round}"));
             let run = self.run(&path, scale.seconds);
             bytes = run.bytes;
             let mut bare = Bare::new(directory.path(), bytes as usize);
             let floor = rate(&mut bare, self.waiters, scale.seconds);
-            ratios.push(run.rate / floor);
-            rates.push(run.rate);
-            floors.push(floor);
-            cpus.push(run.cpu_us);
+            ratios.push(run.rate.per_second / floor.per_second);
+            rates.push(run.rate.per_second);
+            floors.push(floor.per_second);
+            cpus.push(run.rate.cpu_us);
+            floor_cpus.push(floor.cpu_us);
         }
         println!(
-            "cycle, {:>3} waiters: {:>9.0} cycles/s, floor {:>9.0}, ratio {:.2} (of {} rounds: {}), {:.2} us CPU and {:.0} bytes per message",
+            "cycle, {:>3} waiters: {:>9.0} cycles/s, floor {:>9.0}, ratio {:.2} (of {} rounds: {}), {:.2} us CPU (floor {:.2}) and {:.0} bytes per message",
             self.waiters,
             median(&mut rates),
             median(&mut floors),
@@ -69,6 +70,7 @@ impl Cycle {
             ROUNDS,
             ratios.iter().map(|ratio| format!("{ratio:.2}")).collect::<Vec<_>>().join(" "),
             median(&mut cpus),
+            median(&mut floor_cpus),
             bytes,
         );
     }
@@ -82,15 +84,11 @@ impl Cycle {
         let stopped = stop.clone();
         let archiving = named("archive", move || archive_all(archive, &stopped));
         let mut crowd = Crowd::new(engine, self.waiters);
-        let before = cpu();
         let rate = rate(&mut crowd, self.waiters, seconds);
-        let cpu = cpu() - before;
         stop.store(true, Ordering::Relaxed);
         let archived = archiving.join().expect("the archive reads");
         assert!(archived > 0, "the archive read nothing");
-        let cycles = crowd.cycles as f64;
-        let bytes = metrics.outbox.journalled_bytes.get() as f64 / cycles;
-        Run { rate, bytes, cpu_us: cpu.as_secs_f64() * 1e6 / cycles }
+        Run { rate, bytes: metrics.outbox.journalled_bytes.get() as f64 / crowd.cycles as f64 }
     }
 }
 

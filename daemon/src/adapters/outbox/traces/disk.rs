@@ -1,0 +1,477 @@
+//! What a file system may hold after a power cut, by what was asked of it until then.
+//!
+//! The model:
+//!
+//! - An fsync or fdatasync of a file that has returned keeps all writes to that file that had returned before it began, and the
+//!   length they made. It says nothing of the file's name.
+//! - An fsync of a directory keeps the names that were made, taken away or changed in it before. It says nothing of what the
+//!   named files hold, and nothing of the name of the directory itself.
+//! - `sync_file_range` keeps nothing, nor does closing a file, nor time.
+//! - Of everything else each part is there or is not: a write may be missing, torn at any border of 512 bytes, or there although
+//!   one before it is missing, in the same file or another. A length may be there without the bytes, which are zeros then, and
+//!   the bytes without the length, which are nothing then. A name may be missing while a later one in the same
+//!   directory is there; only changes of one and the same name stay in their order. A rename is done or not.
+//! - A sector never mixes: it holds what the page cache held of it at some moment between the last sync and the cut. A write
+//!   that was under way may be in it in part, up to one of those borders.
+//!
+//! Invariants: everything is known by the trace alone; all chance comes from a seed.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::Dice;
+use super::cut::Cut;
+use super::strace::{Call, Step};
+
+/// The file that is not followed: it holds zeros, and nobody reads them.
+const BALLAST: &str = "ballast";
+
+/// Length of the ballast, in bytes.
+const BALLAST_BYTES: u64 = 32 * 1024 * 1024;
+
+/// What a recorded sync is taken for when the test itself is tried: a disk that does not do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// All is done.
+    Nothing,
+    /// No sync of a segment of the journal.
+    JournalSyncs,
+    /// No sync of sled's database.
+    SettledSyncs,
+    /// No sync of a directory.
+    NameSyncs,
+}
+
+/// A change of a file that no sync covers yet.
+#[derive(Clone)]
+pub(super) struct Change {
+    /// When it was begun, on the clock of the disk.
+    pub(super) at: u64,
+    pub(super) what: What,
+    /// Whether its call has returned.
+    is_done: bool,
+}
+
+#[derive(Clone)]
+pub(super) enum What {
+    Write(u64, Vec<u8>),
+    Length(u64),
+}
+
+/// A file.
+#[derive(Clone, Default)]
+pub(super) struct Content {
+    /// The last name it got.
+    name: String,
+    /// What a read sees.
+    seen: Vec<u8>,
+    pub(super) durable: Vec<u8>,
+    pub(super) pending: Vec<Change>,
+}
+
+/// A change of a directory that no sync covers yet.
+#[derive(Clone)]
+pub(super) enum NameChange {
+    Link(String, usize),
+    Unlink(String),
+    Rename(String, String),
+}
+
+#[derive(Clone, Default)]
+pub(super) struct Directory {
+    seen: BTreeMap<String, usize>,
+    pub(super) durable: BTreeMap<String, usize>,
+    pub(super) pending: Vec<(u64, NameChange)>,
+}
+
+#[derive(Clone)]
+pub(super) enum Node {
+    Directory(Directory),
+    File(Content),
+    Ballast,
+}
+
+/// A call between its beginning and its end.
+enum Begun {
+    Change { node: usize, at: u64 },
+    /// Covers the changes that were done when it began.
+    Sync { node: usize, changes: HashSet<u64> },
+    SyncNames { node: usize, count: usize },
+    Other(Call),
+}
+
+/// The disk of a run.
+pub(super) struct Disk {
+    root: PathBuf,
+    pub(super) nodes: Vec<Node>,
+    open: HashMap<i64, (usize, u64)>,
+    begun: HashMap<u64, Begun>,
+    /// Calls in which the process died.
+    unknown: Vec<Call>,
+    pub(super) clock: u64,
+    missing: Missing,
+}
+
+impl NameChange {
+    pub(super) fn apply(&self, names: &mut BTreeMap<String, usize>) {
+        match self {
+            Self::Link(name, node) => {
+                names.insert(name.clone(), *node);
+            }
+            Self::Unlink(name) => {
+                names.remove(name);
+            }
+            Self::Rename(from, to) => {
+                if let Some(node) = names.remove(from) {
+                    names.insert(to.clone(), node);
+                }
+            }
+        }
+    }
+
+    pub(super) fn names(&self) -> Vec<&String> {
+        match self {
+            Self::Link(name, _) | Self::Unlink(name) => vec![name],
+            Self::Rename(from, to) => vec![from, to],
+        }
+    }
+}
+
+impl What {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Write(at, written) => {
+                let (at, end) = (*at as usize, *at as usize + written.len());
+                bytes.resize(bytes.len().max(end), 0);
+                bytes[at..end].copy_from_slice(written);
+            }
+            Self::Length(length) => bytes.resize(*length as usize, 0),
+        }
+    }
+}
+
+impl Content {
+    fn sync(&mut self, covered: &HashSet<u64>) {
+        let durable = &mut self.durable;
+        self.pending.retain(|change| {
+            let is_covered = covered.contains(&change.at);
+            if is_covered {
+                change.what.apply(durable);
+            }
+            !is_covered
+        });
+    }
+
+    fn done(&mut self, at: u64) {
+        let change = self.pending.iter_mut().find(|change| change.at == at);
+        let change = change.expect("nothing is covered before it is done");
+        change.is_done = true;
+        change.what.apply(&mut self.seen);
+    }
+}
+
+impl Disk {
+    /// Begins with what is in the directory `base`, all of it durable, at the place `root`.
+    pub(super) fn of(base: &Path, root: &Path, missing: Missing) -> Self {
+        let mut disk = Self {
+            root: root.to_owned(),
+            nodes: Vec::new(),
+            open: HashMap::new(),
+            begun: HashMap::new(),
+            unknown: Vec::new(),
+            clock: 0,
+            missing,
+        };
+        disk.load(base);
+        disk
+    }
+
+    fn load(&mut self, path: &Path) -> usize {
+        let index = self.nodes.len();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if path.is_file() {
+            let seen = if name == BALLAST { Vec::new() } else { fs::read(path).unwrap() };
+            let file = Content { durable: seen.clone(), seen, name: name.clone(), pending: Vec::new() };
+            self.nodes.push(if name == BALLAST { Node::Ballast } else { Node::File(file) });
+            return index;
+        }
+        self.nodes.push(Node::Directory(Directory::default()));
+        let mut names = BTreeMap::new();
+        for entry in fs::read_dir(path).unwrap() {
+            let entry = entry.unwrap();
+            names.insert(entry.file_name().into_string().unwrap(), self.load(&entry.path()));
+        }
+        let durable = names.clone();
+        self.nodes[index] = Node::Directory(Directory { seen: names, durable, pending: Vec::new() });
+        index
+    }
+
+    /// Does what a trace says.
+    pub(super) fn step(&mut self, step: &Step) {
+        self.clock += 1;
+        match step {
+            Step::Begin { id, call } => self.begin(*id, call),
+            Step::End { id, result } => {
+                if let Some(begun) = self.begun.remove(id) {
+                    self.end(begun, *result);
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, id: u64, call: &Call) {
+        let begun = match call {
+            Call::Start => {
+                self.open.clear();
+                return;
+            }
+            // Its number may be given to another file before it is said that it returned.
+            Call::Close { fd } => {
+                self.open.remove(fd);
+                return;
+            }
+            Call::Said(_) => return,
+            Call::Write { fd, at, bytes } => {
+                let (node, behind) = self.open.get_mut(fd).expect("an open file");
+                let place = at.unwrap_or(*behind);
+                if at.is_none() {
+                    *behind += bytes.len() as u64;
+                }
+                let node = *node;
+                self.change(node, What::Write(place, bytes.clone()))
+            }
+            Call::SetLength { fd, length } => self.change(self.open[fd].0, What::Length(*length)),
+            Call::Sync { fd } => self.begin_sync(self.open[fd].0),
+            other => Begun::Other(other.clone()),
+        };
+        self.begun.insert(id, begun);
+    }
+
+    fn change(&mut self, node: usize, what: What) -> Begun {
+        let at = self.clock;
+        if let Node::File(file) = &mut self.nodes[node] {
+            file.pending.push(Change { at, what, is_done: false });
+        }
+        Begun::Change { node, at }
+    }
+
+    fn begin_sync(&self, node: usize) -> Begun {
+        match &self.nodes[node] {
+            Node::Directory(directory) => {
+                let count = if self.missing == Missing::NameSyncs { 0 } else { directory.pending.len() };
+                Begun::SyncNames { node, count }
+            }
+            Node::File(file) => {
+                let is_missing = match self.missing {
+                    Missing::JournalSyncs => file.name.contains(".segment"),
+                    Missing::SettledSyncs => file.name == "db",
+                    Missing::Nothing | Missing::NameSyncs => false,
+                };
+                let done = file.pending.iter().filter(|change| change.is_done && !is_missing);
+                Begun::Sync { node, changes: done.map(|change| change.at).collect() }
+            }
+            Node::Ballast => Begun::Sync { node, changes: HashSet::new() },
+        }
+    }
+
+    fn end(&mut self, begun: Begun, result: Option<i64>) {
+        match begun {
+            Begun::Change { node, at } => {
+                let Node::File(file) = &mut self.nodes[node] else { return };
+                match result {
+                    Some(0..) => file.done(at),
+                    Some(_) => file.pending.retain(|change| change.at != at),
+                    None => {}
+                }
+            }
+            Begun::Sync { node, changes } => {
+                if let Node::File(file) = &mut self.nodes[node]
+                    && result == Some(0)
+                {
+                    file.sync(&changes);
+                }
+            }
+            Begun::SyncNames { node, count } => {
+                if let Node::Directory(directory) = &mut self.nodes[node]
+                    && result == Some(0)
+                {
+                    for (_, change) in directory.pending.drain(..count) {
+                        change.apply(&mut directory.durable);
+                    }
+                }
+            }
+            Begun::Other(call) => match result {
+                Some(result @ 0..) => self.done(&call, Some(result)),
+                Some(_) => {}
+                None => self.unknown.push(call),
+            },
+        }
+    }
+
+    fn done(&mut self, call: &Call, result: Option<i64>) {
+        match call {
+            Call::Open { path, creates, truncates } => {
+                let (parent, name) = self.parent(path);
+                let node = match self.directory(parent).seen.get(&name) {
+                    _ if path == &self.root => 0,
+                    Some(node) => *node,
+                    None => {
+                        assert!(creates, "{} was opened and is not there", path.display());
+                        let file = Content { name: name.clone(), ..Content::default() };
+                        self.nodes.push(if name == BALLAST { Node::Ballast } else { Node::File(file) });
+                        self.name(parent, NameChange::Link(name, self.nodes.len() - 1));
+                        self.nodes.len() - 1
+                    }
+                };
+                if *truncates && matches!(&self.nodes[node], Node::File(file) if !file.seen.is_empty()) {
+                    let begun = self.change(node, What::Length(0));
+                    self.end(begun, Some(0));
+                }
+                if let Some(fd) = result {
+                    self.open.insert(fd, (node, 0));
+                }
+            }
+            Call::Duplicate { fd } => {
+                let open = self.open[fd];
+                self.open.extend(result.map(|fd| (fd, open)));
+            }
+            Call::MakeDirectory { path } => {
+                let (parent, name) = self.parent(path);
+                self.nodes.push(Node::Directory(Directory::default()));
+                self.name(parent, NameChange::Link(name, self.nodes.len() - 1));
+            }
+            Call::Remove { path } => {
+                let (parent, name) = self.parent(path);
+                self.name(parent, NameChange::Unlink(name));
+            }
+            Call::Rename { from, to } => {
+                let ((parent, from), (new_parent, to)) = (self.parent(from), self.parent(to));
+                assert_eq!(parent, new_parent, "a rename from one directory to another");
+                if let Some(node) = self.directory(parent).seen.get(&from).copied()
+                    && let Node::File(file) = &mut self.nodes[node]
+                {
+                    file.name.clone_from(&to);
+                }
+                self.name(parent, NameChange::Rename(from, to));
+            }
+            other => unreachable!("{other:?} is no change of a name"),
+        }
+    }
+
+    fn directory(&self, node: usize) -> &Directory {
+        match &self.nodes[node] {
+            Node::Directory(directory) => directory,
+            _ => panic!("not a directory"),
+        }
+    }
+
+    fn name(&mut self, directory: usize, change: NameChange) {
+        let Node::Directory(directory) = &mut self.nodes[directory] else { panic!("not a directory") };
+        change.apply(&mut directory.seen);
+        directory.pending.push((self.clock, change));
+    }
+
+    /// The directory that a path lies in, and its name there.
+    fn parent(&self, path: &Path) -> (usize, String) {
+        let Ok(inner) = path.strip_prefix(&self.root) else { panic!("{} is elsewhere", path.display()) };
+        let mut names: Vec<_> = inner.iter().map(|name| name.to_str().unwrap().to_owned()).collect();
+        let last = names.pop().unwrap_or_default();
+        let walk = |at: usize, name: &String| self.directory(at).seen[name];
+        (names.iter().fold(0, walk), last)
+    }
+
+    /// Takes what is really there, at the end of a process, for what the calls did in which it died, and fails if the rest is
+    /// not as the trace says: then a call was missed or misread.
+    pub(super) fn compare(&mut self, root: &Path) {
+        self.begun.clear();
+        for call in std::mem::take(&mut self.unknown) {
+            let is_there = |path: &Path| root.join(path.strip_prefix(&self.root).unwrap()).exists();
+            let was_done = match &call {
+                Call::Open { path, .. } | Call::MakeDirectory { path } => is_there(path),
+                Call::Remove { path } => !is_there(path),
+                Call::Rename { from, to } => is_there(to) && !is_there(from),
+                _ => false,
+            };
+            let is_new = match &call {
+                Call::MakeDirectory { path } => {
+                    let (parent, name) = self.parent(path);
+                    !self.directory(parent).seen.contains_key(&name)
+                }
+                _ => true,
+            };
+            if was_done && is_new {
+                self.done(&call, None);
+            }
+        }
+        self.compare_node(0, root);
+    }
+
+    fn compare_node(&mut self, node: usize, path: &Path) {
+        match &mut self.nodes[node] {
+            Node::Ballast => {}
+            Node::Directory(directory) => {
+                let seen = directory.seen.clone();
+                let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+                names.sort();
+                assert!(seen.keys().eq(names.iter().map(|name| name.to_str().unwrap())), "{seen:?} is {names:?}");
+                for (name, node) in seen {
+                    self.compare_node(node, &path.join(name));
+                }
+            }
+            Node::File(file) => {
+                let found = fs::read(path).unwrap();
+                let Content { seen, pending, .. } = file;
+                for change in pending.iter_mut().filter(|change| !change.is_done) {
+                    if let What::Write(at, bytes) = &mut change.what {
+                        let (at, end) = ((*at as usize).min(found.len()), (*at as usize + bytes.len()).min(found.len()));
+                        *bytes = found[at..end].to_vec();
+                    } else {
+                        change.what = What::Length(found.len() as u64);
+                    }
+                    change.is_done = true;
+                    change.what.apply(seen);
+                }
+                pending.retain(|change| !matches!(&change.what, What::Write(_, bytes) if bytes.is_empty()));
+                let differs = seen.iter().zip(&found).position(|(one, other)| one != other);
+                assert!(
+                    differs.is_none() && seen.len() == found.len(),
+                    "{} has {} bytes and should have {}; they differ at {differs:?}",
+                    path.display(),
+                    found.len(),
+                    seen.len()
+                );
+            }
+        }
+    }
+
+    /// Writes down what a cut now leaves.
+    pub(super) fn leave(&self, cut: &mut Cut<'_>, to: &Path) {
+        self.leave_node(0, cut, to);
+    }
+
+    fn leave_node(&self, node: usize, cut: &mut Cut<'_>, to: &Path) {
+        match &self.nodes[node] {
+            Node::Ballast => File::create(to).unwrap().set_len(BALLAST_BYTES).unwrap(),
+            Node::File(file) => File::create(to).unwrap().write_all_at(&cut.content(file), 0).unwrap(),
+            Node::Directory(directory) => {
+                fs::create_dir(to).unwrap();
+                for (name, node) in cut.names(directory) {
+                    self.leave_node(node, cut, &to.join(name));
+                }
+            }
+        }
+    }
+
+    /// Returns a moment at which something happened that no sync covers.
+    pub(super) fn moment(&self, dice: &mut Dice) -> u64 {
+        let moments = self.nodes.iter().flat_map(|node| match node {
+            Node::Directory(directory) => directory.pending.iter().map(|(at, _)| *at).collect::<Vec<_>>(),
+            Node::File(file) => file.pending.iter().map(|change| change.at).collect(),
+            Node::Ballast => Vec::new(),
+        });
+        let moments: Vec<_> = moments.collect();
+        moments.get(dice.below(moments.len().max(1) as u64) as usize).copied().unwrap_or_default()
+    }
+}

@@ -26,7 +26,7 @@ use super::cut::Cut;
 use super::strace::{Call, Step};
 
 /// The file that is not followed: it holds zeros, and nobody reads them.
-const BALLAST: &str = "ballast";
+pub(super) const BALLAST: &str = "ballast";
 
 /// Length of the ballast, in bytes.
 const BALLAST_BYTES: u64 = 32 * 1024 * 1024;
@@ -98,12 +98,21 @@ enum Begun {
     Change { node: usize, at: u64 },
     /// Covers the changes that were done when it began.
     Sync { node: usize, changes: HashSet<u64> },
-    SyncNames { node: usize, count: usize },
+    SyncNames { node: usize, before: u64 },
     Other(Call),
+}
+
+/// What a run did of what there must be some in it, or the cuts are worth little.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Done {
+    pub(super) spills: u64,
+    pub(super) rotations: u64,
+    pub(super) recycled: u64,
 }
 
 /// The disk of a run.
 pub(super) struct Disk {
+    pub(super) run: Done,
     root: PathBuf,
     pub(super) nodes: Vec<Node>,
     open: HashMap<i64, (usize, u64)>,
@@ -112,6 +121,18 @@ pub(super) struct Disk {
     unknown: Vec<Call>,
     pub(super) clock: u64,
     missing: Missing,
+}
+
+/// Length of what a segment of the journal begins with.
+const SEGMENT_HEADER: usize = 64;
+
+fn is_segment(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"QUAILSEG") && bytes.len() >= SEGMENT_HEADER
+}
+
+/// Makes a ballast that takes no room.
+pub(super) fn make_ballast(path: &Path) {
+    File::create(path).unwrap().set_len(BALLAST_BYTES).unwrap();
 }
 
 impl NameChange {
@@ -180,6 +201,7 @@ impl Disk {
             nodes: Vec::new(),
             open: HashMap::new(),
             begun: HashMap::new(),
+            run: Done::default(),
             unknown: Vec::new(),
             clock: 0,
             missing,
@@ -252,6 +274,13 @@ impl Disk {
     fn change(&mut self, node: usize, what: What) -> Begun {
         let at = self.clock;
         if let Node::File(file) = &mut self.nodes[node] {
+            if let What::Write(0, bytes) = &what
+                && is_segment(&file.seen)
+                && is_segment(bytes)
+                && !file.seen.starts_with(&bytes[..SEGMENT_HEADER])
+            {
+                self.run.recycled += 1;
+            }
             file.pending.push(Change { at, what, is_done: false });
         }
         Begun::Change { node, at }
@@ -259,9 +288,9 @@ impl Disk {
 
     fn begin_sync(&self, node: usize) -> Begun {
         match &self.nodes[node] {
-            Node::Directory(directory) => {
-                let count = if self.missing == Missing::NameSyncs { 0 } else { directory.pending.len() };
-                Begun::SyncNames { node, count }
+            Node::Directory(_) => {
+                let before = if self.missing == Missing::NameSyncs { 0 } else { self.clock };
+                Begun::SyncNames { node, before }
             }
             Node::File(file) => {
                 let is_missing = match self.missing {
@@ -290,14 +319,16 @@ impl Disk {
                 if let Node::File(file) = &mut self.nodes[node]
                     && result == Some(0)
                 {
+                    self.run.spills += u64::from(file.name == "mark");
                     file.sync(&changes);
                 }
             }
-            Begun::SyncNames { node, count } => {
+            Begun::SyncNames { node, before } => {
                 if let Node::Directory(directory) = &mut self.nodes[node]
                     && result == Some(0)
                 {
-                    for (_, change) in directory.pending.drain(..count) {
+                    let covered = directory.pending.iter().take_while(|(at, _)| *at < before).count();
+                    for (_, change) in directory.pending.drain(..covered) {
                         change.apply(&mut directory.durable);
                     }
                 }
@@ -348,6 +379,8 @@ impl Disk {
             }
             Call::Rename { from, to } => {
                 let ((parent, from), (new_parent, to)) = (self.parent(from), self.parent(to));
+                let is_there_before = self.directory(parent).seen.contains_key(&to);
+                self.run.rotations += u64::from(is_there_before && to == "current");
                 assert_eq!(parent, new_parent, "a rename from one directory to another");
                 if let Some(node) = self.directory(parent).seen.get(&from).copied()
                     && let Node::File(file) = &mut self.nodes[node]
@@ -453,7 +486,7 @@ impl Disk {
 
     fn leave_node(&self, node: usize, cut: &mut Cut<'_>, to: &Path) {
         match &self.nodes[node] {
-            Node::Ballast => File::create(to).unwrap().set_len(BALLAST_BYTES).unwrap(),
+            Node::Ballast => make_ballast(to),
             Node::File(file) => File::create(to).unwrap().write_all_at(&cut.content(file), 0).unwrap(),
             Node::Directory(directory) => {
                 fs::create_dir(to).unwrap();

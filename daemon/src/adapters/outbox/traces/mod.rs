@@ -28,7 +28,7 @@ use std::sync::{Mutex, mpsc};
 use std::time::Instant;
 
 use cut::{Cut, Way};
-use disk::{Disk, Missing};
+use disk::{Disk, Done, Missing};
 use judge::Found;
 use run::Life;
 use script::{Lives, Model};
@@ -42,8 +42,8 @@ const TRIED: usize = 24;
 
 const ROUNDS: usize = 3;
 
-/// Lives of a round: how many batches, and whether it dies then.
-const LIVES: [(u64, bool); 3] = [(330, false), (200, true), (120, false)];
+/// Lives of a round: how many batches, how many between two spills at most, and whether it dies then.
+const LIVES: [(u64, u64, bool); 3] = [(300, 50, false), (300, 150, true), (100, 50, false)];
 
 /// Segments of the journal are so small that some are recycled in every life.
 const SEGMENT_BYTES: &str = "262144";
@@ -96,7 +96,7 @@ impl Round {
     fn record(number: usize, path: &Path, seed: u64, before: Reported) -> Self {
         let data = path.join("data");
         let mut traces = Vec::new();
-        for (life, (batches, dies)) in LIVES.into_iter().enumerate() {
+        for (life, (batches, settle_every, dies)) in LIVES.into_iter().enumerate() {
             let trace = path.join(format!("trace-{life}"));
             let after = path.join(format!("after-{life}"));
             if !after.exists() {
@@ -104,10 +104,13 @@ impl Round {
                     copy(&path.join("base"), &data);
                 }
                 let number = (number * LIVES.len() + life + 1) as u64;
-                Life { seed, number, batches, dies }.record(&data.join("outbox"), &trace);
+                Life { seed, number, batches, settle_every, dies }.record(&data.join("outbox"), &trace);
                 copy(&data, &after);
             }
-            traces.push(strace::parse(&fs::read(trace).unwrap(), &data));
+            let began = Instant::now();
+            let text = fs::read(trace).unwrap();
+            traces.push(strace::parse(&text, &data));
+            println!("    {} bytes read in {:?}", text.len(), began.elapsed());
         }
         Self { number, path: path.to_owned(), traces, before }
     }
@@ -138,7 +141,7 @@ impl Round {
     }
 
     /// Goes through all that was recorded and calls `cut` at some places.
-    fn walk(&self, missing: Missing, places: &[(usize, usize)], mut cut: impl FnMut(usize, &Disk, &Reported, &Step)) {
+    fn walk(&self, missing: Missing, places: &[(usize, usize)], mut cut: impl FnMut(usize, &Disk, &Reported, &Step)) -> Done {
         let mut disk = Disk::of(&self.path.join("base"), &self.path.join("data"), missing);
         let mut reported = self.before.clone();
         let mut places = places.iter().enumerate().peekable();
@@ -154,6 +157,7 @@ impl Round {
             }
             disk.compare(&self.path.join(format!("after-{life}")));
         }
+        disk.run
     }
 
     fn hear(&self, said: &str, life: usize, reported: &mut Reported) {
@@ -174,8 +178,9 @@ impl Round {
         let carried = places.len() / 3 + dice.below(places.len() as u64 / 2) as usize;
         let mut left = Reported::default();
         let scratch = in_memory();
+        let mut done = Done::default();
         let judged = judging(seed, |cases| {
-            self.walk(missing, &places, |index, disk, reported, step| {
+            done = self.walk(missing, &places, |index, disk, reported, step| {
                 let chance = dice.next();
                 let leave = |to: &Path| {
                     let mut dice = Dice(chance);
@@ -196,6 +201,8 @@ impl Round {
                 cases.send((way, Case { name, directory, reported: reported.clone() })).unwrap();
             });
         });
+        println!("    {done:?}");
+        assert!(done.spills > 9 && done.rotations > 0 && done.recycled > 3, "the run did too little: {done:?}");
         (judged, left)
     }
 }
@@ -252,6 +259,8 @@ fn copy(from: &Path, to: &Path) {
         let to = to.join(entry.file_name());
         if entry.path().is_dir() {
             copy(&entry.path(), &to);
+        } else if entry.file_name() == disk::BALLAST {
+            disk::make_ballast(&to);
         } else {
             fs::copy(entry.path(), to).unwrap();
         }
@@ -280,7 +289,7 @@ fn all_cuts(path: &Path, seed: u64) {
     let first = path.join("round-0");
     if !first.exists() {
         fs::create_dir_all(first.join("base/outbox")).unwrap();
-        fs::File::create(first.join("base/outbox/ballast")).unwrap().set_len(32 << 20).unwrap();
+        disk::make_ballast(&first.join("base/outbox").join(disk::BALLAST));
     }
     let mut reported = Reported::default();
     let mut failed = Vec::new();

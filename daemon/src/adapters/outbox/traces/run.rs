@@ -20,8 +20,8 @@ use super::{Dice, strace};
 /// Batches that wait for a sync at most.
 const WAITING_MAX: u64 = 6;
 
-/// Every so many batches all is moved into the settled store, whatever the clock says.
-const SETTLE_EVERY: u64 = 60;
+/// The settled store is rotated when its files are larger, in bytes.
+const ROTATE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// How often one thread looks at how far the other is.
 const LOOK: Duration = Duration::from_micros(100);
@@ -43,6 +43,9 @@ pub(super) struct Life {
     pub(super) number: u64,
     /// Batches to be appended.
     pub(super) batches: u64,
+    /// After so many batches all is moved into the settled store at the latest. Where these are many, sled gives up segments and
+    /// takes them again within one spill.
+    pub(super) settle_every: u64,
     /// Whether it dies in the middle of something.
     pub(super) dies: bool,
 }
@@ -50,13 +53,13 @@ pub(super) struct Life {
 impl Life {
     /// Lives it, under strace.
     pub(super) fn record(self, outbox: &Path, trace: &Path) {
-        let Self { seed, number, batches, dies } = self;
+        let Self { seed, number, batches, settle_every, dies } = self;
         let mut command: Command = strace::traced(&std::env::current_exe().unwrap(), trace);
         command
             .args(["adapters::outbox::traces::run::a_life", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
-            .env(TASK, format!("{seed} {number} {batches} {dies} {}", outbox.display()))
-            .env("QUAIL_SPILL_AFTER_MS", "60")
-            .env("QUAIL_ROTATE_BYTES", (12 << 20).to_string())
+            .env(TASK, format!("{seed} {number} {batches} {settle_every} {dies} {}", outbox.display()))
+            .env("QUAIL_SPILL_AFTER_MS", settle_every.to_string())
+            .env("QUAIL_ROTATE_BYTES", ROTATE_BYTES.to_string())
             .env("RUST_MIN_STACK", "16777216");
         let output = command.stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -69,10 +72,10 @@ impl Life {
 #[ignore = "started by the tests that record it"]
 fn a_life() {
     let task = std::env::var(TASK).unwrap();
-    let words: Vec<_> = task.splitn(5, ' ').collect();
+    let words: Vec<_> = task.splitn(6, ' ').collect();
     let number = |at: usize| words[at].parse::<u64>().unwrap();
-    let life = Life { seed: number(0), number: number(1), batches: number(2), dies: words[3] == "true" };
-    live(life, &PathBuf::from(words[4]));
+    let life = Life { seed: number(0), number: number(1), batches: number(2), settle_every: number(3), dies: words[4] == "true" };
+    live(life, &PathBuf::from(words[5]));
 }
 
 fn live(life: Life, outbox: &Path) {
@@ -114,7 +117,7 @@ fn live(life: Life, outbox: &Path) {
             }
             engine.append(script.next(life.number).batch()).unwrap();
             appended.fetch_add(1, Ordering::SeqCst);
-            if script.made % SETTLE_EVERY == 0 {
+            if script.made % life.settle_every == 0 {
                 engine.settle().unwrap();
             }
         }

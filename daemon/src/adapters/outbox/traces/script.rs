@@ -98,7 +98,7 @@ impl Script {
             self.last += 1;
             let len = match (self.dice.below(40), is_heavy) {
                 (0, _) => 40_000,
-                (1..4, _) | (_, true) => 1_000 + self.dice.below(10_000),
+                (1..4, _) | (_, true) => 1_000 + self.dice.below(24_000),
                 _ => self.dice.below(600),
             };
             let first = self.dice.below(ACCOUNTS);

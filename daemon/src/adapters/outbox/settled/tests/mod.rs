@@ -1,5 +1,6 @@
 //! Tests of the settled store as a whole: a model in memory says what it must hold.
 
+mod between;
 mod crash;
 mod damage;
 mod figures;

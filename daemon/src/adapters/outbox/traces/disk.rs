@@ -95,10 +95,19 @@ pub(super) enum Node {
 
 /// A call between its beginning and its end.
 enum Begun {
-    Change { node: usize, at: u64 },
+    Change {
+        node: usize,
+        at: u64,
+    },
     /// Covers the changes that were done when it began.
-    Sync { node: usize, changes: HashSet<u64> },
-    SyncNames { node: usize, before: u64 },
+    Sync {
+        node: usize,
+        changes: HashSet<u64>,
+    },
+    SyncNames {
+        node: usize,
+        before: u64,
+    },
     Other(Call),
 }
 
@@ -108,6 +117,8 @@ pub(super) struct Done {
     pub(super) spills: u64,
     pub(super) rotations: u64,
     pub(super) recycled: u64,
+    /// Places of sled's database at which a segment begins that was written over while a sync had kept what was there.
+    pub(super) reused: u64,
 }
 
 /// The disk of a run.
@@ -125,6 +136,10 @@ pub(super) struct Disk {
 
 /// Length of what a segment of the journal begins with.
 const SEGMENT_HEADER: usize = 64;
+
+/// Length of sled's segments, and of what they begin with.
+const SLED_SEGMENT: u64 = 2 * 1024 * 1024;
+const SLED_HEADER: usize = 20;
 
 fn is_segment(bytes: &[u8]) -> bool {
     bytes.starts_with(b"QUAILSEG") && bytes.len() >= SEGMENT_HEADER
@@ -280,6 +295,15 @@ impl Disk {
                 && !file.seen.starts_with(&bytes[..SEGMENT_HEADER])
             {
                 self.run.recycled += 1;
+            }
+            if let What::Write(place, bytes) = &what
+                && file.name == "db"
+                && place.is_multiple_of(SLED_SEGMENT)
+                && let Some(kept) = file.durable.get(*place as usize..*place as usize + SLED_HEADER)
+                && kept.iter().any(|byte| *byte != 0)
+                && !bytes.starts_with(kept)
+            {
+                self.run.reused += 1;
             }
             file.pending.push(Change { at, what, is_done: false });
         }
@@ -446,9 +470,13 @@ impl Disk {
             Node::Ballast => {}
             Node::Directory(directory) => {
                 let seen = directory.seen.clone();
-                let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+                let mut names: Vec<_> =
+                    fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
                 names.sort();
-                assert!(seen.keys().eq(names.iter().map(|name| name.to_str().unwrap())), "{seen:?} is {names:?}");
+                assert!(
+                    seen.keys().eq(names.iter().map(|name| name.to_str().unwrap())),
+                    "{seen:?} is {names:?}"
+                );
                 for (name, node) in seen {
                     self.compare_node(node, &path.join(name));
                 }
@@ -458,7 +486,8 @@ impl Disk {
                 let Content { seen, pending, .. } = file;
                 for change in pending.iter_mut().filter(|change| !change.is_done) {
                     if let What::Write(at, bytes) = &mut change.what {
-                        let (at, end) = ((*at as usize).min(found.len()), (*at as usize + bytes.len()).min(found.len()));
+                        let (at, end) =
+                            ((*at as usize).min(found.len()), (*at as usize + bytes.len()).min(found.len()));
                         *bytes = found[at..end].to_vec();
                     } else {
                         change.what = What::Length(found.len() as u64);

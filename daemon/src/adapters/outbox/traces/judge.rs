@@ -29,14 +29,18 @@ pub(super) fn judge(outbox: &Path, accepted: u64, lives: &Lives, model: &mut Mod
     let judged = catch_unwind(AssertUnwindSafe(|| look(outbox, accepted, lives, model)));
     judged.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
-        Err(format!("panic: {}", text.or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()))
+        Err(format!(
+            "panic: {}",
+            text.or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+        ))
     })
 }
 
 fn look(outbox: &Path, accepted: u64, lives: &Lives, model: &mut Model) -> Result<Found, String> {
     let before = fs::read_to_string(outbox.join("settled/current")).unwrap_or_default();
     let batches = open(outbox, accepted, lives, model)?;
-    let is_copied = before != fs::read_to_string(outbox.join("settled/current")).unwrap_or_default() && !before.is_empty();
+    let is_copied = before != fs::read_to_string(outbox.join("settled/current")).unwrap_or_default()
+        && !before.is_empty();
     let report = check(outbox)?;
     if !report.is_clean() || !report.leftovers.is_empty() {
         return Err(format!("the check found {report:?}"));

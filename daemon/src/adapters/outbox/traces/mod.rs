@@ -20,7 +20,7 @@ mod run;
 mod script;
 mod strace;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -42,8 +42,14 @@ const TRIED: usize = 24;
 
 const ROUNDS: usize = 3;
 
+/// Failed cuts that are told in full.
+const TOLD: usize = 10;
+
 /// Lives of a round: how many batches, how many between two spills at most, and whether it dies then.
 const LIVES: [(u64, u64, bool); 3] = [(300, 50, false), (300, 150, true), (100, 50, false)];
+
+/// What only sled writes at once, in bytes.
+const LARGE: usize = 1024 * 1024;
 
 /// Segments of the journal are so small that some are recycled in every life.
 const SEGMENT_BYTES: &str = "262144";
@@ -75,6 +81,21 @@ struct Reported {
     lives: Lives,
 }
 
+impl Reported {
+    fn save(&self, path: &Path) {
+        let lives = self.lives.iter().map(|(from, life)| format!(" {from} {life}"));
+        fs::write(path, format!("{}{}", self.accepted, lives.collect::<String>())).unwrap();
+    }
+
+    /// Of the first round there is none.
+    fn load(path: &Path) -> Self {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let numbers: Vec<u64> = text.split_whitespace().map(|number| number.parse().unwrap()).collect();
+        let Some((accepted, lives)) = numbers.split_first() else { return Self::default() };
+        Self { accepted: *accepted, lives: lives.chunks(2).map(|life| (life[0], life[1])).collect() }
+    }
+}
+
 /// A recorded round.
 struct Round {
     number: usize,
@@ -86,6 +107,7 @@ struct Round {
 
 /// A directory to be judged.
 struct Case {
+    index: usize,
     name: String,
     directory: PathBuf,
     reported: Reported,
@@ -93,7 +115,8 @@ struct Case {
 
 impl Round {
     /// Records lives that go on from what is in `path/base`; what is recorded already is taken as it is.
-    fn record(number: usize, path: &Path, seed: u64, before: Reported) -> Self {
+    fn record(number: usize, path: &Path, seed: u64) -> Self {
+        let before = Reported::load(&path.join("reported"));
         let data = path.join("data");
         let mut traces = Vec::new();
         for (life, (batches, settle_every, dies)) in LIVES.into_iter().enumerate() {
@@ -107,30 +130,40 @@ impl Round {
                 Life { seed, number, batches, settle_every, dies }.record(&data.join("outbox"), &trace);
                 copy(&data, &after);
             }
-            let began = Instant::now();
-            let text = fs::read(trace).unwrap();
-            traces.push(strace::parse(&text, &data));
-            println!("    {} bytes read in {:?}", text.len(), began.elapsed());
+            traces.push(strace::parse(&fs::read(trace).unwrap(), &data));
         }
         Self { number, path: path.to_owned(), traces, before }
     }
 
-    /// Chooses where to cut: anywhere, or behind what was just reported, or at what happens seldom.
+    /// Chooses where to cut: anywhere, behind what was just reported, in the middle of a spill, or at what happens seldom.
     fn places(&self, count: usize, dice: &mut Dice) -> Vec<(usize, usize)> {
-        let all: Vec<_> =
-            self.traces.iter().enumerate().flat_map(|(life, steps)| (0..steps.len()).map(move |step| (life, step))).collect();
+        let all: Vec<_> = self
+            .traces
+            .iter()
+            .enumerate()
+            .flat_map(|(life, steps)| (0..steps.len()).map(move |step| (life, step)))
+            .collect();
         let is_said = |(life, step): &&(usize, usize)| {
             matches!(&self.traces[*life][*step], Step::Begin { call: Call::Said(_), .. })
         };
         let is_seldom = |(life, step): &&(usize, usize)| {
             let Step::Begin { call, .. } = &self.traces[*life][*step] else { return false };
-            matches!(call, Call::Rename { .. } | Call::Remove { .. } | Call::MakeDirectory { .. } | Call::SetLength { .. })
+            matches!(
+                call,
+                Call::Rename { .. }
+                    | Call::Remove { .. }
+                    | Call::MakeDirectory { .. }
+                    | Call::SetLength { .. }
+            )
         };
+        // In the middle of a spill: sled writes whole segments then.
+        let is_large = |(life, step): &&(usize, usize)| matches!(&self.traces[*life][*step], Step::Begin { call: Call::Write { bytes, .. }, .. } if bytes.len() > LARGE);
+        let large: Vec<_> = all.iter().filter(is_large).copied().collect();
         let said: Vec<_> = all.iter().filter(is_said).copied().collect();
         let seldom: Vec<_> = all.iter().filter(is_seldom).copied().collect();
         let mut places: Vec<_> = (0..count)
             .map(|_| {
-                let of = [&all, &said, &seldom][[0, 0, 1, 2][dice.below(4) as usize]];
+                let of = [&all, &all, &said, &seldom, &large][dice.below(5) as usize];
                 let (life, step) = of[dice.below(of.len() as u64) as usize];
                 // Behind it, soon: the calls that go with it are the next ones.
                 (life, (step + dice.below(6) as usize).min(self.traces[life].len() - 1))
@@ -141,7 +174,12 @@ impl Round {
     }
 
     /// Goes through all that was recorded and calls `cut` at some places.
-    fn walk(&self, missing: Missing, places: &[(usize, usize)], mut cut: impl FnMut(usize, &Disk, &Reported, &Step)) -> Done {
+    fn walk(
+        &self,
+        missing: Missing,
+        places: &[(usize, usize)],
+        mut cut: impl FnMut(usize, &Disk, &Reported, &Step),
+    ) -> Done {
         let mut disk = Disk::of(&self.path.join("base"), &self.path.join("data"), missing);
         let mut reported = self.before.clone();
         let mut places = places.iter().enumerate().peekable();
@@ -170,18 +208,32 @@ impl Round {
         }
     }
 
+    /// Leaves once more what was judged and failed, to be looked at.
+    fn leave_again(&self, places: &[(usize, usize)], chances: &[u64], failed: &HashSet<usize>) {
+        if failed.is_empty() {
+            return;
+        }
+        self.walk(Missing::Nothing, places, |index, disk, _, _| {
+            let directory = self.path.join(format!("failed-{index}"));
+            if failed.contains(&index) && !directory.exists() {
+                let mut dice = Dice(chances[index]);
+                disk.leave(&mut Cut::new(disk, &mut dice), &directory);
+            }
+        });
+    }
+
     /// Cuts at so many places, judges what is left, and leaves one of the cuts as the base of the next round. Returns what
     /// was found, by the name of the cut.
-    fn cut(&self, missing: Missing, count: usize, seed: u64, next: Option<&Path>) -> (Vec<Judged>, Reported) {
+    fn cut(&self, missing: Missing, count: usize, seed: u64, next: Option<&Path>) -> Vec<Judged> {
         let mut dice = Dice(seed ^ (self.number as u64) << 32);
         let places = self.places(count, &mut dice);
         let carried = places.len() / 3 + dice.below(places.len() as u64 / 2) as usize;
-        let mut left = Reported::default();
         let scratch = in_memory();
-        let mut done = Done::default();
+        let (mut done, mut chances) = (Done::default(), Vec::new());
         let judged = judging(seed, |cases| {
             done = self.walk(missing, &places, |index, disk, reported, step| {
                 let chance = dice.next();
+                chances.push(chance);
                 let leave = |to: &Path| {
                     let mut dice = Dice(chance);
                     let mut cut = Cut::new(disk, &mut dice);
@@ -194,21 +246,35 @@ impl Round {
                     if !next.join("base").exists() {
                         fs::create_dir_all(next).unwrap();
                         leave(&next.join("base"));
+                        reported.save(&next.join("reported"));
                     }
-                    left = reported.clone();
                 }
-                let name = format!("round {} cut {index} at {:?}, {way:?}, {}", self.number, places[index], brief(step));
-                cases.send((way, Case { name, directory, reported: reported.clone() })).unwrap();
+                let name = format!(
+                    "round {} cut {index} at {:?}, {way:?}, {}",
+                    self.number,
+                    places[index],
+                    brief(step)
+                );
+                cases.send((way, Case { index, name, directory, reported: reported.clone() })).unwrap();
             });
         });
         println!("    {done:?}");
-        assert!(done.spills > 9 && done.rotations > 0 && done.recycled > 3, "the run did too little: {done:?}");
-        (judged, left)
+        if missing == Missing::Nothing {
+            let failed: HashSet<_> =
+                judged.iter().filter(|one| one.found.is_err()).map(|one| one.index).collect();
+            self.leave_again(&places, &chances, &failed);
+        }
+        assert!(
+            done.spills > 9 && done.rotations > 0 && done.recycled > 3,
+            "the run did too little: {done:?}"
+        );
+        judged
     }
 }
 
 /// A case and what was found.
 struct Judged {
+    index: usize,
     name: String,
     way: Way,
     reported: Reported,
@@ -225,11 +291,15 @@ fn judging(seed: u64, make: impl FnOnce(&mpsc::SyncSender<(Way, Case)>)) -> Vec<
                 let mut model = Model::new(seed);
                 loop {
                     let Ok((way, case)) = receiver.lock().unwrap().recv() else { return };
-                    let Case { name, directory, reported } = case;
-                    let found =
-                        judge::judge(&directory.join("outbox"), reported.accepted, &reported.lives, &mut model);
+                    let Case { index, name, directory, reported } = case;
+                    let found = judge::judge(
+                        &directory.join("outbox"),
+                        reported.accepted,
+                        &reported.lives,
+                        &mut model,
+                    );
                     fs::remove_dir_all(directory).unwrap();
-                    judged.lock().unwrap().push(Judged { name, way, reported, found });
+                    judged.lock().unwrap().push(Judged { index, name, way, reported, found });
                 }
             });
         }
@@ -285,27 +355,27 @@ fn summary(judged: &[Judged]) -> String {
 
 /// The recorded runs live in a directory that stays if something is found.
 fn all_cuts(path: &Path, seed: u64) {
-    let cuts = std::env::var("QUAIL_CUTS").ok().map_or(CUTS, |text| text.parse().expect("QUAIL_CUTS is a number"));
+    let cuts =
+        std::env::var("QUAIL_CUTS").ok().map_or(CUTS, |text| text.parse().expect("QUAIL_CUTS is a number"));
     let first = path.join("round-0");
     if !first.exists() {
         fs::create_dir_all(first.join("base/outbox")).unwrap();
         disk::make_ballast(&first.join("base/outbox").join(disk::BALLAST));
     }
-    let mut reported = Reported::default();
     let mut failed = Vec::new();
     for number in 0..ROUNDS {
         let began = Instant::now();
-        let round = Round::record(number, &path.join(format!("round-{number}")), seed, reported);
+        let round = Round::record(number, &path.join(format!("round-{number}")), seed);
         let steps: usize = round.traces.iter().map(Vec::len).sum();
         println!("round {number}: {steps} steps, recorded and read in {:?}", began.elapsed());
         let next = path.join(format!("round-{}", number + 1));
-        let (judged, left) = round.cut(Missing::Nothing, cuts.div_ceil(ROUNDS), seed, (number + 1 < ROUNDS).then_some(&*next));
+        let judged =
+            round.cut(Missing::Nothing, cuts.div_ceil(ROUNDS), seed, (number + 1 < ROUNDS).then_some(&*next));
         println!("round {number}: {} at {:?}", summary(&judged), began.elapsed());
-        reported = left;
         failed.extend(judged.into_iter().filter(|one| one.found.is_err()));
         if number == 0 {
             for missing in [Missing::JournalSyncs, Missing::SettledSyncs, Missing::NameSyncs] {
-                let (judged, _) = round.cut(missing, TRIED, seed, None);
+                let judged = round.cut(missing, TRIED, seed, None);
                 println!("{missing:?}: {}", summary(&judged));
                 for one in judged.iter().filter(|one| one.found.is_err()).take(3) {
                     println!("    {}: {}", one.name, one.found.as_ref().err().map_or("", |what| what));
@@ -314,7 +384,7 @@ fn all_cuts(path: &Path, seed: u64) {
             }
         }
     }
-    for Judged { name, reported, found, .. } in &failed {
+    for Judged { name, reported, found, .. } in failed.iter().take(TOLD) {
         println!("{name}, {reported:?}: {}", found.as_ref().err().map_or("", |what| what));
     }
     assert!(failed.is_empty(), "{} cuts failed; QUAIL_TRACES={} to try again", failed.len(), path.display());

@@ -56,7 +56,13 @@ impl Life {
         let Self { seed, number, batches, settle_every, dies } = self;
         let mut command: Command = strace::traced(&std::env::current_exe().unwrap(), trace);
         command
-            .args(["adapters::outbox::traces::run::a_life", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+            .args([
+                "adapters::outbox::traces::run::a_life",
+                "--exact",
+                "--ignored",
+                "--nocapture",
+                "--test-threads=1",
+            ])
             .env(TASK, format!("{seed} {number} {batches} {settle_every} {dies} {}", outbox.display()))
             .env("QUAIL_SPILL_AFTER_MS", settle_every.to_string())
             .env("QUAIL_ROTATE_BYTES", ROTATE_BYTES.to_string())
@@ -74,7 +80,13 @@ fn a_life() {
     let task = std::env::var(TASK).unwrap();
     let words: Vec<_> = task.splitn(6, ' ').collect();
     let number = |at: usize| words[at].parse::<u64>().unwrap();
-    let life = Life { seed: number(0), number: number(1), batches: number(2), settle_every: number(3), dies: words[4] == "true" };
+    let life = Life {
+        seed: number(0),
+        number: number(1),
+        batches: number(2),
+        settle_every: number(3),
+        dies: words[4] == "true",
+    };
     live(life, &PathBuf::from(words[5]));
 }
 
@@ -84,7 +96,11 @@ fn live(life: Life, outbox: &Path) {
     let opened = open(outbox);
     let mut engine = opened.engine;
     let mut script = Script::new(life.seed);
-    assert!(script.skip_to(opened.recovered.last_position), "no batch ends at {}", opened.recovered.last_position);
+    assert!(
+        script.skip_to(opened.recovered.last_position),
+        "no batch ends at {}",
+        opened.recovered.last_position
+    );
     let first = script.made;
     say(format!("{BEGUN}{first}"));
     let (appended, synced, stop) = (AtomicU64::new(first), AtomicU64::new(first), AtomicBool::new(false));

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quail_core::ports::outbox::{
-    BacklogReader, Batch, DeviceRecord, Entry, Note, Outbox, RecentSend, Recovered, StoredEvent, Stretch, TwinOutbox,
+    BacklogReader, Batch, DeviceRecord, Entry, Note, Outbox, RecentSend, Recovered, StoredEvent, Stretch,
+    TwinOutbox,
 };
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Position, Stamp};
 
@@ -185,7 +186,8 @@ impl Model {
 
     /// Goes to where the last position is this one; returns how many batches that are, `None` if no batch ends there.
     pub(super) fn go_to(&mut self, last: Position, lives: &Lives) -> Option<u64> {
-        let life = |batch: u64| lives.iter().rev().find(|(from, _)| *from <= batch).map_or(0, |(_, life)| *life);
+        let life =
+            |batch: u64| lives.iter().rev().find(|(from, _)| *from <= batch).map_or(0, |(_, life)| *life);
         let is_so_far = (0..).zip(&self.lives).all(|(batch, of)| life(batch) == *of);
         if !is_so_far || self.script.last > last.0 {
             *self = Self::new(self.seed);
@@ -204,14 +206,26 @@ impl Model {
         if expected != found {
             return Err(difference(&expected, &found));
         }
-        let all =
-            Stretch { after: Position::ZERO, upto: Position(self.script.last), events_max: usize::MAX, bytes_max: usize::MAX };
+        let all = Stretch {
+            after: Position::ZERO,
+            upto: Position(self.script.last),
+            events_max: usize::MAX,
+            bytes_max: usize::MAX,
+        };
         for n in 0..ACCOUNTS {
             let expected = self.twin.read(account(n), all).map_err(|error| error.to_string())?;
             let found = reader.read(account(n), all).map_err(|error| error.to_string())?;
             if expected != found {
-                let other = expected.iter().zip(&found).find(|(one, other)| one != other).map(|(one, _)| one.position);
-                return Err(format!("account {n}: {} events instead of {}, {other:?} is another", found.len(), expected.len()));
+                let other = expected
+                    .iter()
+                    .zip(&found)
+                    .find(|(one, other)| one != other)
+                    .map(|(one, _)| one.position);
+                return Err(format!(
+                    "account {n}: {} events instead of {}, {other:?} is another",
+                    found.len(),
+                    expected.len()
+                ));
             }
         }
         Ok(())
@@ -234,12 +248,20 @@ fn difference(expected: &Recovered, found: &Recovered) -> String {
         let more: Vec<_> = found.iter().filter(|one| !expected.contains(one)).take(3).collect();
         match expected == found {
             true => String::new(),
-            false => format!("{what}: {} instead of {}, missing {missing:?}, too much {more:?}; ", found.len(), expected.len()),
+            false => format!(
+                "{what}: {} instead of {}, missing {missing:?}, too much {more:?}; ",
+                found.len(),
+                expected.len()
+            ),
         }
     }
     of("slots", &expected.slots, &found.slots)
         + &of("devices", &expected.devices, &found.devices)
         + &of("sends", &expected.sends, &found.sends)
         + &of("collapsed", &expected.collapsed, &found.collapsed)
-        + &of("last", &[(expected.last_position, expected.last_stamp)], &[(found.last_position, found.last_stamp)])
+        + &of(
+            "last",
+            &[(expected.last_position, expected.last_stamp)],
+            &[(found.last_position, found.last_stamp)],
+        )
 }

@@ -33,17 +33,41 @@ pub(super) enum Step {
 pub(super) enum Call {
     /// A program was started: no file is open.
     Start,
-    Open { path: PathBuf, creates: bool, truncates: bool },
+    Open {
+        path: PathBuf,
+        creates: bool,
+        truncates: bool,
+    },
     /// Another number for what is open under a number.
-    Duplicate { fd: i64 },
-    Close { fd: i64 },
+    Duplicate {
+        fd: i64,
+    },
+    Close {
+        fd: i64,
+    },
     /// Without a place: behind what was written last.
-    Write { fd: i64, at: Option<u64>, bytes: Vec<u8> },
-    SetLength { fd: i64, length: u64 },
-    Sync { fd: i64 },
-    Rename { from: PathBuf, to: PathBuf },
-    Remove { path: PathBuf },
-    MakeDirectory { path: PathBuf },
+    Write {
+        fd: i64,
+        at: Option<u64>,
+        bytes: Vec<u8>,
+    },
+    SetLength {
+        fd: i64,
+        length: u64,
+    },
+    Sync {
+        fd: i64,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    Remove {
+        path: PathBuf,
+    },
+    MakeDirectory {
+        path: PathBuf,
+    },
     /// What the program said, through a write to `/dev/null`.
     Said(String),
 }
@@ -230,7 +254,9 @@ impl Argument<'_> {
                 });
                 rest = &rest[at + 2..];
             } else {
-                let octal = rest[at + 1..][..digits].iter().fold(0_u32, |sum, digit| sum * 8 + u32::from(digit - b'0'));
+                let octal = rest[at + 1..][..digits]
+                    .iter()
+                    .fold(0_u32, |sum, digit| sum * 8 + u32::from(digit - b'0'));
                 bytes.push(octal.try_into().ok()?);
                 rest = &rest[at + 1 + digits..];
             }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Dice;
-use super::disk::{Content, Directory, Disk, What};
+use super::content::{Content, Directory, What};
+use super::disk::Disk;
 
 /// A disk writes these as a whole or not at all, in bytes.
 const SECTOR: u64 = 512;

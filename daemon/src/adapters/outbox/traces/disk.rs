@@ -17,19 +17,14 @@
 //! Invariants: everything is known by the trace alone; all chance comes from a seed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Dice;
-use super::cut::Cut;
+use super::content::{Change, Content, Directory, NameChange, What};
 use super::strace::{Call, Step};
 
 /// The file that is not followed: it holds zeros, and nobody reads them.
 pub(super) const BALLAST: &str = "ballast";
-
-/// Length of the ballast, in bytes.
-const BALLAST_BYTES: u64 = 32 * 1024 * 1024;
 
 /// What a recorded sync is taken for when the test itself is tried: a disk that does not do it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,48 +39,6 @@ pub(super) enum Missing {
     NameSyncs,
 }
 
-/// A change of a file that no sync covers yet.
-#[derive(Clone)]
-pub(super) struct Change {
-    /// When it was begun, on the clock of the disk.
-    pub(super) at: u64,
-    pub(super) what: What,
-    /// Whether its call has returned.
-    is_done: bool,
-}
-
-#[derive(Clone)]
-pub(super) enum What {
-    Write(u64, Vec<u8>),
-    Length(u64),
-}
-
-/// A file.
-#[derive(Clone, Default)]
-pub(super) struct Content {
-    /// The last name it got.
-    name: String,
-    /// What a read sees.
-    seen: Vec<u8>,
-    pub(super) durable: Vec<u8>,
-    pub(super) pending: Vec<Change>,
-}
-
-/// A change of a directory that no sync covers yet.
-#[derive(Clone)]
-pub(super) enum NameChange {
-    Link(String, usize),
-    Unlink(String),
-    Rename(String, String),
-}
-
-#[derive(Clone, Default)]
-pub(super) struct Directory {
-    seen: BTreeMap<String, usize>,
-    pub(super) durable: BTreeMap<String, usize>,
-    pub(super) pending: Vec<(u64, NameChange)>,
-}
-
 #[derive(Clone)]
 pub(super) enum Node {
     Directory(Directory),
@@ -94,7 +47,7 @@ pub(super) enum Node {
 }
 
 /// A call between its beginning and its end.
-enum Begun {
+pub(super) enum Begun {
     Change {
         node: usize,
         at: u64,
@@ -121,15 +74,24 @@ pub(super) struct Done {
     pub(super) reused: u64,
 }
 
+impl Done {
+    pub(super) fn add(&mut self, other: Self) {
+        self.spills += other.spills;
+        self.rotations += other.rotations;
+        self.recycled += other.recycled;
+        self.reused += other.reused;
+    }
+}
+
 /// The disk of a run.
 pub(super) struct Disk {
     pub(super) run: Done,
-    root: PathBuf,
+    pub(super) root: PathBuf,
     pub(super) nodes: Vec<Node>,
     open: HashMap<i64, (usize, u64)>,
-    begun: HashMap<u64, Begun>,
+    pub(super) begun: HashMap<u64, Begun>,
     /// Calls in which the process died.
-    unknown: Vec<Call>,
+    pub(super) unknown: Vec<Call>,
     pub(super) clock: u64,
     missing: Missing,
 }
@@ -143,69 +105,6 @@ const SLED_HEADER: usize = 20;
 
 fn is_segment(bytes: &[u8]) -> bool {
     bytes.starts_with(b"QUAILSEG") && bytes.len() >= SEGMENT_HEADER
-}
-
-/// Makes a ballast that takes no room.
-pub(super) fn make_ballast(path: &Path) {
-    File::create(path).unwrap().set_len(BALLAST_BYTES).unwrap();
-}
-
-impl NameChange {
-    pub(super) fn apply(&self, names: &mut BTreeMap<String, usize>) {
-        match self {
-            Self::Link(name, node) => {
-                names.insert(name.clone(), *node);
-            }
-            Self::Unlink(name) => {
-                names.remove(name);
-            }
-            Self::Rename(from, to) => {
-                if let Some(node) = names.remove(from) {
-                    names.insert(to.clone(), node);
-                }
-            }
-        }
-    }
-
-    pub(super) fn names(&self) -> Vec<&String> {
-        match self {
-            Self::Link(name, _) | Self::Unlink(name) => vec![name],
-            Self::Rename(from, to) => vec![from, to],
-        }
-    }
-}
-
-impl What {
-    fn apply(&self, bytes: &mut Vec<u8>) {
-        match self {
-            Self::Write(at, written) => {
-                let (at, end) = (*at as usize, *at as usize + written.len());
-                bytes.resize(bytes.len().max(end), 0);
-                bytes[at..end].copy_from_slice(written);
-            }
-            Self::Length(length) => bytes.resize(*length as usize, 0),
-        }
-    }
-}
-
-impl Content {
-    fn sync(&mut self, covered: &HashSet<u64>) {
-        let durable = &mut self.durable;
-        self.pending.retain(|change| {
-            let is_covered = covered.contains(&change.at);
-            if is_covered {
-                change.what.apply(durable);
-            }
-            !is_covered
-        });
-    }
-
-    fn done(&mut self, at: u64) {
-        let change = self.pending.iter_mut().find(|change| change.at == at);
-        let change = change.expect("nothing is covered before it is done");
-        change.is_done = true;
-        change.what.apply(&mut self.seen);
-    }
 }
 
 impl Disk {
@@ -365,7 +264,7 @@ impl Disk {
         }
     }
 
-    fn done(&mut self, call: &Call, result: Option<i64>) {
+    pub(super) fn done(&mut self, call: &Call, result: Option<i64>) {
         match call {
             Call::Open { path, creates, truncates } => {
                 let (parent, name) = self.parent(path);
@@ -417,7 +316,7 @@ impl Disk {
         }
     }
 
-    fn directory(&self, node: usize) -> &Directory {
+    pub(super) fn directory(&self, node: usize) -> &Directory {
         match &self.nodes[node] {
             Node::Directory(directory) => directory,
             _ => panic!("not a directory"),
@@ -431,109 +330,11 @@ impl Disk {
     }
 
     /// The directory that a path lies in, and its name there.
-    fn parent(&self, path: &Path) -> (usize, String) {
+    pub(super) fn parent(&self, path: &Path) -> (usize, String) {
         let Ok(inner) = path.strip_prefix(&self.root) else { panic!("{} is elsewhere", path.display()) };
         let mut names: Vec<_> = inner.iter().map(|name| name.to_str().unwrap().to_owned()).collect();
         let last = names.pop().unwrap_or_default();
         let walk = |at: usize, name: &String| self.directory(at).seen[name];
         (names.iter().fold(0, walk), last)
-    }
-
-    /// Takes what is really there, at the end of a process, for what the calls did in which it died, and fails if the rest is
-    /// not as the trace says: then a call was missed or misread.
-    pub(super) fn compare(&mut self, root: &Path) {
-        self.begun.clear();
-        for call in std::mem::take(&mut self.unknown) {
-            let is_there = |path: &Path| root.join(path.strip_prefix(&self.root).unwrap()).exists();
-            let was_done = match &call {
-                Call::Open { path, .. } | Call::MakeDirectory { path } => is_there(path),
-                Call::Remove { path } => !is_there(path),
-                Call::Rename { from, to } => is_there(to) && !is_there(from),
-                _ => false,
-            };
-            let is_new = match &call {
-                Call::MakeDirectory { path } => {
-                    let (parent, name) = self.parent(path);
-                    !self.directory(parent).seen.contains_key(&name)
-                }
-                _ => true,
-            };
-            if was_done && is_new {
-                self.done(&call, None);
-            }
-        }
-        self.compare_node(0, root);
-    }
-
-    fn compare_node(&mut self, node: usize, path: &Path) {
-        match &mut self.nodes[node] {
-            Node::Ballast => {}
-            Node::Directory(directory) => {
-                let seen = directory.seen.clone();
-                let mut names: Vec<_> =
-                    fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-                names.sort();
-                assert!(
-                    seen.keys().eq(names.iter().map(|name| name.to_str().unwrap())),
-                    "{seen:?} is {names:?}"
-                );
-                for (name, node) in seen {
-                    self.compare_node(node, &path.join(name));
-                }
-            }
-            Node::File(file) => {
-                let found = fs::read(path).unwrap();
-                let Content { seen, pending, .. } = file;
-                for change in pending.iter_mut().filter(|change| !change.is_done) {
-                    if let What::Write(at, bytes) = &mut change.what {
-                        let (at, end) =
-                            ((*at as usize).min(found.len()), (*at as usize + bytes.len()).min(found.len()));
-                        *bytes = found[at..end].to_vec();
-                    } else {
-                        change.what = What::Length(found.len() as u64);
-                    }
-                    change.is_done = true;
-                    change.what.apply(seen);
-                }
-                pending.retain(|change| !matches!(&change.what, What::Write(_, bytes) if bytes.is_empty()));
-                let differs = seen.iter().zip(&found).position(|(one, other)| one != other);
-                assert!(
-                    differs.is_none() && seen.len() == found.len(),
-                    "{} has {} bytes and should have {}; they differ at {differs:?}",
-                    path.display(),
-                    found.len(),
-                    seen.len()
-                );
-            }
-        }
-    }
-
-    /// Writes down what a cut now leaves.
-    pub(super) fn leave(&self, cut: &mut Cut<'_>, to: &Path) {
-        self.leave_node(0, cut, to);
-    }
-
-    fn leave_node(&self, node: usize, cut: &mut Cut<'_>, to: &Path) {
-        match &self.nodes[node] {
-            Node::Ballast => make_ballast(to),
-            Node::File(file) => File::create(to).unwrap().write_all_at(&cut.content(file), 0).unwrap(),
-            Node::Directory(directory) => {
-                fs::create_dir(to).unwrap();
-                for (name, node) in cut.names(directory) {
-                    self.leave_node(node, cut, &to.join(name));
-                }
-            }
-        }
-    }
-
-    /// Returns a moment at which something happened that no sync covers.
-    pub(super) fn moment(&self, dice: &mut Dice) -> u64 {
-        let moments = self.nodes.iter().flat_map(|node| match node {
-            Node::Directory(directory) => directory.pending.iter().map(|(at, _)| *at).collect::<Vec<_>>(),
-            Node::File(file) => file.pending.iter().map(|change| change.at).collect(),
-            Node::Ballast => Vec::new(),
-        });
-        let moments: Vec<_> = moments.collect();
-        moments.get(dice.below(moments.len().max(1) as u64) as usize).copied().unwrap_or_default()
     }
 }

@@ -133,7 +133,7 @@ fn live(life: Life, outbox: &Path) {
             }
             engine.append(script.next(life.number).batch()).unwrap();
             appended.fetch_add(1, Ordering::SeqCst);
-            if script.made % life.settle_every == 0 {
+            if script.made.is_multiple_of(life.settle_every) {
                 engine.settle().unwrap();
             }
         }

@@ -57,13 +57,13 @@ pub fn reached(_name: &'static str) {}
 
 /// Returns the number in an environment variable, where a test set it, instead of what is `usual`: how long something waits,
 /// or how large it grows.
-#[cfg(feature = "failpoints")]
+#[cfg(any(test, feature = "failpoints"))]
 pub fn setting(variable: &'static str, usual: u64) -> u64 {
     std::env::var(variable).ok().and_then(|number| number.parse().ok()).unwrap_or(usual)
 }
 
 /// Returns what is `usual`: the feature is off.
-#[cfg(not(feature = "failpoints"))]
+#[cfg(not(any(test, feature = "failpoints")))]
 #[inline(always)]
 pub fn setting(_variable: &'static str, usual: u64) -> u64 {
     usual

@@ -111,6 +111,9 @@ pub(crate) fn rate(log: &mut impl Log, waiters: usize, seconds: f64) -> Rate {
 }
 
 /// Starts a thread with a name, to be seen in a profile.
-pub(crate) fn named<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+pub(crate) fn named<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
     std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread")
 }

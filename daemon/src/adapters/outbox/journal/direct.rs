@@ -68,7 +68,13 @@ impl Direct {
         Ok(())
     }
 
-    fn write_blocks(&mut self, room: &mut Vec<u8>, before: usize, bytes: &[u8], offset: u64) -> io::Result<()> {
+    fn write_blocks(
+        &mut self,
+        room: &mut Vec<u8>,
+        before: usize,
+        bytes: &[u8],
+        offset: u64,
+    ) -> io::Result<()> {
         let end = before + bytes.len();
         let padded = end.next_multiple_of(BLOCK);
         room.resize(room.len().max(padded + BLOCK), 0);

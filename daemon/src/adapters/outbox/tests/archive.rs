@@ -149,17 +149,17 @@ fn segments(path: &std::path::Path) -> (usize, u64) {
 
 #[test]
 fn segments_wait_for_the_archive_and_are_recycled_when_it_has_them() {
-    /// What fills ten segments of 16 MiB.
-    const BYTES: usize = 150 * MIB;
+    /// What fills more than twenty segments of 16 MiB.
+    const BYTES: usize = 330 * MIB;
     /// One that is written, a spare made ahead, and spares that are kept.
-    const LEFT_MAX: usize = 6;
+    const LEFT_MAX: usize = 18;
     let directory = TempDir::new().unwrap();
     let mut sending = Sending::open(directory.path(), Position::ZERO, Limits::default());
     let archive = ArchiveDouble::read_along(&sending.engine, None);
     for _ in 0..BYTES / (10 * MIB) {
         sending.send(10 * MIB);
+        sending.acknowledge();
     }
-    sending.acknowledge();
     sending.engine.settle().unwrap();
     archive.takes(sending.last as usize);
     let (count, bytes) = segments(directory.path());

@@ -139,7 +139,7 @@ impl Crowd {
             self.cycles += 1;
         }
         waiter.number += 1;
-        waiter.message = Some(self.desk.send(sender, recipient, waiter.number, entries));
+        waiter.message = Some(self.desk.send_made(sender, recipient, waiter.number, entries));
     }
 }
 

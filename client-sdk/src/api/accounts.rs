@@ -42,6 +42,7 @@ impl Guest {
             password: password.to_owned(),
             invite: invite.unwrap_or_default().to_owned(),
             device_name: self.device_name(),
+            ..v1::SignUp::default()
         });
         self.ask_for_session("sign up", command).await
     }

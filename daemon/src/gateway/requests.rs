@@ -127,6 +127,12 @@ impl Gateway {
                 Answer::Profile(found.map_err(|error| error.to_error())?)
             }
             (Asked::Ping(v1::Ping {}), _) => Answer::Pong(v1::Pong { server_time_ms: now_ms }),
+            (Asked::UnlinkDevice(_) | Asked::ListDevices(_), Some(_)) => {
+                return Err(Reason::WrongFrame.with_text("this server cannot do that yet"));
+            }
+            (Asked::UnlinkDevice(_) | Asked::ListDevices(_), None) => {
+                return Err(Reason::Unauthenticated.error());
+            }
             (Asked::LogOut(_) | Asked::ChangePassword(_) | Asked::LookUp(_), None) => {
                 return Err(Reason::Unauthenticated.error());
             }

@@ -102,7 +102,7 @@ impl Refusal {
                 tracing::error!(reason = %why, "a directory command failed");
                 reason.error()
             }
-            Self::PlatformInvalid | Self::IdInvalid(_) => reason.with_text(&self.to_string()),
+            Self::PlatformInvalid | Self::IdInvalid(_) => reason.with_text(self.to_string()),
             _ => reason.error(),
         }
     }

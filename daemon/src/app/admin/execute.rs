@@ -165,7 +165,7 @@ impl Administrator {
                 name: device.name,
                 created_ms: device.created_ms,
                 platform: device.platform,
-                last_seen_ms: device.last_seen_ms,
+                last_seen_ms: self.gateway.last_seen_ms(device.device, device.last_seen_ms),
             };
             answers.send(&Answer::Device(device)).await?;
         }

@@ -204,6 +204,8 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
         watchdog: Pulse::system_watchdog(),
     };
     chores.spawn(pulse.run(drain.clone()));
+    let (recorder, drained) = (gateway.clone(), drain.clone());
+    chores.spawn(async move { recorder.record_seen_until(drained).await });
     let sockets = Sockets { endpoint, endpoint_failed, ops };
     Ok(Running { data, sockets, gateway, connections, chores, drain, reads, threads, reload, notifier })
 }
@@ -297,6 +299,8 @@ async fn shut_down(running: Running) -> anyhow::Result<()> {
     );
     let _ = tokio::time::timeout(STOP_PATIENCE, endpoint.wait_idle()).await;
     tracing::info!(refusals = gateway.refusals().summary(), "drained");
+    // The last connections are gone now. What cannot be written in time is worth no wait.
+    let _ = tokio::time::timeout(STOP_PATIENCE, gateway.record_seen()).await;
     reads.stop();
     ops.close().await;
     drop(gateway);

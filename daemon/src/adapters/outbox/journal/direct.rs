@@ -164,7 +164,7 @@ mod tests {
                 expected[at..end].fill(byte);
                 let padded = end.next_multiple_of(BLOCK);
                 let is_direct = file.direct.lock().unwrap().is_some();
-                file.write_at(&expected[at..end].to_vec(), at as u64).unwrap();
+                file.write_at(&expected[at..end], at as u64).unwrap();
                 if is_direct {
                     expected[end..padded].fill(0);
                 }

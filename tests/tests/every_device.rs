@@ -1,6 +1,6 @@
 //! Promise: every event reaches every device of an account, the sender's other devices included, once and in one order,
 //! wherever a device was meanwhile; a new device starts from now.
-#![allow(clippy::unwrap_used, clippy::panic)] // Test code outside of #[test] functions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Test code outside of #[test] functions.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,6 @@
 //! What a device costs that stays away: nobody but itself anything, for its backlog becomes a gap, and it goes when it is
 //! unlinked.
-#![allow(clippy::unwrap_used, clippy::panic)] // Test code outside of #[test] functions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Test code outside of #[test] functions.
 
 use quail_core::ports::directory::AccountFacts;
 use quail_core::ports::outbox::{Outbox, Stretch, TwinOutbox};

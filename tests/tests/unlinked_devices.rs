@@ -94,7 +94,7 @@ async fn what_waited_for_an_unlinked_device_waits_no_more() {
     for _ in 0..20 {
         next_message(&mut events).await;
     }
-    let waiting = async |count: f64| {
+    let mut waiting = async |count: f64| {
         expect("events to wait or not", async {
             while metric(&world, "quail_unacknowledged_events").await != count {
                 tokio::select! {
@@ -105,7 +105,6 @@ async fn what_waited_for_an_unlinked_device_waits_no_more() {
         })
         .await;
     };
-    let mut waiting = waiting;
     waiting(20.0).await;
     client.unlink(away.credentials.device).await.unwrap();
     waiting(0.0).await;
@@ -228,7 +227,6 @@ async fn bad_input_is_refused_and_changes_nothing() {
     }
     for platform in ["x".repeat(33), "a\u{1b}[2J".into(), "a\nb".into(), "\u{9b}".into(), "\0".into()] {
         let (handle, password) = ("bob".to_owned(), PASSWORD.to_owned());
-        let platform = platform.clone();
         let sign_up = v1::SignUp { handle, password, platform: platform.clone(), ..Default::default() };
         assert_eq!(reason(guest.request(Command::SignUp(sign_up)).await), Reason::Malformed);
         let (handle, password) = ("ada".to_owned(), PASSWORD.to_owned());

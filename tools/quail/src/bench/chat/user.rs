@@ -174,11 +174,13 @@ impl Talker {
     /// Sends and takes until the time is over.
     async fn talk(&mut self, upto: Instant) -> Result<(), BenchError> {
         let mut over = pin!(tokio::time::sleep_until(upto.into()));
+        // A pacer says itself when it has sent all; until then its messages must be taken, late ones too.
+        let by_time = matches!(self.flights, Flights::Window { .. });
         while !self.sent_all {
             self.fill_window(upto).await?;
             tokio::select! {
                 biased;
-                () = &mut over => self.sent_all |= matches!(self.flights, Flights::Window { .. }),
+                () = &mut over, if by_time => self.sent_all = true,
                 news = self.news() => self.take(news)?,
             }
             self.take_all()?;

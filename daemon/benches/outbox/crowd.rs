@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quail_core::ports::outbox::{DeviceRecord, Entry, Note, RecentSend, StoredEvent};
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Position, Stamp};
+use smallvec::smallvec;
 
 /// Length of a message's frame with a body of 256 bytes.
 pub(crate) const MESSAGE_BYTES: usize = 340;
@@ -63,7 +64,7 @@ impl Desk {
         let position = self.position();
         let note = Note::Message { sender: account(n), device: device(n), recipient: account(to) };
         let event = Arc::new(StoredEvent { position, note, frame });
-        entries.push(Entry::Event { event, accounts: vec![account(to)] });
+        entries.push(Entry::Event { event, accounts: smallvec![account(to)] });
         let id = MessageId(u128::from(position.0).to_be_bytes());
         let send = RecentSend { number, id, digest: [7; 16], position, stamp: Stamp(position.0) };
         entries.push(Entry::Sent { device: device(n), send });
@@ -82,7 +83,7 @@ impl Desk {
         let position = self.position();
         let note = Note::Receipt { account: account(to), after: Position(upto.0 - 1), upto };
         let event = Arc::new(StoredEvent { position, note, frame: Bytes::from_static(&RECEIPT) });
-        entries.push(Entry::Event { event, accounts: vec![account(n)] });
+        entries.push(Entry::Event { event, accounts: smallvec![account(n)] });
         position
     }
 

@@ -110,7 +110,7 @@ pub(crate) fn group(scale: Scale) {
         let position = desk.position();
         let note = Note::Message { sender: account(0), device: device(0), recipient: account(1) };
         let event = Arc::new(StoredEvent { position, note, frame: vec![1; MESSAGE_BYTES].into() });
-        let entries = [Entry::Event { event, accounts: members.clone() }];
+        let entries = [Entry::Event { event, accounts: members.clone().into() }];
         let (last_position, last_stamp) = (position, Stamp(desk.last));
         let began = Instant::now();
         engine.append(Batch { entries: &entries, last_position, last_stamp }).expect("appended");

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
 
-/// After so many waiters what was appended is handed to the committer, as the sequencer does.
-const HAND_OVER: usize = 128;
+/// After so many waiters what was appended is handed to the committer, as the sequencer does after 128 commands: a waiter's
+/// turn is three of them, an acknowledgement, another, and a send.
+const HAND_OVER: usize = 43;
 
 /// How long both run before anything is measured: until the segments are made that are recycled from then on.
 const WARM_UP: Duration = Duration::from_secs(1);

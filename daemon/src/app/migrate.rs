@@ -14,6 +14,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use quail_core::ports::outbox::{BacklogReader, Batch, Entry, Outbox, Recovered, Stretch};
 use quail_protocol::id::{AccountId, Position};
+use smallvec::smallvec;
 
 use crate::adapters::outbox::{OutboxEngine, OutboxOptions};
 use crate::adapters::sled::SledOutbox;
@@ -103,7 +104,7 @@ impl Copy<'_> {
             after = last.position;
             for event in events {
                 let bytes = event.frame.len();
-                self.put(Entry::Event { event, accounts: vec![account] }, bytes)?;
+                self.put(Entry::Event { event, accounts: smallvec![account] }, bytes)?;
             }
         }
     }
@@ -151,7 +152,7 @@ mod tests {
             let accounts = vec![account((position.0 % 3) as u8)];
             let record = DeviceRecord { cursor: Position(position.0 / 2), ..DeviceRecord::default() };
             let entries = [
-                Entry::Event { event: event(position.0, 300), accounts },
+                Entry::Event { event: event(position.0, 300), accounts: accounts.into() },
                 Entry::Sent { device: device(1), send },
                 Entry::Device { account: account(1), device: device(1), record },
                 Entry::Resolved { account: account(0), upto: Position(position.0 / 2) },

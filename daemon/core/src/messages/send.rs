@@ -6,10 +6,11 @@ use quail_protocol::id::{AccountId, Position, Stamp};
 use quail_protocol::v1::Reason;
 use quail_protocol::{frame, v1};
 use sha2::{Digest, Sha256};
+use smallvec::smallvec;
 
 use crate::command::{Accepted, Effect, Outcome, SendCommand, ValidSend};
 use crate::outbox::Earlier;
-use crate::ports::outbox::{Entry, Note, RecentSend, StoredEvent};
+use crate::ports::outbox::{Accounts, Entry, Note, RecentSend, StoredEvent};
 use crate::state::State;
 
 impl State {
@@ -93,7 +94,7 @@ impl State {
         let note = Note::Message { sender: account, device, recipient: send.recipient };
         let event = Arc::new(StoredEvent { position, note, frame: frame::to_bytes(&down) });
 
-        let mut accounts = vec![send.recipient];
+        let mut accounts: Accounts = smallvec![send.recipient];
         let elsewhere = self.accounts.get(&account).is_some_and(|outbox| outbox.has_device_besides(device));
         if elsewhere && account != send.recipient {
             accounts.push(account);

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Position, Stamp};
+use smallvec::SmallVec;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
@@ -89,6 +90,9 @@ pub struct DeviceRecord {
     pub attach_number: u64,
 }
 
+/// The accounts that an event is for. Nearly always one or two, which then take no memory of their own.
+pub type Accounts = SmallVec<[AccountId; 2]>;
+
 /// One thing to be made durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -97,7 +101,7 @@ pub enum Entry {
         /// The event.
         event: Arc<StoredEvent>,
         /// The accounts it is for; an account is named once.
-        accounts: Vec<AccountId>,
+        accounts: Accounts,
     },
     /// Keeps an accepted send in its device's window and drops the oldest beyond
     /// [`SENDS_UNANSWERED_MAX`](quail_protocol::limits::SENDS_UNANSWERED_MAX).

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use quail_protocol::id::{AccountId, Position};
 use quail_protocol::{frame, v1};
+use smallvec::smallvec;
 
 use crate::command::Outcome;
 use crate::outbox::Acknowledged;
@@ -139,7 +140,7 @@ impl State {
         let down = v1::FeedDown { frame: Some(v1::feed_down::Frame::Event(event)) };
         let note = Note::Receipt { account, after, upto };
         let event = Arc::new(StoredEvent { position, note, frame: frame::to_bytes(&down) });
-        outcome.entries.push(Entry::Event { event: event.clone(), accounts: vec![sender] });
+        outcome.entries.push(Entry::Event { event: event.clone(), accounts: smallvec![sender] });
         outbox.receipts.unwritten.insert(account, Unwritten { position, after, upto });
         outbox.append(sender, &event, outcome);
     }

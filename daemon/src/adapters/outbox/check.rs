@@ -219,7 +219,7 @@ mod tests {
             let accounts = vec![account((position % 3) as u8)];
             let record = DeviceRecord { cursor: Position(position), ..DeviceRecord::default() };
             let entries = [
-                Entry::Event { event: event(position, FRAME), accounts },
+                Entry::Event { event: event(position, FRAME), accounts: accounts.into() },
                 Entry::Device { account: account(1), device: device((position % 5) as u8), record },
             ];
             let (last_position, last_stamp) = (Position(position), Stamp(position * 10));

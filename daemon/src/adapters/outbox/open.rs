@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use quail_core::ports::outbox::{Batch, Entry, Recovered};
-use quail_protocol::id::AccountId;
+use quail_core::ports::outbox::{Accounts, Batch, Entry, Recovered};
+use smallvec::smallvec;
 
 use super::ballast::Ballast;
 use super::engine::{Opened, OutboxEngine, OutboxOptions, Parts};
@@ -124,8 +124,8 @@ impl Replay {
         lost.into_iter().map(stand_in).collect()
     }
 
-    fn accounts_of(&self, lost: &Lost) -> Vec<AccountId> {
-        lost.account.map_or_else(|| self.recovery.accounts(), |account| vec![account])
+    fn accounts_of(&self, lost: &Lost) -> Accounts {
+        lost.account.map_or_else(|| self.recovery.accounts().into(), |account| smallvec![account])
     }
 
     fn batch(&mut self, batch: ReplayedBatch) {

@@ -69,7 +69,7 @@ fn the_engine_conforms() {
 fn what_was_replayed_is_settled_though_nothing_new_comes() {
     let directory = TempDir::new().unwrap();
     let mut engine = open(directory.path()).engine;
-    let entries = [Entry::Event { event: event(1, 50), accounts: vec![account(1)] }];
+    let entries = [Entry::Event { event: event(1, 50), accounts: vec![account(1)].into() }];
     engine.commit(Batch { entries: &entries, last_position: Position(1), last_stamp: Stamp(1) }).unwrap();
     drop(engine);
     let engine = open(directory.path()).engine;
@@ -89,7 +89,7 @@ fn a_page_of_withdrawn_events_is_not_the_end() {
         engine.commit(batch).unwrap();
     };
     for position in 1..=8 {
-        commit(&mut engine, Entry::Event { event: event(position, 50), accounts: vec![account(1)] });
+        commit(&mut engine, Entry::Event { event: event(position, 50), accounts: vec![account(1)].into() });
     }
     engine.settle().unwrap();
     for position in [1, 2, 3, 5] {
@@ -111,7 +111,7 @@ fn a_large_backlog_stays_in_the_settled_store_over_a_restart() {
     let directory = TempDir::new().unwrap();
     let mut engine = open(directory.path()).engine;
     for position in 1..=300 {
-        let entries = [Entry::Event { event: event(position, 60_000), accounts: vec![account(1)] }];
+        let entries = [Entry::Event { event: event(position, 60_000), accounts: vec![account(1)].into() }];
         let batch = Batch { entries: &entries, last_position: Position(position), last_stamp: Stamp(1) };
         engine.commit(batch).unwrap();
         if position % 10 == 0 {
@@ -259,13 +259,16 @@ mod oracle {
             match *op {
                 Op::Put(n, len) => {
                     self.last += 1;
-                    self.commit(Entry::Event { event: event(self.last, len), accounts: vec![account(n)] });
+                    self.commit(Entry::Event {
+                        event: event(self.last, len),
+                        accounts: vec![account(n)].into(),
+                    });
                 }
                 Op::PutForTwo(a, b) => {
                     self.last += 1;
                     let mut accounts = vec![account(a), account(b)];
                     accounts.dedup();
-                    self.commit(Entry::Event { event: event(self.last, 20), accounts });
+                    self.commit(Entry::Event { event: event(self.last, 20), accounts: accounts.into() });
                 }
                 Op::Send(n) => {
                     (self.last, self.sends) = (self.last + 1, self.sends + 1);
@@ -302,7 +305,8 @@ mod oracle {
                 Op::Settle => self.engine.as_ref().unwrap().settle().unwrap(),
                 Op::Reopen => self.reopen(),
                 Op::Die(n) => {
-                    let entry = Entry::Event { event: event(self.last + 1, 50), accounts: vec![account(n)] };
+                    let entry =
+                        Entry::Event { event: event(self.last + 1, 50), accounts: vec![account(n)].into() };
                     let entries = [entry];
                     let batch = self.batch(&entries);
                     let batch = Batch { last_position: Position(self.last + 1), ..batch };

@@ -285,7 +285,7 @@ mod tests {
         let (mut outbox, _) = open(&path);
         let event = |position| Entry::Event {
             event: conformance::event(position, 10),
-            accounts: vec![conformance::account(1)],
+            accounts: vec![conformance::account(1)].into(),
         };
         let last_position = quail_protocol::id::Position(1);
         let last_stamp = quail_protocol::id::Stamp(1);

@@ -71,7 +71,7 @@ fn commit(store: &mut impl Outbox, last_position: u64, entries: &[Entry]) {
 }
 
 fn put(n: u8, position: u64) -> Entry {
-    Entry::Event { event: event(position, 10), accounts: vec![account(n)] }
+    Entry::Event { event: event(position, 10), accounts: vec![account(n)].into() }
 }
 
 fn sent(n: u8, number: u64) -> Entry {
@@ -188,7 +188,11 @@ fn collapse_is_remembered(mut fixture: impl Fixture) {
 
 fn one_event_for_many_accounts_is_one_each(mut fixture: impl Fixture) {
     let (mut store, _) = fixture.open();
-    commit(&mut store, 1, &[Entry::Event { event: event(1, 10), accounts: vec![account(1), account(2)] }]);
+    commit(
+        &mut store,
+        1,
+        &[Entry::Event { event: event(1, 10), accounts: vec![account(1), account(2)].into() }],
+    );
     commit(&mut store, 1, &[Entry::Resolved { account: account(1), upto: Position(1) }]);
     assert_eq!(positions(&*store.reader(), 1, 0), []);
     assert_eq!(positions(&*store.reader(), 2, 0), [1]);
@@ -197,7 +201,7 @@ fn one_event_for_many_accounts_is_one_each(mut fixture: impl Fixture) {
 fn large_frames_come_back_whole(mut fixture: impl Fixture) {
     let (mut store, _) = fixture.open();
     let large = event(2, quail_protocol::limits::FRAME_BYTES_MAX);
-    commit(&mut store, 2, &[Entry::Event { event: large.clone(), accounts: vec![account(1)] }]);
+    commit(&mut store, 2, &[Entry::Event { event: large.clone(), accounts: vec![account(1)].into() }]);
     drop(store);
     let (store, _) = fixture.open();
     assert_eq!(store.reader().read(account(1), above(0, 1, 1)).unwrap(), [large]);

@@ -6,7 +6,7 @@
 //! Invariants: a kind's bytes never change, a new layout is a new kind; a head is decoded only to its last byte.
 
 use bytes::Bytes;
-use quail_core::ports::outbox::{DeviceRecord, Entry, Note, RecentSend};
+use quail_core::ports::outbox::{Accounts, DeviceRecord, Entry, Note, RecentSend};
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Position, Stamp};
 
 use super::format::{ALIGN, BATCH_HEADER, BatchHeader, Fields, Link, ROW, Row, SEAL};
@@ -35,7 +35,7 @@ const LOST_HEAD: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Loss {
     /// Whose outbox; none: everybody's.
-    pub(super) accounts: Vec<AccountId>,
+    pub(super) accounts: Accounts,
     /// First position that may be missing.
     pub(super) from: Position,
     /// Last position that may be missing.
@@ -46,7 +46,7 @@ pub(super) struct Loss {
 pub(super) struct EventHead {
     pub(super) position: Position,
     pub(super) note: Note,
-    pub(super) accounts: Vec<AccountId>,
+    pub(super) accounts: Accounts,
 }
 
 /// What a head that is whole says.
@@ -320,7 +320,7 @@ fn event_head(bytes: &[u8]) -> Option<EventHead> {
     Some(EventHead { position, note, accounts: accounts(rest)? })
 }
 
-fn accounts(bytes: &[u8]) -> Option<Vec<AccountId>> {
+fn accounts(bytes: &[u8]) -> Option<Accounts> {
     let (chunks, rest) = bytes.as_chunks::<16>();
     rest.is_empty().then(|| chunks.iter().copied().map(AccountId).collect())
 }

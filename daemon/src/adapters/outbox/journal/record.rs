@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use quail_core::ports::outbox::{Entry, StoredEvent};
+use quail_core::ports::outbox::{Accounts, Entry, StoredEvent};
 use quail_protocol::id::Position;
 
 use super::entries::{EVENT, EventHead, Head, Loss, Record, Stub, frame, head, is_told_again};
@@ -89,15 +89,11 @@ fn mended(what: impl Into<String>) -> Fault {
 
 /// The whole of a batch as a loss, if it gave positions.
 fn whole_batch(header: &BatchHeader) -> Option<Loss> {
-    loss(Vec::new(), header.previous.position, header.link.position)
+    loss(Accounts::new(), header.previous.position, header.link.position)
 }
 
 /// A loss of the positions above one up to another, if there are any.
-pub(super) fn loss(
-    accounts: Vec<quail_protocol::id::AccountId>,
-    above: Position,
-    upto: Position,
-) -> Option<Loss> {
+pub(super) fn loss(accounts: Accounts, above: Position, upto: Position) -> Option<Loss> {
     (above < upto).then(|| Loss { accounts, from: above.next(), upto })
 }
 
@@ -204,12 +200,12 @@ fn settle(header: &BatchHeader, rows: &[(usize, Row)], found: Vec<Found>) -> Vec
             Found::HeadLost if row.kind == EVENT => {
                 let next = positions.iter().skip(index).flatten().next();
                 let upto = next.map_or(header.link.position, |next| Position(next.0.saturating_sub(1)));
-                loss(Vec::new(), above, upto).map_or(Part::Dropped, Part::Lost)
+                loss(Accounts::new(), above, upto).map_or(Part::Dropped, Part::Lost)
             }
             Found::HeadLost if is_told_again(row.kind) => Part::Dropped,
             // What was collapsed or lost is gone, and this was all that said so. It may have been anywhere.
             Found::HeadLost => {
-                loss(Vec::new(), Position::ZERO, header.link.position).map_or(Part::Dropped, Part::Lost)
+                loss(Accounts::new(), Position::ZERO, header.link.position).map_or(Part::Dropped, Part::Lost)
             }
         });
     }

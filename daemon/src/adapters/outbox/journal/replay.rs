@@ -9,7 +9,7 @@
 //! Invariants: batches are handed out in the order of their numbers, each once; between two of them nothing is missing that
 //! was durable, but for what a loss says; what is handed out is a prefix of what was appended.
 
-use quail_core::ports::outbox::Entry;
+use quail_core::ports::outbox::{Accounts, Entry};
 use quail_protocol::id::{Position, Stamp};
 
 use super::JournalError;
@@ -219,7 +219,7 @@ impl Walk<'_> {
         let before = self.walked.link;
         let what = format!("batches are missing: those above {} up to {}", before.number, last.number);
         let above = before.position.max(self.wanted.settled.last_position);
-        let loss = loss(Vec::new(), above, last.position).filter(|_| self.wanted.is_unsettled(&last));
+        let loss = loss(Accounts::new(), above, last.position).filter(|_| self.wanted.is_unsettled(&last));
         self.damaged(file, Some(last.number), what, false);
         self.walked.link = Link {
             position: before.position.max(last.position),

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use quail_core::ports::outbox::{Entry, StoredEvent};
-use quail_protocol::id::{AccountId, Position};
+use quail_core::ports::outbox::{Accounts, Entry, StoredEvent};
+use quail_protocol::id::Position;
 
 use super::JournalError;
 use super::disk::File;
@@ -26,7 +26,7 @@ pub struct TailedEvent {
     /// The event.
     pub event: Arc<StoredEvent>,
     /// The accounts it is for.
-    pub accounts: Vec<AccountId>,
+    pub accounts: Accounts,
 }
 
 /// Events in order.

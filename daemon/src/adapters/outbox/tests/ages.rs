@@ -29,7 +29,8 @@ fn what_is_thirty_days_old_is_told_and_becomes_a_gap() {
         let _ = tell.try_send((account, upto));
     }));
     for (position, n, age) in [(1, 1, 40), (2, 2, 31), (3, 1, 31), (4, 3, 29), (5, 1, 29), (6, 2, 0)] {
-        let event = Entry::Event { event: stamped(position, days_ago(age)), accounts: vec![account(n)] };
+        let event =
+            Entry::Event { event: stamped(position, days_ago(age)), accounts: vec![account(n)].into() };
         let last_position = Position(position);
         engine.commit(Batch { entries: &[event], last_position, last_stamp: days_ago(age) }).unwrap();
     }

@@ -119,7 +119,10 @@ impl Sending {
         let entries: Vec<_> = (0..bytes.div_ceil(EVENT_BYTES))
             .map(|_| {
                 self.last += 1;
-                Entry::Event { event: event(self.last, EVENT_BYTES.min(bytes)), accounts: vec![account(1)] }
+                Entry::Event {
+                    event: event(self.last, EVENT_BYTES.min(bytes)),
+                    accounts: vec![account(1)].into(),
+                }
             })
             .collect();
         self.commit(&entries);

@@ -108,7 +108,10 @@ impl Script {
             if second < ACCOUNTS && second != first {
                 accounts.push(account(second));
             }
-            entries.push(Entry::Event { event: event(self.last, len as usize, life), accounts });
+            entries.push(Entry::Event {
+                event: event(self.last, len as usize, life),
+                accounts: accounts.into(),
+            });
             if self.dice.below(2) == 0 {
                 self.sent(first, &mut entries);
             }

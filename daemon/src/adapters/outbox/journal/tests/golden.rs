@@ -53,7 +53,7 @@ fn entries_of_version_1_stay_as_they_are() {
     };
     let event = |note| {
         let event = StoredEvent { position: Position(0x11), note, frame: Bytes::from_static(b"xyz") };
-        Entry::Event { event: Arc::new(event), accounts: vec![account(0xaa), account(0xbb)] }
+        Entry::Event { event: Arc::new(event), accounts: vec![account(0xaa), account(0xbb)].into() }
     };
     let message = Note::Message { sender: account(1), device: device(2), recipient: account(3) };
     let receipt = Note::Receipt { account: account(4), after: Position(5), upto: Position(6) };
@@ -67,7 +67,7 @@ fn entries_of_version_1_stay_as_they_are() {
         .collect();
     let mut bytes = Vec::new();
     let mut record = Record::begin(&mut bytes, 1);
-    record.loss(&Loss { accounts: vec![account(0xaa)], from: Position(7), upto: Position(8) });
+    record.loss(&Loss { accounts: vec![account(0xaa)].into(), from: Position(7), upto: Position(8) });
     record.end(&stub);
     all.push(encoded(&bytes));
     for (found, expected) in all.iter().zip(ENTRIES) {

@@ -270,7 +270,7 @@ fn a_record_inside_of_a_message_is_nothing_to_who_does_not_know_the_epoch() {
         put_batch(&mut frame, &stub, &[Entry::Resolved { account: account(1), upto: Position(99) }]);
         let note = Note::Receipt { account: account(1), after: Position(0), upto: Position(1) };
         let event = Arc::new(StoredEvent { position: Position(5), note, frame: frame.into() });
-        commit(&mut journal, 1, &[Entry::Event { event, accounts: vec![account(1)] }], 5);
+        commit(&mut journal, 1, &[Entry::Event { event, accounts: vec![account(1)].into() }], 5);
         // Its own header is spoilt, or it would not be searched.
         spoil(&disk, 3, 0, 128);
         open(&disk.shared(), Mark::default(), 2).unwrap()

@@ -153,7 +153,7 @@ mod tests {
     type Told = Arc<Mutex<Vec<String>>>;
 
     /// A pulse over a sequencer that does not run until somebody runs it, and what was told.
-    fn pulse(watchdog: Option<Duration>) -> (Pulse, Told, (Sequencer, Committer), Releaser) {
+    fn pulse(watchdog: Option<Duration>) -> (Pulse, Told, (Sequencer, Committer)) {
         let told = Told::default();
         let log = told.clone();
         let send = move |states: &[NotifyState<'_>]| {
@@ -161,14 +161,16 @@ mod tests {
             Ok(())
         };
         let state = State::new(Origin(1), Recovered::default());
-        let Parts { sequencer, committer, handle } =
-            Sequencer::parts(state, Box::new(TwinOutbox::default()), Arc::new(|| 1), Arc::default());
-        let directory: Arc<dyn Directory> = Arc::new(TwinDirectory::new());
         let delivery = Arc::new(Delivery::default());
+        let releaser = Box::new(Releaser::new(delivery.clone(), Reads::default()));
+        let outbox = Box::new(TwinOutbox::default());
+        let Parts { sequencer, committer, handle } =
+            Sequencer::parts(state, outbox, releaser, Arc::new(|| 1), Arc::default());
+        let directory: Arc<dyn Directory> = Arc::new(TwinDirectory::new());
         let gateway = Gateway::new(GatewayParts {
             origin: Origin(1),
             sequencer: handle,
-            delivery: delivery.clone(),
+            delivery,
             directory: DirectoryService::new(directory.clone(), SignUpPolicy::Open),
             reads: directory,
             clock: Arc::new(|| 1),
@@ -179,19 +181,19 @@ mod tests {
         let (gateway, connections) = (Arc::new(gateway), TaskTracker::new());
         let notifier = Notifier { send: Arc::new(send) };
         let pulse = Pulse { notifier, gateway, connections, watchdog };
-        (pulse, told, (sequencer, committer), Releaser::new(delivery, Reads::default()))
+        (pulse, told, (sequencer, committer))
     }
 
     #[tokio::test]
     async fn a_sequencer_that_hangs_keeps_the_watchdog_waiting() {
-        let (pulse, told, (sequencer, committer), releaser) = pulse(Some(Duration::from_secs(60)));
+        let (pulse, told, (sequencer, committer)) = pulse(Some(Duration::from_secs(60)));
         for _ in 0..3 {
             assert!(!pulse.beat(Duration::from_millis(20)).await);
         }
         assert_eq!(*told.lock().unwrap(), [""; 0]);
 
         let deciding = std::thread::spawn(move || sequencer.run());
-        let committing = std::thread::spawn(move || committer.run(releaser));
+        let committing = std::thread::spawn(move || committer.run());
         assert!(pulse.beat(Duration::from_secs(60)).await);
         assert_eq!(*told.lock().unwrap(), ["WATCHDOG=1"]);
         drop(pulse);
@@ -201,7 +203,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_sequencer_that_has_ended_is_not_alive() {
-        let (pulse, told, sequencer, _releaser) = pulse(Some(Duration::from_secs(60)));
+        let (pulse, told, sequencer) = pulse(Some(Duration::from_secs(60)));
         drop(sequencer);
         assert!(!pulse.beat(Duration::from_secs(60)).await);
         assert_eq!(*told.lock().unwrap(), [""; 0]);
@@ -209,7 +211,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_status_is_told_when_it_changes() {
-        let (pulse, told, _sequencer, _releaser) = pulse(None);
+        let (pulse, told, _sequencer) = pulse(None);
         let mut last = String::new();
         for _ in 0..2 {
             pulse.tell_status(&mut last);

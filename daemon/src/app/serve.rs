@@ -125,14 +125,14 @@ async fn start_inside(config: &Config, paths: &DataPaths) -> anyhow::Result<Insi
     let (delivery, reads) = (Arc::new(Delivery::new(metrics.clone())), Reads::default());
     let (reader, back_pressure) = (engine.reader(), engine.back_pressure());
     let (expiry, disk_full) = (engine.expiry(), engine.disk_full());
+    let releaser = Box::new(Releaser::new(delivery.clone(), reads.clone()));
     let Parts { sequencer, committer, handle } =
-        Sequencer::parts(state, Box::new(engine), Arc::new(unix_ms), metrics.clone());
+        Sequencer::parts(state, Box::new(engine), releaser, Arc::new(unix_ms), metrics.clone());
     outbox::watch_age(&expiry, &handle);
     let decider = handle.clone();
     let hand_back = Box::new(move |command| decider.submit_blocking(vec![command]).is_ok());
     let backlog = BacklogThread { reads: reads.clone(), reader, hand_back, delivery: delivery.clone() };
-    let releaser = Releaser::new(delivery.clone(), reads.clone());
-    let threads = start_threads(sequencer, committer, backlog, releaser)?;
+    let threads = start_threads(sequencer, committer, backlog)?;
     let service = DirectoryService::new(directory.clone(), policy(config.accounts.sign_up));
     let admin = AdminService::new(directory.clone(), &service);
     let rates = Arc::new(Rates::new(&config.rates));
@@ -223,7 +223,6 @@ fn start_threads(
     sequencer: Sequencer,
     committer: Committer,
     backlog: BacklogThread,
-    releaser: Releaser,
 ) -> anyhow::Result<Threads> {
     let (ended, sequencer_ended) = oneshot::channel();
     let sequencer = std::thread::Builder::new().name("sequencer".to_owned()).spawn(move || sequencer.run());
@@ -232,7 +231,7 @@ fn start_threads(
         // After a failed sync the sequencer goes on deciding until the process ends, and nobody hears of it. Otherwise it
         // has ended first; a panic there is passed on by a panic here.
         let outcome = committer
-            .run(releaser)
+            .run()
             .and_then(|()| sequencer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         // Nobody listens any more only if the process is about to end anyway.
         let _ = ended.send(outcome);

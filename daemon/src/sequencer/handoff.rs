@@ -20,9 +20,17 @@ pub(super) struct Waiting {
     pub(super) to_sync: bool,
 }
 
+impl Waiting {
+    pub(super) fn is_empty(&self) -> bool {
+        self.effects.is_empty() && !self.to_sync
+    }
+}
+
 #[derive(Default)]
 struct Slot {
     waiting: Waiting,
+    /// Whether the committer is at work on what it took last.
+    is_committing: bool,
     sequencer_ended: bool,
     committer_ended: bool,
 }
@@ -62,7 +70,7 @@ pub(super) fn handoff() -> (Giver, Taker) {
 
 impl Giver {
     /// Hands effects over; waits while too many are waiting. Returns whether anybody takes them.
-    pub(super) fn give(&self, effects: Vec<Effect>, to_sync: bool) -> bool {
+    pub(super) fn give(&self, Waiting { effects, to_sync }: Waiting) -> bool {
         let full =
             |slot: &mut Slot| !slot.committer_ended && slot.waiting.effects.len() >= WAITING_EFFECTS_MAX;
         let mut slot = self.0.wait_while(self.0.lock(), full);
@@ -81,6 +89,15 @@ impl Giver {
     }
 }
 
+impl Giver {
+    /// Returns whether all that was given is durable and released, and the committer there to take more. Nothing changes
+    /// that but the next [`give`](Self::give), so until then whoever has the giver may do the committer's work.
+    pub(super) fn is_idle(&self) -> bool {
+        let slot = self.0.lock();
+        slot.waiting.is_empty() && !slot.is_committing && !slot.committer_ended
+    }
+}
+
 impl Drop for Giver {
     fn drop(&mut self) {
         self.0.lock().sequencer_ended = true;
@@ -91,14 +108,15 @@ impl Drop for Giver {
 impl Taker {
     /// Waits for effects and takes all there are; `None` when the sequencer has ended and everything was taken.
     pub(super) fn take(&self) -> Option<Waiting> {
-        let nothing = |slot: &mut Slot| {
-            slot.waiting.effects.is_empty() && !slot.waiting.to_sync && !slot.sequencer_ended
-        };
-        let mut slot = self.0.wait_while(self.0.lock(), nothing);
+        let nothing = |slot: &mut Slot| slot.waiting.is_empty() && !slot.sequencer_ended;
+        let mut slot = self.0.lock();
+        slot.is_committing = false;
+        let mut slot = self.0.wait_while(slot, nothing);
         let waiting = std::mem::take(&mut slot.waiting);
+        slot.is_committing = !waiting.is_empty();
         drop(slot);
         self.0.changed.notify_all();
-        (waiting.to_sync || !waiting.effects.is_empty()).then_some(waiting)
+        (!waiting.is_empty()).then_some(waiting)
     }
 }
 

@@ -2,14 +2,16 @@
 //!
 //! A turn takes all batches that wait, lets the core decide each command, appends the entries to the store and hands the
 //! effects to the committer. The committer syncs the store once for all that was handed over and only then releases the
-//! effects. There is no timer: while one sync runs, the turns for the next one are decided.
+//! effects. There is no timer: while one sync runs, the turns for the next one are decided. When there is little to do, and
+//! nobody to wait for, the sequencer does the committer's part itself: waking another thread takes longer than the sync.
 //!
-//! Invariants: effects never leave before their entries are durable; a failed sync ends the committer, and with it the
-//! process, without releasing anything; the sequencer never waits for anybody but the disk.
+//! Invariants: effects never leave before their entries are durable, and leave in the order of decision, whoever releases
+//! them; a failed sync ends the thread that asked for it, and with it the process, without releasing anything; the sequencer
+//! never waits for anybody but the disk.
 
 mod handoff;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use quail_core::ports::outbox::{Outbox, StoreError, Syncer};
@@ -18,7 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::delivery::Release;
 use crate::ops::metrics::Metrics;
-use handoff::{Giver, Taker};
+use handoff::{Giver, Taker, Waiting};
 
 /// Most batches that wait for the sequencer. A connection has at most one on its way.
 const QUEUE_BATCHES_MAX: usize = 4096;
@@ -28,6 +30,10 @@ const TURN_BATCHES_MAX: usize = 1024;
 
 /// After so many commands what was decided is handed over, so that their sync begins while the rest is decided.
 const HAND_OVER_COMMANDS: u32 = 128;
+
+/// A turn of so few commands is committed by the sequencer, if nothing else waits. With more there is something to decide
+/// while the disk syncs.
+const COMMIT_ALONE_COMMANDS_MAX: u64 = 8;
 
 /// A batch, and when it was handed over.
 struct Submitted {
@@ -99,14 +105,22 @@ pub struct Sequencer {
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     metrics: Arc<Metrics>,
     giver: Giver,
+    /// For one thread at a time, as the hand-over sees to.
+    sink: Arc<Mutex<Sink>>,
     /// Commands decided since the last hand-over.
     decided: u32,
 }
 
 /// What makes durable and then releases; runs beside the sequencer.
 pub struct Committer {
-    syncer: Box<dyn Syncer>,
     taker: Taker,
+    sink: Arc<Mutex<Sink>>,
+}
+
+/// Where what was decided goes.
+struct Sink {
+    syncer: Box<dyn Syncer>,
+    release: Box<dyn Release>,
     metrics: Arc<Metrics>,
 }
 
@@ -121,19 +135,22 @@ pub struct Parts {
 }
 
 impl Sequencer {
-    /// Returns a sequencer over a recovered state and the store it came from, with what belongs to it. `clock` returns
-    /// milliseconds since the Unix epoch.
+    /// Returns a sequencer over a recovered state and the store it came from, with what belongs to it. Effects go to
+    /// `release`. `clock` returns milliseconds since the Unix epoch.
     pub fn parts(
         state: State,
         outbox: Box<dyn Outbox>,
+        release: Box<dyn Release>,
         clock: Arc<dyn Fn() -> u64 + Send + Sync>,
         metrics: Arc<Metrics>,
     ) -> Parts {
         let (sender, queue) = mpsc::channel(QUEUE_BATCHES_MAX);
         metrics.unacknowledged.set(state.unresolved() as i64);
         let (giver, taker) = handoff::handoff();
-        let committer = Committer { syncer: outbox.syncer(), taker, metrics: metrics.clone() };
-        let sequencer = Self { queue, state, outbox, clock, metrics, giver, decided: 0 };
+        let sink = Sink { syncer: outbox.syncer(), release, metrics: metrics.clone() };
+        let sink = Arc::new(Mutex::new(sink));
+        let committer = Committer { taker, sink: sink.clone() };
+        let sequencer = Self { queue, state, outbox, clock, metrics, giver, sink, decided: 0 };
         Parts { sequencer, committer, handle: SequencerHandle { queue: sender } }
     }
 
@@ -156,7 +173,7 @@ impl Sequencer {
         let now_ms = (self.clock)();
         self.state.set_room(self.outbox.room());
         let mut outcome = Outcome::default();
-        let mut commands = 0;
+        let mut commands: u64 = 0;
         let began = Instant::now();
         for Submitted { at, batch } in batches {
             let waited = began.saturating_duration_since(at);
@@ -166,24 +183,50 @@ impl Sequencer {
                 self.decided += 1;
                 commands += 1;
             }
-            if self.decided >= HAND_OVER_COMMANDS && !self.hand_over(std::mem::take(&mut outcome))? {
+            if self.decided >= HAND_OVER_COMMANDS && !self.hand_over(std::mem::take(&mut outcome), false)? {
                 return Ok(false);
             }
         }
-        self.metrics.turn_commands.observe(commands.into());
-        self.metrics.sequencer_queue.set(self.queue.len() as i64);
-        self.hand_over(outcome)
+        let waiting = self.queue.len();
+        self.metrics.turn_commands.observe(commands as f64);
+        self.metrics.sequencer_queue.set(waiting as i64);
+        self.hand_over(outcome, waiting == 0 && commands <= COMMIT_ALONE_COMMANDS_MAX)
     }
 
-    fn hand_over(&mut self, outcome: Outcome) -> Result<bool, StoreError> {
+    fn hand_over(&mut self, outcome: Outcome, alone: bool) -> Result<bool, StoreError> {
         self.decided = 0;
         let to_sync = !outcome.entries.is_empty();
         if to_sync {
             self.outbox.append(self.state.batch(&outcome.entries))?;
             self.metrics.unacknowledged.set(self.state.unresolved() as i64);
         }
-        Ok((!to_sync && outcome.after.is_empty()) || self.giver.give(outcome.after, to_sync))
+        let waiting = Waiting { effects: outcome.after, to_sync };
+        if waiting.is_empty() {
+            return Ok(true);
+        }
+        if alone && self.giver.is_idle() {
+            lock(&self.sink).commit(waiting)?;
+            return Ok(true);
+        }
+        Ok(self.giver.give(waiting))
     }
+}
+
+impl Sink {
+    fn commit(&mut self, waiting: Waiting) -> Result<(), StoreError> {
+        if waiting.to_sync {
+            let began = Instant::now();
+            self.syncer.sync()?;
+            self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+        }
+        self.release.release(waiting.effects);
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // A panic on either thread ends the process.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Committer {
@@ -191,14 +234,9 @@ impl Committer {
     ///
     /// # Errors
     /// [`StoreError`] when a sync failed. What was not released must count as not done; the process must end.
-    pub fn run(mut self, mut release: impl Release) -> Result<(), StoreError> {
+    pub fn run(self) -> Result<(), StoreError> {
         while let Some(waiting) = self.taker.take() {
-            if waiting.to_sync {
-                let began = Instant::now();
-                self.syncer.sync()?;
-                self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
-            }
-            release.release(waiting.effects);
+            lock(&self.sink).commit(waiting)?;
         }
         Ok(())
     }
@@ -262,7 +300,7 @@ mod tests {
         }
     }
 
-    fn commands() -> Vec<Command> {
+    fn commands(filler: u64) -> Vec<Command> {
         let (account, device) = (AccountId([1; 16]), DeviceId([1; 16]));
         let facts = AccountFacts { account, handle: "ada".to_owned(), version: 1, devices: vec![device] };
         let mut id = MessageId([0; 16]);
@@ -272,36 +310,46 @@ mod tests {
         let send = ValidSend { id, recipient: account, kind, body: "hi".into(), seen: Stamp(0) };
         let connection = ConnectionId(1);
         let send = Command::Send(SendCommand { connection, account, device, number: 1, send: Ok(send) });
-        vec![Command::Facts { facts, ticket: None }, send]
+        let fact = Command::Facts { facts, ticket: None };
+        (0..filler).map(|_| fact.clone()).chain([fact.clone(), send]).collect()
     }
 
-    fn run(fail: bool) -> (Result<(), StoreError>, Vec<(bool, Effect)>) {
+    /// What both threads end with, and what was released and whether it was durable then.
+    type Run = (Result<(), StoreError>, Result<(), StoreError>, Vec<(bool, Effect)>);
+
+    /// Runs one turn with so many commands beside the send.
+    fn run(fail: bool, filler: u64) -> Run {
         let metrics = Arc::new(Metrics::new());
         let committed = Arc::new(AtomicBool::new(false));
         let outbox = Watched { committed: committed.clone(), fail, ..Watched::default() };
         let state = State::new(Origin(1), Recovered::default());
-        let Parts { sequencer, committer, handle } =
-            Sequencer::parts(state, Box::new(outbox), Arc::new(|| 1_000), metrics);
         let log = Log { committed, ..Log::default() };
-        handle.submit_blocking(commands()).unwrap();
+        let clock = Arc::new(|| 1_000);
+        let Parts { sequencer, committer, handle } =
+            Sequencer::parts(state, Box::new(outbox), Box::new(log.clone()), clock, metrics);
+        handle.submit_blocking(commands(filler)).unwrap();
         drop(handle);
-        sequencer.run().unwrap();
-        let result = committer.run(log.clone());
+        let (decided, committed) = (sequencer.run(), committer.run());
         let effects = log.effects.lock().unwrap().clone();
-        (result, effects)
+        (decided, committed, effects)
     }
 
     #[test]
     fn effects_leave_after_the_sync() {
-        let (result, effects) = run(false);
-        assert_eq!(result, Ok(()));
-        assert!(matches!(effects[..], [(true, Effect::Accepted { .. })]), "{effects:?}");
+        for filler in [0, COMMIT_ALONE_COMMANDS_MAX] {
+            let (decided, committed, effects) = run(false, filler);
+            assert_eq!((decided, committed), (Ok(()), Ok(())));
+            assert!(matches!(effects[..], [(true, Effect::Accepted { .. })]), "{effects:?}");
+        }
     }
 
     #[test]
-    fn a_failed_sync_ends_the_committer_and_releases_nothing() {
-        let (result, effects) = run(true);
-        assert!(result.is_err());
-        assert_eq!(effects, []);
+    fn a_failed_sync_ends_the_thread_that_asked_for_it_and_releases_nothing() {
+        let (decided, committed, effects) = run(true, 0);
+        assert!(decided.is_err(), "one that is alone commits itself");
+        assert_eq!((committed, effects), (Ok(()), vec![]));
+        let (decided, committed, effects) = run(true, COMMIT_ALONE_COMMANDS_MAX);
+        assert_eq!((decided, effects), (Ok(()), vec![]));
+        assert!(committed.is_err(), "a large turn is handed over");
     }
 }

@@ -81,7 +81,8 @@ async fn attached(
 ) -> Result<LaneEnd, Error> {
     let reading = events.is_some();
     let state = shared.feed.attach(&shared.store, reading).await?;
-    let attach = v1::Attach { number: state.attach_number, cursors: cursors(state.cursors) };
+    let attach =
+        v1::Attach { number: state.attach_number, cursors: cursors(state.cursors), set_aside: vec![] };
     let (stream, reader) = frames::open(connection, open::Stream::Feed(attach)).await?;
     let changed = wanted.wait_for(|wanted| wanted.events.is_some() != reading || !wanted.anything());
     let leaving = shared.finish.child_token();
@@ -118,7 +119,7 @@ async fn write(shared: &Shared, mut stream: SendStream, leaving: &CancellationTo
             if acks.is_empty() {
                 break;
             }
-            let ack = feed_up::Frame::Ack(v1::Ack { upto: cursors(acks) });
+            let ack = feed_up::Frame::Ack(v1::Ack { upto: cursors(acks), set_aside: vec![] });
             frame::encode(&v1::FeedUp { frame: Some(ack) }, &mut buffer);
             Counters::add(&shared.counters.acks_written, 1);
         }

@@ -42,7 +42,13 @@ impl Pair {
         }
         for account in [ADA, BOB] {
             let (feed, device) = (feed(account), device(account));
-            pair.decide(Command::Attach { feed, account, device, cursors: Vec::new() });
+            pair.decide(Command::Attach {
+                feed,
+                account,
+                device,
+                cursors: Vec::new(),
+                set_aside: Vec::new(),
+            });
         }
         // An attach reads the backlog; there is none.
         for account in [ADA, BOB] {

@@ -35,7 +35,6 @@ pub(crate) struct Live {
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) credentials: Credentials,
-    pub(crate) store: Arc<dyn Store>,
     pub(crate) publish: Publish,
     pub(crate) feed: Feed,
     pub(crate) profiles: Profiles,
@@ -60,9 +59,8 @@ impl Shared {
         Self {
             options,
             credentials,
-            store,
-            publish: Publish::new(),
-            feed: Feed::new(),
+            publish: Publish::new(store.clone()),
+            feed: Feed::new(store),
             profiles: Profiles::new(),
             counters: Counters::default(),
             requests: Semaphore::new(REQUESTS_MAX),
@@ -79,6 +77,17 @@ impl Shared {
     /// Returns the largest stamp shown or accepted, to be sent along: the order of stamps respects what people saw.
     pub(crate) fn seen(&self) -> u64 {
         self.seen.load(Ordering::Relaxed)
+    }
+
+    /// Takes over what other runs of the device have seen, as far as it was read.
+    pub(crate) fn recall_seen(&self) {
+        self.saw(self.publish.seen().max(self.feed.seen()));
+    }
+
+    /// The largest stamp was from a wrong clock.
+    pub(crate) fn forget_seen(&self) {
+        self.seen.store(0, Ordering::Relaxed);
+        self.feed.forget_seen();
     }
 
     /// A stamp was shown or accepted.

@@ -239,7 +239,7 @@ mod tests {
                 r#""error":{"reason":"NOT_SENT","text":"the client is closed"}}"#
             )
         );
-        let unknown = Fate::failed(ID, &SendError::OutcomeUnknown);
+        let unknown = Fate::failed(ID, &SendError::Stopped(quail_client::Error::Closed));
         assert_eq!(unknown.state, State::Unknown);
     }
 

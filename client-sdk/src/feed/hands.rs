@@ -1,0 +1,201 @@
+//! What the application has in hand, over processes: how often an event was handed out, and how many processes died with it.
+//!
+//! Committing before each event that it is handed out would cost a disk sync per event. So events that arrive together are
+//! committed together, as in hand, before the first of them is handed out: if the process dies, all of them count one death,
+//! because nobody knows which. After that the later processes are careful with those: each is committed as in hand by itself,
+//! when the application is about to be given it. An innocent one that only waited behind a deadly one therefore stays at
+//! one death, and the deadly one comes to three.
+//!
+//! Invariants: the attempts that are committed are never fewer than those that were handed out; a death is counted only
+//! for what was committed as in hand and neither acknowledged nor released.
+
+use std::collections::BTreeMap;
+
+use quail_protocol::id::{Origin, Position};
+
+use crate::store::{FeedChange, Hand, Place, Standing};
+
+/// An event is given up when so many processes died with it in hand.
+pub(crate) const DEATHS_MAX: u32 = 3;
+
+/// Most events of which something is known; the least position of another process's makes room.
+const HANDS_MAX: usize = 8192;
+
+/// What is known of events that no cursor has passed.
+#[derive(Debug, Default)]
+pub(super) struct Hands {
+    hands: BTreeMap<Place, Known>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    hand: Hand,
+    /// It was offered by this process.
+    is_offered: bool,
+}
+
+/// How an event is to be handed out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Offer {
+    /// To be committed before.
+    pub(super) change: Option<FeedChange>,
+    /// How often it was handed out, this time included.
+    pub(crate) attempt: u32,
+    /// Too many died of it.
+    pub(crate) gives_up: bool,
+    /// It is committed as in hand only when the application is about to be given it.
+    pub(crate) is_careful: bool,
+}
+
+impl Hands {
+    /// Goes on after another process: what that one had in hand when it ended may have ended it.
+    pub(super) fn restore(hands: BTreeMap<Place, Hand>) -> Self {
+        let known = |mut hand: Hand| {
+            if hand.standing == Standing::InHand {
+                hand.standing = Standing::Released;
+                hand.deaths = hand.deaths.saturating_add(1);
+            }
+            Known { hand, is_offered: false }
+        };
+        Self { hands: hands.into_iter().map(|(place, hand)| (place, known(hand))).collect() }
+    }
+
+    /// Notes that an event is about to be handed out by this process.
+    pub(super) fn offer(&mut self, place: Place) -> Offer {
+        if !self.hands.contains_key(&place) {
+            self.make_room();
+        }
+        let unknown = Hand { attempts: 0, deaths: 0, standing: Standing::Released };
+        let known = self.hands.entry(place).or_insert(Known { hand: unknown, is_offered: false });
+        let mut change = None;
+        if !known.is_offered {
+            known.is_offered = true;
+            known.hand.attempts = known.hand.attempts.saturating_add(1);
+            if known.hand.deaths == 0 {
+                known.hand.standing = Standing::InHand;
+            }
+            change = Some(FeedChange::Hand(place, known.hand));
+        }
+        Offer { change, ..self.offered(place) }
+    }
+
+    /// Returns how an event is handed out that was offered.
+    pub(super) fn offered(&self, place: Place) -> Offer {
+        let Some(Known { hand, .. }) = self.hands.get(&place) else {
+            return Offer { attempt: 1, ..Offer::default() };
+        };
+        let gives_up = hand.deaths >= DEATHS_MAX;
+        let is_careful = hand.standing == Standing::Released && !gives_up;
+        Offer { change: None, attempt: hand.attempts.max(1), gives_up, is_careful }
+    }
+
+    /// The application is about to be given an event that was offered carefully.
+    pub(super) fn take(&mut self, place: Place) -> Option<FeedChange> {
+        self.stand(place, Standing::Released, Standing::InHand)
+    }
+
+    /// The application let go of an event.
+    pub(super) fn release(&mut self, place: Place) -> Option<FeedChange> {
+        self.stand(place, Standing::InHand, Standing::Released)
+    }
+
+    /// The application let go of everything.
+    pub(super) fn release_all(&mut self) -> Vec<FeedChange> {
+        let places: Vec<_> = self.hands.keys().copied().collect();
+        places.into_iter().filter_map(|place| self.release(place)).collect()
+    }
+
+    /// The application acknowledged an event; what is before it may be missing.
+    pub(super) fn done(&mut self, place: Place) -> Option<FeedChange> {
+        let known = self.hands.get_mut(&place)?;
+        known.hand.standing = Standing::Done;
+        Some(FeedChange::Hand(place, known.hand))
+    }
+
+    pub(super) fn is_done(&self, place: Place) -> bool {
+        self.hands.get(&place).is_some_and(|known| known.hand.standing == Standing::Done)
+    }
+
+    /// Forgets what a cursor has passed, and returns it.
+    pub(super) fn passed(&mut self, origin: Origin, cursor: Position) -> Vec<Place> {
+        let passed = self.hands.range((origin, Position::ZERO)..=(origin, cursor));
+        let places: Vec<_> = passed.map(|(place, _)| *place).collect();
+        self.hands.retain(|place, _| !(place.0 == origin && place.1 <= cursor));
+        places
+    }
+
+    fn stand(&mut self, place: Place, from: Standing, to: Standing) -> Option<FeedChange> {
+        let known = self.hands.get_mut(&place).filter(|known| known.hand.standing == from)?;
+        known.hand.standing = to;
+        Some(FeedChange::Hand(place, known.hand))
+    }
+
+    fn make_room(&mut self) {
+        if self.hands.len() < HANDS_MAX {
+            return;
+        }
+        // Of an origin that has ended, most likely. A store keeps it until its cursor passes.
+        let oldest = self.hands.iter().find(|(_, known)| !known.is_offered).map(|(place, _)| *place);
+        if let Some(oldest) = oldest {
+            self.hands.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEADLY: Place = (Origin(1), Position(5));
+    const BEHIND: Place = (Origin(1), Position(6));
+
+    /// What a process leaves when it dies.
+    fn died(hands: Hands) -> Hands {
+        Hands::restore(hands.hands.into_iter().map(|(place, known)| (place, known.hand)).collect())
+    }
+
+    #[test]
+    fn what_three_processes_died_with_is_given_up_and_what_waited_behind_it_is_not() {
+        let mut hands = Hands::default();
+        for attempt in 1..=3 {
+            let (deadly, behind) = (hands.offer(DEADLY), hands.offer(BEHIND));
+            assert_eq!((deadly.attempt, deadly.gives_up, behind.attempt), (attempt, false, attempt));
+            assert_eq!(deadly.is_careful, attempt > 1);
+            assert_eq!(hands.take(DEADLY).is_some(), attempt > 1);
+            hands = died(hands);
+        }
+        assert!(hands.offer(DEADLY).gives_up);
+        let behind = hands.offer(BEHIND);
+        assert!(!behind.gives_up && behind.attempt == 4);
+    }
+
+    #[test]
+    fn what_was_released_is_not_what_the_process_died_of() {
+        let mut hands = Hands::default();
+        for attempt in 1..=9 {
+            assert_eq!(hands.offer(DEADLY).attempt, attempt);
+            hands.release_all();
+            hands = died(hands);
+        }
+        assert!(!hands.offer(DEADLY).gives_up);
+    }
+
+    #[test]
+    fn an_event_is_offered_once_per_process() {
+        let mut hands = Hands::default();
+        assert!(hands.offer(DEADLY).change.is_some());
+        assert_eq!(hands.offer(DEADLY).change, None);
+        assert_eq!(hands.passed(Origin(1), Position(5)), [DEADLY]);
+        assert_eq!(hands.offer(DEADLY).attempt, 1);
+    }
+
+    #[test]
+    fn a_process_that_dies_before_it_handed_anything_out_counts_no_death() {
+        let mut hands = Hands::default();
+        hands.offer(DEADLY);
+        for _ in 0..9 {
+            hands = died(hands);
+        }
+        assert!(!hands.offer(DEADLY).gives_up);
+    }
+}

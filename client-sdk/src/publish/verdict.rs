@@ -1,0 +1,104 @@
+//! What a refusal of a send means for the message: the one table of it.
+//!
+//! The match has a line for every reason that the protocol names, so that a new one does not compile before somebody has
+//! decided. Whether a server keeps refusing what comes behind goes by its own word (`temporary`), so for a reason that may
+//! be either, that word decides here too; a reason of a later version reads as `INTERNAL` and goes by it as well.
+
+use quail_protocol::v1::Reason;
+
+/// What becomes of a message that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is sent again, under the same number, after a pause and a `Restart`.
+    Again,
+    /// It is sent again under a new number with the same id.
+    NewNumber {
+        /// The largest stamp seen was from a wrong clock.
+        forget_seen: bool,
+    },
+    /// It stays in the queue, and the client ends: the session is gone.
+    SessionEnded,
+    /// The application has to look at it.
+    Final,
+}
+
+/// Returns what becomes of a message that was refused with `reason`; `temporary` is the server's word.
+pub(crate) fn verdict(reason: Reason, temporary: bool) -> Verdict {
+    if temporary {
+        // Whatever the reason: the server refuses everything behind until it reads `Restart`.
+        return Verdict::Again;
+    }
+    match reason {
+        Reason::NumberPassed => Verdict::NewNumber { forget_seen: false },
+        Reason::Clock => Verdict::NewNumber { forget_seen: true },
+        Reason::Unauthenticated => Verdict::SessionEnded,
+        // About the message itself.
+        Reason::UnknownAccount
+        | Reason::BodyTooLarge
+        | Reason::BodyInvalid
+        | Reason::IdInvalid
+        | Reason::IdTime
+        | Reason::IdReused
+        // The device lost its counter, or shares it with a copy of itself.
+        | Reason::NumberReused
+        // Faults of this crate.
+        | Reason::Malformed
+        | Reason::FrameTooLarge
+        | Reason::FrameTimeout
+        | Reason::WrongFrame
+        | Reason::Version
+        | Reason::Limit
+        // No server says these of a send.
+        | Reason::WrongCredentials
+        | Reason::HandleTaken
+        | Reason::HandleInvalid
+        | Reason::PasswordInvalid
+        | Reason::SignUpClosed
+        | Reason::InviteInvalid
+        | Reason::DeviceLimit
+        | Reason::AckInvalid
+        | Reason::Replaced
+        // Temporary by the table: a server that says otherwise means it.
+        | Reason::Internal
+        | Reason::AfterRefused
+        | Reason::Stalled
+        | Reason::Busy
+        | Reason::Overloaded
+        | Reason::DirectoryUnavailable
+        | Reason::Draining
+        | Reason::RateLimited
+        | Reason::Unspecified => Verdict::Final,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quail_protocol::error::REASONS;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_goes_by_the_servers_word_and_the_table() {
+        for meta in REASONS {
+            assert_eq!(verdict(meta.reason, true), Verdict::Again, "{}", meta.name);
+            let finally = verdict(meta.reason, false);
+            let expected = match meta.name {
+                "NUMBER_PASSED" => Verdict::NewNumber { forget_seen: false },
+                "CLOCK" => Verdict::NewNumber { forget_seen: true },
+                "UNAUTHENTICATED" => Verdict::SessionEnded,
+                _ => Verdict::Final,
+            };
+            assert_eq!(finally, expected, "{}", meta.name);
+        }
+    }
+
+    #[test]
+    fn a_reason_of_a_later_version_goes_by_the_servers_word() {
+        let unknown = |temporary| {
+            let error = quail_protocol::v1::Error { reason: 9_999, temporary, ..Default::default() };
+            let refusal = crate::Refusal::from_wire(error);
+            verdict(refusal.reason, refusal.temporary)
+        };
+        assert_eq!((unknown(true), unknown(false)), (Verdict::Again, Verdict::Final));
+    }
+}

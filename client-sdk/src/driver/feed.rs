@@ -122,6 +122,10 @@ async fn write(shared: &Shared, mut stream: SendStream, leaving: &CancellationTo
     let mut buffer = BytesMut::new();
     loop {
         let finishing = leaving.is_cancelled();
+        if finishing {
+            // What the application acknowledged last is told as well, and that is possible once it is committed.
+            shared.feed.settled().await;
+        }
         loop {
             let (acks, set_aside) = shared.feed.take_acks();
             if acks.is_empty() {

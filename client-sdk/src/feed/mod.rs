@@ -131,6 +131,12 @@ impl Feed {
         *self.committed.borrow() >= change
     }
 
+    /// Waits until everything that was acknowledged is committed.
+    pub(crate) async fn settled(&self) {
+        let last = self.inbox().last_with_cursors();
+        self.committed(last).await;
+    }
+
     /// Waits until a change is committed; for ever, if the client ends first.
     pub(crate) async fn committed(&self, change: u64) {
         // Cannot fail: the sender lives as long as `self`.

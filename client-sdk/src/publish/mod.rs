@@ -14,6 +14,7 @@
 //! the queue; numbers are given out under the lock under which the queue and the pending changes grow, so all three are in
 //! their order; what was taken out of the pending changes is committed, or the client ends.
 
+mod answers;
 pub(crate) mod changes;
 mod commit;
 pub(crate) mod queue;
@@ -24,16 +25,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use quail_protocol::id::{AccountId, MessageId, Stamp};
+use quail_protocol::id::{MessageId, Stamp};
 use tokio::sync::{Notify, Semaphore, watch};
 
-use crate::backoff::chance;
 use crate::error::Refusal;
 use crate::sending::Ticket;
-use crate::store::{ANSWERS_KEPT_MAX, AnsweredSend, PublishChange, QueuedSend, RefusedSend, Store};
+use crate::store::{PublishChange, QueuedSend, RefusedSend, Store};
 use crate::{Accepted, Error, SendError};
-use queue::{Filled, Next, OutOfOrder, Outgoing, Queue, Queued};
-use verdict::{Verdict, verdict};
+pub(crate) use answers::{Answer, Answered, Decided};
+use queue::{Filled, Next, Outgoing, Queue, Queued};
 
 /// Most messages without an answer that a client holds. [`Client::send`](crate::Client::send) waits for room.
 pub const QUEUED_MESSAGES_MAX: usize = 4096;
@@ -46,9 +46,6 @@ const ENTRY_BYTES: usize = 256;
 
 /// One budget keeps both limits: no message is charged less than its share of the bytes.
 const CHARGE_MIN: usize = QUEUED_BYTES_MAX / QUEUED_MESSAGES_MAX;
-
-/// How often a message gets a new number. The second `NUMBER_PASSED` or `CLOCK` would be followed by a third.
-const RENUMBER_MAX: u32 = 1;
 
 type Waiter = Weak<Ticket>;
 
@@ -88,33 +85,6 @@ struct Inner {
     answered_order: VecDeque<MessageId>,
     refused: VecDeque<RefusedSend>,
     closed: Option<Error>,
-}
-
-/// An answer to a send, as the lane reads it.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    Accepted(u64, Accepted),
-    Refused(u64, Refusal),
-}
-
-/// A send that has left the queue, with its fate.
-#[derive(Debug)]
-pub(crate) struct Decided {
-    pub(crate) ticket: Option<Arc<Ticket>>,
-    pub(crate) recipient: AccountId,
-    pub(crate) outcome: Result<Accepted, SendError>,
-}
-
-/// What a bunch of answers came to.
-#[derive(Debug)]
-pub(crate) struct Answered {
-    pub(crate) decided: Vec<Decided>,
-    /// The largest stamp seen was from a wrong clock.
-    pub(crate) forget_seen: bool,
-    /// The session has ended.
-    pub(crate) session_ended: Option<Refusal>,
-    /// What is wrong with the first answer that does not fit; those behind it were not looked at.
-    pub(crate) fits: Result<(), Error>,
 }
 
 impl Publish {
@@ -305,88 +275,6 @@ impl Inner {
         self.pending.push(change);
         self.changes += 1;
         self.changes
-    }
-
-    fn answer(&mut self, answer: Answer, all: &mut Answered, room: &mut usize) -> Result<(), OutOfOrder> {
-        match answer {
-            Answer::Accepted(number, accepted) => {
-                let queued = self.queue.decided(number)?;
-                let stored = queued.message.to_stored(number);
-                let answer = AnsweredSend { number, id: stored.id, digest: stored.digest(), accepted };
-                self.remember(&answer);
-                self.change(PublishChange::Accepted(answer));
-                self.leave(queued, Ok(accepted), all, room);
-            }
-            Answer::Refused(number, refusal) => match verdict(refusal.reason, refusal.temporary) {
-                Verdict::Again => self.refused_for_now(number, &refusal)?,
-                Verdict::SessionEnded => {
-                    self.refused_for_now(number, &refusal)?;
-                    all.session_ended.get_or_insert(refusal);
-                }
-                Verdict::NewNumber { forget_seen } => {
-                    if forget_seen {
-                        all.forget_seen = true;
-                        self.seen = Stamp::default();
-                        self.change(PublishChange::Seen(Stamp::default()));
-                    }
-                    let queued = self.queue.decided(number)?;
-                    if queued.renumbered < RENUMBER_MAX {
-                        let new = self.take_number();
-                        self.change(PublishChange::Renumbered(number, new));
-                        self.queue.push_again(new, queued);
-                    } else {
-                        self.refuse(queued, refusal, all, room);
-                    }
-                }
-                Verdict::Final => {
-                    let queued = self.queue.decided(number)?;
-                    self.refuse(queued, refusal, all, room);
-                }
-            },
-        }
-        Ok(())
-    }
-
-    fn refused_for_now(&mut self, number: u64, refusal: &Refusal) -> Result<(), OutOfOrder> {
-        self.queue.refused_for_now(number, refusal.retry_after, Instant::now(), chance())
-    }
-
-    fn refuse(&mut self, queued: Queued<Waiter>, refusal: Refusal, all: &mut Answered, room: &mut usize) {
-        let send = queued.message.to_stored(queued.number);
-        let refused = RefusedSend { send, reason: refusal.reason as i32, text: refusal.text.clone() };
-        if self.refused.len() >= crate::store::REFUSALS_KEPT_MAX {
-            let lost = self.refused.pop_front();
-            tracing::warn!(id = ?lost.map(|lost| lost.send.id), "forget a refusal that nobody took note of");
-        }
-        self.refused.push_back(refused.clone());
-        self.change(PublishChange::Refused(refused));
-        self.leave(queued, Err(SendError::Refused(refusal)), all, room);
-    }
-
-    fn leave(
-        &mut self,
-        queued: Queued<Waiter>,
-        outcome: Result<Accepted, SendError>,
-        all: &mut Answered,
-        room: &mut usize,
-    ) {
-        self.pending_answers += 1;
-        self.queue.settling(1);
-        *room += charge(queued.message.body.len());
-        let (ticket, recipient) = (queued.waiter.upgrade(), queued.message.recipient);
-        all.decided.push(Decided { ticket, recipient, outcome });
-    }
-
-    fn remember(&mut self, answer: &AnsweredSend) {
-        self.seen = self.seen.max(answer.accepted.stamp);
-        if self.answered.insert(answer.id, (answer.digest, answer.accepted)).is_none() {
-            self.answered_order.push_back(answer.id);
-        }
-        if self.answered_order.len() > ANSWERS_KEPT_MAX
-            && let Some(oldest) = self.answered_order.pop_front()
-        {
-            self.answered.remove(&oldest);
-        }
     }
 }
 

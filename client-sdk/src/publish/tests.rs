@@ -1,9 +1,14 @@
 //! The sending half with its store: room, commits, numbers, answers, and crashes between any two of them.
 
+use proptest::prelude::*;
+use quail_protocol::frame;
+use quail_protocol::limits::{FRAME_BYTES_MAX, SENDS_UNANSWERED_MAX};
+use quail_protocol::v1::{self, publish_up};
+
 use super::changes::ChangeError;
 use super::*;
-use crate::store::MemoryStore;
-use quail_protocol::id::{Origin, Position};
+use crate::store::{FeedChange, FeedState, MemoryStore, PublishState, StoreError};
+use quail_protocol::id::{AccountId, Origin, Position};
 use quail_protocol::v1::Reason;
 
 fn publish() -> Publish {
@@ -170,4 +175,188 @@ async fn what_is_not_on_its_way_can_be_edited_and_cancelled() {
     publish.lane_opened();
     assert_eq!(publish.cancel(first.id), Err(ChangeError::OnItsWay(first.id)));
     assert_eq!(publish.edit(first.id, "eins".into()).await, Err(ChangeError::OnItsWay(first.id)));
+}
+
+/// A store that commits only when the test says so, as a disk takes its time.
+struct Slow(Arc<MemoryStore>);
+
+impl Store for Slow {
+    fn load_publish(&self) -> Result<PublishState, StoreError> {
+        self.0.load_publish()
+    }
+
+    fn commit_publish(&self, changes: &[PublishChange]) -> Result<(), StoreError> {
+        self.0.commit_publish(changes)
+    }
+
+    fn load_feed(&self) -> Result<FeedState, StoreError> {
+        self.0.load_feed()
+    }
+
+    fn commit_feed(&self, changes: &[FeedChange]) -> Result<(), StoreError> {
+        self.0.commit_feed(changes)
+    }
+}
+
+/// What happens next in the model.
+#[derive(Clone, Debug)]
+enum Step {
+    Send,
+    Cancel(usize),
+    Commit,
+    Write,
+    Serve(usize),
+    Read(usize),
+    Cut,
+    Crash,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => Just(Step::Send),
+        1 => (0..4_usize).prop_map(Step::Cancel),
+        3 => Just(Step::Commit),
+        3 => Just(Step::Write),
+        3 => (1..6_usize).prop_map(Step::Serve),
+        3 => (1..6_usize).prop_map(Step::Read),
+        1 => Just(Step::Cut),
+        1 => Just(Step::Crash),
+    ]
+}
+
+/// A server: what it accepted, by number; what is on the wire.
+#[derive(Default)]
+struct Server {
+    accepted: Vec<(u64, Bytes, Bytes)>,
+    inbound: VecDeque<v1::Send>,
+    answers: VecDeque<u64>,
+}
+
+impl Server {
+    fn serve(&mut self) {
+        let Some(send) = self.inbound.pop_front() else { return };
+        let mark = self.accepted.last().map_or(0, |(number, ..)| *number);
+        if send.number > mark {
+            let is_known = self.accepted.iter().any(|(_, id, _)| *id == send.id);
+            assert!(!is_known, "a message keeps its number");
+            self.accepted.push((send.number, send.id, send.body));
+        } else {
+            let window = self.accepted.iter().rev().take(SENDS_UNANSWERED_MAX);
+            let earlier = window.into_iter().find(|(number, ..)| *number == send.number);
+            let (_, id, body) = earlier.expect("what is sent again is in the window");
+            assert_eq!((id, body), (&send.id, &send.body), "a number is one message for ever");
+        }
+        self.answers.push_back(send.number);
+    }
+}
+
+/// The client's side of the model.
+struct World {
+    store: Arc<MemoryStore>,
+    publish: Publish,
+    server: Server,
+    /// Bodies that are queued for sure, and those that may be.
+    told: Vec<u64>,
+    asked: Vec<(u64, u64)>,
+    cancelled: Vec<u64>,
+    sent: u64,
+}
+
+impl World {
+    async fn new() -> Self {
+        let store = Arc::new(MemoryStore::new());
+        let publish = Publish::new(Arc::new(Slow(store.clone())));
+        publish.load().await.unwrap();
+        publish.lane_opened();
+        let (told, asked, cancelled) = (Vec::new(), Vec::new(), Vec::new());
+        Self { store, publish, server: Server::default(), told, asked, cancelled, sent: 0 }
+    }
+
+    async fn step(&mut self, step: &Step) {
+        match step {
+            Step::Send => {
+                self.sent += 1;
+                let (_, _, change) = self.publish.queue(message(&self.sent.to_string()), true).await.unwrap();
+                self.asked.push((self.sent, change));
+            }
+            Step::Cancel(at) => {
+                let listed = self.publish.list();
+                let Some(queued) = listed.iter().rev().nth(*at) else { return };
+                if let Ok(change) = self.publish.cancel(queued.id) {
+                    let body = queued.body.as_text().unwrap().parse().unwrap();
+                    // Asked for, and from now on neither queued nor cancelled for sure.
+                    self.told.retain(|told| *told != body);
+                    self.asked.retain(|(asked, _)| *asked != body);
+                    self.publish.commit().await.unwrap();
+                    assert!(*self.publish.committed.borrow() >= change);
+                    self.cancelled.push(body);
+                    self.heard();
+                }
+            }
+            Step::Commit => {
+                self.publish.commit().await.unwrap();
+                self.heard();
+            }
+            Step::Write => {
+                let mut buffer = BytesMut::new();
+                self.publish.fill(&mut buffer, usize::MAX, 0);
+                while let Some(up) = frame::decode::<v1::PublishUp>(&mut buffer, FRAME_BYTES_MAX).unwrap() {
+                    let Some(publish_up::Frame::Send(send)) = up.frame else { panic!("only sends") };
+                    self.server.inbound.push_back(send);
+                }
+            }
+            Step::Serve(count) => (0..*count).for_each(|_| self.server.serve()),
+            Step::Read(count) => {
+                let count = (*count).min(self.server.answers.len());
+                let answers: Vec<_> = self.server.answers.drain(..count).map(accepted).collect();
+                self.publish.answered(answers).fits.unwrap();
+            }
+            Step::Cut | Step::Crash => {
+                self.server.inbound.clear();
+                self.server.answers.clear();
+                if matches!(step, Step::Crash) {
+                    self.asked.clear();
+                    self.publish = Publish::new(Arc::new(Slow(self.store.clone())));
+                    self.publish.load().await.unwrap();
+                }
+                self.publish.lane_opened();
+            }
+        }
+    }
+
+    /// Whoever waited for a commit is told.
+    fn heard(&mut self) {
+        let committed = *self.publish.committed.borrow();
+        let told = self.asked.extract_if(.., |(_, change)| *change <= committed);
+        self.told.extend(told.map(|(body, _)| body));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn what_is_told_to_be_queued_is_accepted_once_and_in_order_over_cuts_and_crashes(
+        steps in prop::collection::vec(step(), 1..200),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::new().await;
+            let wind_up = (0..=steps.len())
+                .flat_map(|_| [Step::Commit, Step::Write, Step::Serve(99), Step::Read(99)]);
+            for step in steps.iter().cloned().chain([Step::Cut]).chain(wind_up) {
+                world.step(&step).await;
+            }
+            assert_eq!(world.publish.unanswered(), 0);
+            let bodies = world.server.accepted.iter().map(|(_, _, body)| std::str::from_utf8(body).unwrap());
+            let accepted: Vec<u64> = bodies.map(|body| body.parse().unwrap()).collect();
+            assert!(accepted.is_sorted_by(|a, b| a < b), "in order and once: {accepted:?}");
+            for told in &world.told {
+                assert!(accepted.contains(told), "{told} is lost");
+            }
+            for cancelled in &world.cancelled {
+                assert!(!accepted.contains(cancelled), "{cancelled} was cancelled");
+            }
+        });
+    }
 }

@@ -1,5 +1,6 @@
 //! From a profile to a connection: what the commands that talk to a server share.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -116,11 +117,20 @@ impl Context {
         }
     }
 
-    /// Connects this device.
+    /// Connects this device, and leaves its queue to whoever sends.
     pub(super) async fn connect(&self) -> anyhow::Result<Client> {
         let (profile, login) = self.login()?;
         let store = FileStore::open(profile.state_directory())?;
-        Ok(Client::open(&login.address, &login.credentials, store, options()).await?)
+        let options = Options { resume_queue: false, ..options() };
+        Ok(Client::open(&login.address, &login.credentials, store, options).await?)
+    }
+
+    /// Connects this device to send: what is in its queue leaves. Returns where its state is as well.
+    pub(super) async fn connect_to_send(&self) -> anyhow::Result<(Client, PathBuf)> {
+        let (profile, login) = self.login()?;
+        let store = FileStore::open(profile.state_directory())?;
+        let client = Client::open(&login.address, &login.credentials, store, options()).await?;
+        Ok((client, profile.state_directory()))
     }
 }
 

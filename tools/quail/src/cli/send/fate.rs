@@ -61,6 +61,11 @@ impl Fate {
         Self { id: Some(id), accepted: Some(accepted), state: State::Accepted, error: None }
     }
 
+    /// An earlier call was told so.
+    pub(super) fn accepted_before(id: MessageId) -> Self {
+        Self { id: Some(id), accepted: None, state: State::Accepted, error: None }
+    }
+
     pub(super) fn failed(id: MessageId, error: &SendError) -> Self {
         match error {
             SendError::Refused(refusal) => Self {

@@ -16,6 +16,9 @@ pub struct Options {
     pub client_name: String,
     /// Name of this device for the owner's list of devices, given at sign up and log in; cut at 64 bytes.
     pub device_name: Option<String>,
+    /// What this device runs on for the owner's list of devices, as in `android 15`, given at sign up and log in: up to 32
+    /// bytes without control characters, else the server refuses with `MALFORMED`. `None`: the system this was built for.
+    pub platform: Option<String>,
     /// Longest time for one try to connect, name resolution included; the answer to the hello may take as long again.
     pub connect_timeout: Duration,
     /// Longest time for the answer to one request, reconnecting included.
@@ -47,6 +50,7 @@ impl Default for Options {
         Self {
             client_name: concat!("quail-client ", env!("CARGO_PKG_VERSION")).to_owned(),
             device_name: None,
+            platform: None,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),
             backoff_min: Duration::from_millis(200),

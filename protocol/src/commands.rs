@@ -80,8 +80,10 @@ pub const COMMANDS: &[Command] = &[
     Command { code: 21, name: "log_in", kind: Kind::Directory, lane: Lane::Request, needs_session: false, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Password },
     Command { code: 22, name: "log_out", kind: Kind::Directory, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
     Command { code: 23, name: "change_password", kind: Kind::Directory, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Password },
+    Command { code: 24, name: "unlink_device", kind: Kind::Directory, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
     Command { code: 40, name: "look_up", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::LookUp },
     Command { code: 41, name: "ping", kind: Kind::Query, lane: Lane::Request, needs_session: false, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
+    Command { code: 42, name: "list_devices", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
 ];
 
 /// Returns the command of a code.
@@ -98,8 +100,10 @@ impl crate::v1::request::Command {
             C::LogIn(_) => 21,
             C::LogOut(_) => 22,
             C::ChangePassword(_) => 23,
+            C::UnlinkDevice(_) => 24,
             C::LookUp(_) => 40,
             C::Ping(_) => 41,
+            C::ListDevices(_) => 42,
         };
         // The table's own test proves that each code above has a row.
         by_code(code).unwrap_or(&COMMANDS[0])
@@ -127,8 +131,10 @@ mod tests {
             (C::LogIn(Default::default()), "log_in"),
             (C::LogOut(Default::default()), "log_out"),
             (C::ChangePassword(Default::default()), "change_password"),
+            (C::UnlinkDevice(Default::default()), "unlink_device"),
             (C::LookUp(Default::default()), "look_up"),
             (C::Ping(Default::default()), "ping"),
+            (C::ListDevices(Default::default()), "list_devices"),
         ];
         for (command, name) in all {
             assert_eq!(command.meta().name, name);

@@ -27,6 +27,9 @@ pub const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 8..=1024;
 /// except invites, which are refused.
 pub const NAME_BYTES_MAX: usize = 64;
 
+/// Longest name of what a device runs on, in bytes. Longer ones are refused: a program says this, and no person.
+pub const PLATFORM_BYTES_MAX: usize = 32;
+
 /// Length of a session token in bytes.
 pub const TOKEN_BYTES: usize = 32;
 

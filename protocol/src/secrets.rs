@@ -28,6 +28,7 @@ impl fmt::Debug for SignUp {
             .field("password", &HIDDEN)
             .field("invite", &HIDDEN)
             .field("device_name", &self.device_name)
+            .field("platform", &self.platform)
             .finish()
     }
 }
@@ -38,6 +39,7 @@ impl fmt::Debug for LogIn {
             .field("handle", &self.handle)
             .field("password", &HIDDEN)
             .field("device_name", &self.device_name)
+            .field("platform", &self.platform)
             .finish()
     }
 }

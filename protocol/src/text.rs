@@ -1,6 +1,6 @@
-//! The rules for handles and passwords, in one place for daemon and clients.
+//! The rules for handles, passwords and names, in one place for daemon and clients.
 
-use crate::limits::{HANDLE_CHARS, PASSWORD_BYTES};
+use crate::limits::{HANDLE_CHARS, PASSWORD_BYTES, PLATFORM_BYTES_MAX};
 
 /// Returns whether `handle` is of the form `[a-z0-9_.]{3,32}`.
 pub fn is_handle(handle: &str) -> bool {
@@ -11,6 +11,12 @@ pub fn is_handle(handle: &str) -> bool {
 /// Returns whether `password` has an allowed length. Nothing else is asked of a password (NIST SP 800-63B).
 pub fn is_password(password: &str) -> bool {
     PASSWORD_BYTES.contains(&password.len())
+}
+
+/// Returns whether `platform` may stand in a list of devices: up to [`PLATFORM_BYTES_MAX`] bytes without control
+/// characters; possibly empty, from who does not say.
+pub fn is_platform(platform: &str) -> bool {
+    platform.len() <= PLATFORM_BYTES_MAX && !platform.chars().any(char::is_control)
 }
 
 /// Returns `name` cut to at most `bytes_max` bytes at a character border.
@@ -33,6 +39,16 @@ mod tests {
         }
         for bad in ["", "ab", "Ada", "a b", "ädä", "a/b", &"x".repeat(33)] {
             assert!(!is_handle(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn platforms_are_short_and_without_control_characters() {
+        for good in ["", "linux", "android 15", "ä", &"x".repeat(32)] {
+            assert!(is_platform(good), "{good}");
+        }
+        for bad in [&"x".repeat(33)[..], "a\nb", "\u{1b}[2J", "a\0", "\u{9b}2J", &"ä".repeat(17)] {
+            assert!(!is_platform(bad), "{bad:?}");
         }
     }
 

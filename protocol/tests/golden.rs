@@ -107,6 +107,10 @@ fn laptop() -> Bytes {
     "019b76da-a800-7000-8000-0000000de71c".parse::<DeviceId>().unwrap().to_bytes()
 }
 
+fn phone() -> Bytes {
+    "019b76da-a800-7000-8000-000000000f0e".parse::<DeviceId>().unwrap().to_bytes()
+}
+
 fn message_id(id: &str) -> Bytes {
     id.parse::<MessageId>().unwrap().to_bytes()
 }
@@ -203,12 +207,21 @@ fn requests() -> Vec<Vector> {
         password: "correct horse".to_owned(),
         invite: "spring-2026".to_owned(),
         device_name: "laptop".to_owned(),
+        platform: String::new(),
+    };
+    let sign_up_platform = v1::SignUp {
+        invite: String::new(),
+        device_name: "phone".to_owned(),
+        platform: "android 15".to_owned(),
+        ..sign_up.clone()
     };
     let log_in = v1::LogIn {
         handle: "ada".to_owned(),
         password: "correct horse".to_owned(),
         device_name: "laptop".to_owned(),
+        platform: String::new(),
     };
+    let log_in_platform = v1::LogIn { platform: "linux".to_owned(), ..log_in.clone() };
     let change_password = v1::ChangePassword {
         current_password: "correct horse".to_owned(),
         new_password: "battery staple".to_owned(),
@@ -218,12 +231,19 @@ fn requests() -> Vec<Vector> {
     let by_account = look_up(v1::look_up::By::Account(bob()));
     vec![
         both_ways("open_request_sign_up", request(C::SignUp(sign_up))),
+        both_ways("open_request_sign_up_platform", request(C::SignUp(sign_up_platform))),
         both_ways("open_request_log_in", request(C::LogIn(log_in))),
+        both_ways("open_request_log_in_platform", request(C::LogIn(log_in_platform))),
         both_ways("open_request_log_out", request(C::LogOut(v1::LogOut {}))),
         both_ways("open_request_change_password", request(C::ChangePassword(change_password))),
+        both_ways(
+            "open_request_unlink_device",
+            request(C::UnlinkDevice(v1::UnlinkDevice { device: phone() })),
+        ),
         both_ways("open_request_look_up_handle", request(by_handle)),
         both_ways("open_request_look_up_account", request(by_account)),
         both_ways("open_request_ping", request(C::Ping(v1::Ping {}))),
+        both_ways("open_request_list_devices", request(C::ListDevices(v1::ListDevices {}))),
     ]
 }
 
@@ -236,11 +256,29 @@ fn responses() -> Vec<Vector> {
     let session = v1::Session { token: token(), account: ada(), device: laptop(), handle: "ada".to_owned() };
     let profile = v1::Profile { account: bob(), handle: "bob".to_owned() };
     let pong = v1::Pong { server_time_ms: MIDNIGHT_MS + 1234 };
+    let laptop = v1::Device {
+        id: laptop(),
+        name: "laptop".to_owned(),
+        platform: "linux".to_owned(),
+        created_ms: MIDNIGHT_MS + 700,
+        last_seen_ms: MIDNIGHT_MS + 60_000,
+        current: true,
+    };
+    let phone = v1::Device {
+        id: phone(),
+        name: "phone".to_owned(),
+        platform: String::new(),
+        created_ms: MIDNIGHT_MS - 86_400_000,
+        last_seen_ms: MIDNIGHT_MS - 3_600_000,
+        current: false,
+    };
+    let devices = v1::Devices { devices: vec![phone, laptop] };
     vec![
         both_ways("response_session", response(R::Session(session))),
         both_ways("response_done", response(R::Done(v1::Done {}))),
         both_ways("response_profile", response(R::Profile(profile))),
         both_ways("response_pong", response(R::Pong(pong))),
+        both_ways("response_devices", response(R::Devices(devices))),
         both_ways("response_error", response(R::Error(Reason::WrongCredentials.error()))),
     ]
 }

@@ -123,18 +123,26 @@ fn feed_up() -> BoxedStrategy<v1::FeedUp> {
 fn request() -> BoxedStrategy<v1::Request> {
     use v1::request::Command as C;
     let text = any::<String>;
-    let sign_up = (text(), text(), text(), text()).prop_map(|(handle, password, invite, device_name)| {
-        C::SignUp(v1::SignUp { handle, password, invite, device_name })
+    let sign_up = (text(), text(), text(), text(), text()).prop_map(
+        |(handle, password, invite, device_name, platform)| {
+            C::SignUp(v1::SignUp { handle, password, invite, device_name, platform })
+        },
+    );
+    let log_in = (text(), text(), text(), text()).prop_map(|(handle, password, device_name, platform)| {
+        C::LogIn(v1::LogIn { handle, password, device_name, platform })
     });
-    let log_in = (text(), text(), text())
-        .prop_map(|(handle, password, device_name)| C::LogIn(v1::LogIn { handle, password, device_name }));
     let change_password = (text(), text()).prop_map(|(current_password, new_password)| {
         C::ChangePassword(v1::ChangePassword { current_password, new_password })
     });
     let by = prop_oneof![text().prop_map(v1::look_up::By::Handle), id().prop_map(v1::look_up::By::Account)];
     let look_up = option::of(by).prop_map(|by| C::LookUp(v1::LookUp { by }));
-    let empty = prop_oneof![Just(C::LogOut(v1::LogOut {})), Just(C::Ping(v1::Ping {}))];
-    option::of(prop_oneof![sign_up, log_in, change_password, look_up, empty])
+    let unlink = id().prop_map(|device| C::UnlinkDevice(v1::UnlinkDevice { device }));
+    let empty = prop_oneof![
+        Just(C::LogOut(v1::LogOut {})),
+        Just(C::Ping(v1::Ping {})),
+        Just(C::ListDevices(v1::ListDevices {}))
+    ];
+    option::of(prop_oneof![sign_up, log_in, change_password, unlink, look_up, empty])
         .prop_map(|command| v1::Request { command })
         .boxed()
 }
@@ -162,7 +170,19 @@ fn response() -> BoxedStrategy<v1::Response> {
     let profile =
         (id(), any::<String>()).prop_map(|(account, handle)| R::Profile(v1::Profile { account, handle }));
     let pong = number().prop_map(|server_time_ms| R::Pong(v1::Pong { server_time_ms }));
-    option::of(prop_oneof![error().prop_map(R::Error), session, Just(R::Done(v1::Done {})), profile, pong])
+    let device = (id(), any::<String>(), any::<String>(), number(), number(), any::<bool>()).prop_map(
+        |(id, name, platform, created_ms, last_seen_ms, current)| v1::Device {
+            id,
+            name,
+            platform,
+            created_ms,
+            last_seen_ms,
+            current,
+        },
+    );
+    let devices = vec(device, 0..4).prop_map(|devices| R::Devices(v1::Devices { devices }));
+    let done = Just(R::Done(v1::Done {}));
+    option::of(prop_oneof![error().prop_map(R::Error), session, done, profile, pong, devices])
         .prop_map(|result| v1::Response { result })
         .boxed()
 }
@@ -299,9 +319,9 @@ macro_rules! every_message {
 }
 
 every_message! {
-    Accepted Ack Attach CaughtUp ChangePassword Cursor Done Error Event FeedDown FeedUp Gap Hello HelloReply
-    Limits LogIn LogOut LookUp Message Open OpenPublish Ping Pong Profile PublishDown PublishUp Receipt
-    Refused Request Response Restart Send Session SignUp Welcome
+    Accepted Ack Attach CaughtUp ChangePassword Cursor Device Devices Done Error Event FeedDown FeedUp Gap
+    Hello HelloReply Limits ListDevices LogIn LogOut LookUp Message Open OpenPublish Ping Pong Profile
+    PublishDown PublishUp Receipt Refused Request Response Restart Send Session SignUp UnlinkDevice Welcome
 }
 
 #[test]

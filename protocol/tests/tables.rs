@@ -133,6 +133,7 @@ fn the_limits_are_those_of_the_code() {
         ("HANDLE_CHARS", range(limits::HANDLE_CHARS), "characters"),
         ("PASSWORD_BYTES", range(limits::PASSWORD_BYTES), "bytes"),
         ("NAME_BYTES_MAX", size(limits::NAME_BYTES_MAX), "bytes"),
+        ("PLATFORM_BYTES_MAX", size(limits::PLATFORM_BYTES_MAX), "bytes"),
         ("TOKEN_BYTES", size(limits::TOKEN_BYTES), "bytes"),
         ("DEVICES_MAX", size(limits::DEVICES_MAX), "devices"),
         ("SENDS_UNANSWERED_MAX", size(limits::SENDS_UNANSWERED_MAX), "sends"),

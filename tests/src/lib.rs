@@ -4,10 +4,13 @@
 //! state, never for a time; what does not come within [`PATIENCE`] fails the test with a word on what was waited for.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A harness is test code: what goes wrong ends the test.
 
+pub mod checker;
 pub mod deaf;
 pub mod hostile;
+pub mod proxy;
 pub mod raw;
 pub mod traffic;
+pub mod witness;
 mod world;
 
 pub use world::{
@@ -30,6 +33,15 @@ pub async fn expect<T>(what: &str, future: impl Future<Output = T>) -> T {
 /// Returns how many rounds a test of chance runs: `QUAIL_ROUNDS`, or `default`.
 pub fn rounds(default: usize) -> usize {
     std::env::var("QUAIL_ROUNDS").ok().map_or(default, |text| text.parse().expect("QUAIL_ROUNDS is a number"))
+}
+
+/// Returns the seed of a test of chance: `QUAIL_SEED`, or one of this moment. Says how to have it again.
+pub fn seed() -> u64 {
+    let now = || std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_nanos() as u64;
+    let seed = std::env::var("QUAIL_SEED")
+        .map_or_else(|_| now(), |text| text.parse().expect("QUAIL_SEED is a number"));
+    println!("QUAIL_SEED={seed}");
+    seed
 }
 
 /// A small generator of chance with a seed that a failing test can print (SplitMix64, Steele et al. 2014).

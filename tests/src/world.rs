@@ -182,6 +182,11 @@ impl Person {
         self.credentials.account
     }
 
+    /// Returns the same device, which finds its daemon elsewhere from now on: behind a proxy.
+    pub fn by_way_of(&self, address: Address) -> Self {
+        Self { address, ..self.clone() }
+    }
+
     /// Opens this device's client.
     pub async fn open(&self) -> Client {
         let opened = Client::open(&self.address, &self.credentials, self.store.clone(), options());

@@ -263,13 +263,18 @@ async fn an_unlinked_device_is_out_and_the_others_stay() {
     let raw = RawClient::resume(&world.address(), phone.credentials.token.as_bytes()).await;
     let device = phone.credentials.device.to_string();
     assert!(listed.iter().any(|listed| listed["device"] == device.as_str()));
+    assert!(listed.iter().all(|listed| listed["platform"] == std::env::consts::OS));
+    assert!(listed.iter().all(|listed| listed["last_seen_ms"].as_u64() >= listed["created_ms"].as_u64()));
     admin(&world, &["devices", "unlink", "ada", &device]).await;
     expect("the connection to end", raw.connection.closed()).await;
     let client = laptop.open().await;
     client.send(phone.account(), "still here").await.unwrap().accepted().await.unwrap();
     failed(&world, &["devices", "unlink", "ada", &device], "has no device").await;
     let people = admin(&world, &["devices", "list", "ada"]).await;
-    assert!(people.starts_with("DEVICE ") && people.lines().count() == 2, "{people}");
+    assert!(
+        people.starts_with("DEVICE ") && people.contains("PLATFORM") && people.lines().count() == 2,
+        "{people}"
+    );
 }
 
 #[tokio::test]

@@ -125,7 +125,7 @@ async fn change_password_ends_every_other_session_and_the_old_password() {
     guest.hello(hello(b"")).await;
     let log_in = |password: &str| {
         let (handle, password) = ("ada".to_owned(), password.to_owned());
-        Command::LogIn(v1::LogIn { handle, password, device_name: String::new() })
+        Command::LogIn(v1::LogIn { handle, password, ..Default::default() })
     };
     assert_eq!(reason(guest.request(log_in(PASSWORD)).await), Reason::WrongCredentials);
     assert!(matches!(guest.request(log_in("another secret")).await, Answer::Session(_)));

@@ -53,7 +53,7 @@ async fn wrong_password_and_unknown_handle_are_one_answer() {
     let client = guest(&world).await;
     let log_in = |handle: &str, password: &str| {
         let (handle, password) = (handle.to_owned(), password.to_owned());
-        Command::LogIn(v1::LogIn { handle, password, device_name: String::new() })
+        Command::LogIn(v1::LogIn { handle, password, ..Default::default() })
     };
     let wrong = client.request(log_in("ada", "not the password")).await;
     let unknown = client.request(log_in("nobody", PASSWORD)).await;
@@ -68,8 +68,7 @@ async fn sign_up_says_what_is_wrong() {
     let client = guest(&world).await;
     let sign_up = |handle: &str, password: &str| {
         let (handle, password) = (handle.to_owned(), password.to_owned());
-        let (invite, device_name) = (String::new(), String::new());
-        Command::SignUp(v1::SignUp { handle, password, invite, device_name })
+        Command::SignUp(v1::SignUp { handle, password, ..Default::default() })
     };
     assert_eq!(reason(client.request(sign_up("ada", PASSWORD)).await), Reason::HandleTaken);
     for handle in ["", "ab", "Ada", "a b", "ada\n", &"x".repeat(33)] {

@@ -175,6 +175,50 @@ async fn an_account_from_login_to_logout() {
 }
 
 #[tokio::test]
+async fn devices_are_listed_and_logged_out() {
+    let world = World::start().await;
+    let terminal = Terminal::new(&world);
+    terminal.sign_up("ada").await;
+    let password = terminal.password().display().to_string();
+    for name in ["tablet", "phone", "twin"] {
+        let (device, platform) = (if name == "twin" { "phone" } else { name }, "android 15");
+        let account = ["login", &terminal.address, "--handle", "ada", "--profile", name];
+        let device = ["--device-name", device, "--platform", platform, "--password-file", &password];
+        succeeded(&terminal.run(&[&account[..], &device].concat()).await);
+    }
+    let devices =
+        async |args: &[&str]| terminal.run(&[&["devices", "--profile", "ada"], args].concat()).await;
+    let listed: Vec<Value> = succeeded(&devices(&["--json"]).await)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(listed.len(), 4);
+    assert_eq!((&listed[0]["current"], &listed[0]["platform"]), (&true.into(), &std::env::consts::OS.into()));
+    assert_eq!((&listed[1]["name"], &listed[1]["platform"]), (&"tablet".into(), &"android 15".into()));
+    let people = succeeded(&devices(&[]).await);
+    assert!(people.starts_with("  NAME ") && people.lines().nth(1).unwrap().starts_with("* "), "{people}");
+
+    let id = |at: usize| listed[at]["device"].as_str().unwrap().to_owned();
+    failed(&devices(&["unlink", "phone"]).await, 2, "give the id, or more of it");
+    failed(&devices(&["unlink", "fridge"]).await, 1, "quail devices lists");
+    failed(&devices(&["unlink", ""]).await, 2, "DEVICE");
+    failed(&devices(&["unlink", &id(0)]).await, 2, "quail logout");
+    failed(&terminal.run(&["devices", "--profile", "stranger"]).await, 1, "quail login");
+    let told = json(&devices(&["unlink", "tablet", "--json"]).await);
+    assert_eq!((&told["device"], &told["current"]), (&id(1).into(), &false.into()));
+    failed(&terminal.run(&["whoami", "--profile", "tablet", "--check"]).await, 1, "UNAUTHENTICATED");
+    failed(&devices(&["unlink", "tablet"]).await, 1, "you have no device");
+    assert_eq!(succeeded(&devices(&["unlink", &id(2)[..13]]).await), "phone is logged out\n");
+
+    succeeded(&devices(&["unlink", &id(0), "--yes"]).await);
+    failed(&terminal.run(&["whoami", "--profile", "ada"]).await, 1, "quail login");
+    let left = succeeded(&terminal.run(&["devices", "--profile", "twin", "--json"]).await);
+    assert_eq!(left.lines().count(), 1, "{left}");
+    let login = ["login", &terminal.address, "--handle", "ada", "--profile", "x", "--platform"];
+    failed(&terminal.run(&[&login[..], &[&"x".repeat(33)]].concat()).await, 2, "up to 32 bytes");
+}
+
+#[tokio::test]
 async fn credentials_are_for_their_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let world = World::start().await;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use quail::launcher::LauncherError;
 use quail_client::{Client, Events};
 use quail_protocol::v1::{self, Reason, publish_down};
-use quail_tests::hostile::metric;
+use quail_tests::hostile::{get, metric};
 use quail_tests::raw::{self, RawClient};
 use quail_tests::{Person, World, expect, next_message, text};
 use tempfile::TempDir;
@@ -106,6 +106,18 @@ async fn is_full(world: &World, full: bool) {
     expect("the daemon to look at the free space", told).await;
 }
 
+/// Asserts whether the daemon says that it should get clients, and if not, that it is for the disk alone.
+async fn is_ready(world: &World, ready: bool) {
+    let (status, report) = get(world, "/readyz").await;
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((status, &report["ready"]), (if ready { 200 } else { 503 }, &ready.into()), "{report}");
+    for check in report["checks"].as_array().unwrap() {
+        let is_well = ready || check["name"] != "disk";
+        assert_eq!(check["ok"], is_well, "{report}");
+        assert!(is_well || check["reason"].as_str().unwrap().starts_with("the disk is full"), "{report}");
+    }
+}
+
 fn question(number: u64, to: &Person) -> v1::Send {
     raw::send(number, to.account(), "is there room?")
 }
@@ -134,8 +146,10 @@ async fn a_full_disk_refuses_new_messages_and_everything_else_goes_on() {
     sender.flush().await.unwrap();
     assert_eq!(refusal(&world, &bob, &question(1_000, &dora)).await, None);
 
+    is_ready(&world, true).await;
     disk.fill(20 * MIB);
     is_full(&world, true).await;
+    is_ready(&world, false).await;
     let send = question(1_001, &dora);
     let error = refusal(&world, &bob, &send).await.expect("a refusal");
     assert_eq!(error.reason(), Reason::Overloaded);
@@ -165,6 +179,7 @@ async fn a_full_disk_refuses_new_messages_and_everything_else_goes_on() {
     println!("accepted again after {:?}", began.elapsed());
     assert_eq!(text(&next_message(&mut events).await), "is there room?");
     is_full(&world, false).await;
+    is_ready(&world, true).await;
 }
 
 /// Sends messages of 50 kB each, all of which are accepted.

@@ -21,6 +21,7 @@ fn guess(number: usize) -> request::Command {
         handle: "ada".to_owned(),
         password,
         device_name: "mallory".to_owned(),
+        ..Default::default()
     })
 }
 
@@ -54,7 +55,7 @@ async fn guesses_end_early_and_neither_owner_nor_others_notice() {
         assert_eq!(reasons[..BURST], [Reason::WrongCredentials; BURST]);
         assert!(reasons[BURST..].iter().all(|reason| *reason == Reason::RateLimited), "{reasons:?}");
         // The right password does not pass there either, or it would show by passing.
-        let right = v1::LogIn { handle: "ada".into(), password: PASSWORD.into(), device_name: String::new() };
+        let right = v1::LogIn { handle: "ada".into(), password: PASSWORD.into(), ..Default::default() };
         let error = reason(mallory.request(request::Command::LogIn(right)).await);
         assert_eq!(error.reason(), Reason::RateLimited);
         // Who goes on is closed, long before the time is over that a connection has without a session.
@@ -120,7 +121,7 @@ async fn one_address_checks_no_more_passwords_than_its_share_whosever_they_are()
         let log_in = v1::LogIn {
             handle: format!("somebody.{number}"),
             password: PASSWORD.to_owned(),
-            device_name: String::new(),
+            ..Default::default()
         };
         reasons.push(reason(mallory.request(request::Command::LogIn(log_in)).await).reason());
     }

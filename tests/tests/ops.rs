@@ -86,7 +86,7 @@ async fn a_supervisor_is_told_whether_the_daemon_lives_and_should_get_clients() 
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     assert_eq!((status, &report["ready"]), (200, &true.into()));
     let names: Vec<_> = report["checks"].as_array().unwrap().iter().map(|check| &check["name"]).collect();
-    assert_eq!(names, ["serving", "sequencer", "directory"]);
+    assert_eq!(names, ["serving", "sequencer", "directory", "disk"]);
     assert_eq!(get(&world, "/").await.0, 404);
     // A client that holds the drain up, so that there is time to look.
     let ada = world.sign_up("ada").await;

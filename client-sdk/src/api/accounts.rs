@@ -42,6 +42,7 @@ impl Guest {
             password: password.to_owned(),
             invite: invite.unwrap_or_default().to_owned(),
             device_name: self.device_name(),
+            platform: self.platform(),
         });
         self.ask_for_session("sign up", command).await
     }
@@ -49,6 +50,10 @@ impl Guest {
     pub(super) fn device_name(&self) -> String {
         let name = self.options().device_name.as_deref().unwrap_or_default();
         text::cut(name, NAME_BYTES_MAX).to_owned()
+    }
+
+    pub(super) fn platform(&self) -> String {
+        self.options().platform.as_deref().unwrap_or(std::env::consts::OS).to_owned()
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub(crate) mod accounts;
 pub(crate) mod chat;
+pub(crate) mod devices;
 pub(crate) mod feed;
 pub(crate) mod ping;
 pub(crate) mod queue;

@@ -16,6 +16,7 @@ impl Guest {
             handle: handle.to_owned(),
             password: password.to_owned(),
             device_name: self.device_name(),
+            platform: self.platform(),
         });
         self.ask_for_session("log in", command).await
     }

@@ -2,7 +2,9 @@
 //!
 //! A receipt names a stretch of positions, not messages, and it may overtake the answer to the send it is about: the two
 //! travel on different streams. So the table keeps both: messages that wait for a receipt, and the stretches that came
-//! last, for messages whose answer is still on its way.
+//! last, for messages whose answer is still on its way. Such an answer may come after several receipts: who sent much, lost
+//! the connection and sends all of it again finds the receipts first, and a server that was killed meanwhile begins a
+//! stretch that does not touch the one before.
 //!
 //! Invariant: both are bounded; what falls out is the oldest.
 
@@ -13,9 +15,13 @@ use quail_protocol::id::{AccountId, Origin, Position};
 /// Most accepted messages that are watched for their receipt at once.
 pub const TRACKED_MESSAGES_MAX: usize = 65_536;
 
-/// Most stretches that are kept for answers which come after their receipt, one per recipient and origin. An answer is
-/// late by milliseconds, so these are many.
-const STRETCHES_MAX: usize = 1024;
+/// Most recipients and origins whose stretches are kept for answers which come after their receipt. An answer is late by a
+/// round trip or by a reconnect, so these are many.
+const TARGETS_MAX: usize = 1024;
+
+/// Most stretches of one recipient and origin that are kept; those that touch are one. One begins where the server was killed
+/// or had a gap, so these are many in the time of one answer.
+const STRETCHES_MAX: usize = 16;
 
 /// Whom a message went to, and who holds it.
 type Target = (AccountId, Origin);
@@ -26,9 +32,10 @@ pub(crate) struct Receipts<T> {
     waiting: HashMap<Target, BTreeMap<Position, T>>,
     /// Everything in `waiting` and perhaps some that are no longer, oldest first.
     order: VecDeque<(Target, Position)>,
-    stretches: HashMap<Target, Stretch>,
+    /// Oldest first; none touches another.
+    stretches: HashMap<Target, VecDeque<Stretch>>,
     /// Oldest first.
-    stretch_order: VecDeque<Target>,
+    target_order: VecDeque<Target>,
 }
 
 /// Positions above `after`, up to and including `upto`.
@@ -53,7 +60,7 @@ impl<T> Receipts<T> {
             waiting: HashMap::new(),
             order: VecDeque::new(),
             stretches: HashMap::new(),
-            stretch_order: VecDeque::new(),
+            target_order: VecDeque::new(),
         }
     }
 
@@ -66,7 +73,8 @@ impl<T> Receipts<T> {
         waiter: T,
     ) -> Watch<T> {
         let target = (recipient, origin);
-        if self.stretches.get(&target).is_some_and(|stretch| stretch.contains(position)) {
+        let stretches = self.stretches.get(&target);
+        if stretches.is_some_and(|known| known.iter().any(|stretch| stretch.contains(position))) {
             return Watch::Delivered(waiter);
         }
         self.waiting.entry(target).or_default().insert(position, waiter);
@@ -116,27 +124,36 @@ impl<T> Receipts<T> {
         waiter
     }
 
-    fn remember(&mut self, target: Target, new: Stretch) {
-        if let Some(known) = self.stretches.get_mut(&target) {
-            // Receipts of one target follow one another, so they usually grow one stretch; else the newest counts.
-            *known = if new.after <= known.upto && known.after <= new.upto {
-                Stretch { after: known.after.min(new.after), upto: known.upto.max(new.upto) }
-            } else {
-                new
-            };
-            return;
+    fn remember(&mut self, target: Target, mut new: Stretch) {
+        if !self.stretches.contains_key(&target) {
+            self.target_order.push_back(target);
+            if self.target_order.len() > TARGETS_MAX
+                && let Some(oldest) = self.target_order.pop_front()
+            {
+                self.stretches.remove(&oldest);
+            }
         }
-        self.stretches.insert(target, new);
-        self.stretch_order.push_back(target);
-        if self.stretch_order.len() > STRETCHES_MAX
-            && let Some(oldest) = self.stretch_order.pop_front()
-        {
-            self.stretches.remove(&oldest);
+        let known = self.stretches.entry(target).or_default();
+        // Receipts of one target follow one another, so they usually grow the newest stretch.
+        known.retain(|stretch| {
+            let touches = new.touches(*stretch);
+            if touches {
+                new = Stretch { after: new.after.min(stretch.after), upto: new.upto.max(stretch.upto) };
+            }
+            !touches
+        });
+        known.push_back(new);
+        if known.len() > STRETCHES_MAX {
+            known.pop_front();
         }
     }
 }
 
 impl Stretch {
+    fn touches(self, other: Self) -> bool {
+        self.after <= other.upto && other.after <= self.upto
+    }
+
     fn contains(&self, position: Position) -> bool {
         self.after < position && position <= self.upto
     }
@@ -190,6 +207,29 @@ mod tests {
     }
 
     #[test]
+    fn receipts_that_do_not_touch_both_count_for_answers_that_come_after_them() {
+        let mut receipts = Receipts::new();
+        receipt(&mut receipts, 0, 2);
+        receipt(&mut receipts, 6, 9);
+        for (position, is_delivered) in [(2, true), (5, false), (7, true)] {
+            let watch = watch(&mut receipts, position);
+            assert_eq!(watch == Watch::Delivered(position), is_delivered, "{position}");
+        }
+        assert_eq!(receipt(&mut receipts, 2, 6), [5], "what lies between closes the hole");
+        assert_eq!(receipts.stretches[&(PEER, ORIGIN)].len(), 1);
+    }
+
+    #[test]
+    fn of_stretches_that_do_not_touch_the_oldest_makes_room() {
+        let mut receipts = Receipts::new();
+        for number in 0..=STRETCHES_MAX as u64 {
+            receipt(&mut receipts, 10 * number, 10 * number + 5);
+        }
+        assert_eq!(watch(&mut receipts, 1), Watch::Waiting { evicted: None });
+        assert_eq!(watch(&mut receipts, 11), Watch::Delivered(11));
+    }
+
+    #[test]
     fn the_oldest_makes_room() {
         let mut receipts = Receipts::new();
         let last = TRACKED_MESSAGES_MAX as u64;
@@ -199,9 +239,9 @@ mod tests {
         assert_eq!(watch(&mut receipts, last + 1), Watch::Waiting { evicted: Some(1) });
         assert_eq!(receipt(&mut receipts, 1, 2), [2]);
         assert_eq!(watch(&mut receipts, last + 2), Watch::Waiting { evicted: None }, "the oldest was gone");
-        for peer in 0..2 * STRETCHES_MAX as u128 {
+        for peer in 0..2 * TARGETS_MAX as u128 {
             receipts.receipt(AccountId(peer.to_be_bytes()), ORIGIN, Position(0), Position(1));
         }
-        assert!(receipts.stretches.len() <= STRETCHES_MAX);
+        assert!(receipts.stretches.len() <= TARGETS_MAX);
     }
 }

@@ -209,6 +209,27 @@ async fn a_receipt_resolves_the_messages_of_its_stretch() {
 }
 
 #[tokio::test]
+async fn receipts_on_both_sides_of_a_hole_count_though_the_answers_come_after_them() {
+    let server = FakeServer::start();
+    let (client, mut peer) = server.client(MemoryStore::new()).await;
+    let mut publish = peer.publish().await;
+    let mut sendings = Vec::new();
+    for text in ["one", "two", "three"] {
+        sendings.push(soon(client.send(PEER, text)).await.unwrap());
+    }
+    soon(client.watch_receipts()).await.unwrap();
+    let (_, mut lane) = peer.feed().await;
+    lane.receipt(201, 0, 101).await;
+    lane.receipt(202, 102, 103).await;
+    lane.read_acks_upto(202).await;
+    for number in 1..=3 {
+        publish.accept(number).await;
+    }
+    assert_eq!(soon(sendings[2].delivered()).await, Ok(()));
+    assert_eq!(soon(sendings[0].delivered()).await, Ok(()));
+}
+
+#[tokio::test]
 async fn watching_for_receipts_leaves_messages_at_the_server() {
     let server = FakeServer::start();
     let (client, mut peer) = server.client(MemoryStore::new()).await;

@@ -12,6 +12,9 @@ pub(crate) const MESSAGE_BYTES: usize = 340;
 /// Length of a receipt's frame.
 pub(crate) const RECEIPT_BYTES: usize = 60;
 
+static MESSAGE: [u8; MESSAGE_BYTES] = [0x5a; MESSAGE_BYTES];
+static RECEIPT: [u8; RECEIPT_BYTES] = [0xc3; RECEIPT_BYTES];
+
 pub(crate) fn account(n: u64) -> AccountId {
     AccountId(id(1, n))
 }
@@ -39,11 +42,26 @@ impl Desk {
         Position(self.last)
     }
 
-    /// Sender `n` sends to recipient `to`: the event and its number. Returns the position.
+    /// Sender `n` sends to recipient `to`: the event, in memory of its own, and its number. Returns the position.
     pub(crate) fn send(&mut self, n: u64, to: u64, number: u64, entries: &mut Vec<Entry>) -> Position {
+        self.send_frame(n, to, number, MESSAGE.to_vec().into(), entries)
+    }
+
+    /// The same with a frame that was made before: that is the work of who sends, and here only the outbox is to be measured.
+    pub(crate) fn send_made(&mut self, n: u64, to: u64, number: u64, entries: &mut Vec<Entry>) -> Position {
+        self.send_frame(n, to, number, Bytes::from_static(&MESSAGE), entries)
+    }
+
+    fn send_frame(
+        &mut self,
+        n: u64,
+        to: u64,
+        number: u64,
+        frame: Bytes,
+        entries: &mut Vec<Entry>,
+    ) -> Position {
         let position = self.position();
         let note = Note::Message { sender: account(n), device: device(n), recipient: account(to) };
-        let frame = Bytes::from(vec![0x5a; MESSAGE_BYTES]);
         let event = Arc::new(StoredEvent { position, note, frame });
         entries.push(Entry::Event { event, accounts: vec![account(to)] });
         let id = MessageId(u128::from(position.0).to_be_bytes());
@@ -63,7 +81,7 @@ impl Desk {
         self.take(to, upto, entries);
         let position = self.position();
         let note = Note::Receipt { account: account(to), after: Position(upto.0 - 1), upto };
-        let event = Arc::new(StoredEvent { position, note, frame: Bytes::from(vec![0xc3; RECEIPT_BYTES]) });
+        let event = Arc::new(StoredEvent { position, note, frame: Bytes::from_static(&RECEIPT) });
         entries.push(Entry::Event { event, accounts: vec![account(n)] });
         position
     }

@@ -11,6 +11,7 @@ mod cycle;
 mod floor;
 mod measure;
 mod offline;
+mod waiting;
 
 use cycle::Cycle;
 
@@ -25,6 +26,11 @@ pub(crate) struct Scale {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let [flag, path] = &arguments[..]
+        && flag == offline::HOLD
+    {
+        return offline::hold(path.as_ref());
+    }
     let smoke = arguments.iter().any(|argument| argument == "--test");
     let names: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
     let scale =

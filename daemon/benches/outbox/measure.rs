@@ -12,8 +12,17 @@ pub(crate) fn cpu() -> Duration {
 
 /// Returns the resident memory of this process, in bytes.
 pub(crate) fn resident() -> u64 {
+    status("VmRSS")
+}
+
+/// Returns the most that was ever resident of this process, in bytes.
+pub(crate) fn peak() -> u64 {
+    status("VmHWM")
+}
+
+fn status(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("the kernel tells it");
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("the kernel tells it");
+    let line = status.lines().find(|line| line.starts_with(field)).expect("the kernel tells it");
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
 }
 

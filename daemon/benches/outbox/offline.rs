@@ -1,17 +1,20 @@
 //! Nobody is online: everything that is sent stays.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use quail_core::State;
 use quail_core::ports::outbox::{Batch, Entry, Note, Outbox, Room, StoredEvent};
-use quail_protocol::id::{Position, Stamp};
+use quail_protocol::id::{Origin, Position, Stamp};
 use quaild::adapters::outbox::{Opened, OutboxEngine, OutboxOptions};
 use quaild::ops::metrics::Metrics;
 
 use super::Scale;
 use super::crowd::{Desk, MESSAGE_BYTES, account, device};
 use super::cycle::median;
-use super::measure::{cpu, mib, on_disk, resident};
+use super::measure::{cpu, mib, on_disk, peak, resident};
 
 /// Messages per second that must be taken.
 const RATE: u64 = 200_000;
@@ -22,7 +25,16 @@ const RECIPIENTS: u64 = 10_000;
 /// Messages in one batch.
 const BATCH: u64 = 256;
 
-fn open(path: &std::path::Path, metrics: &Arc<Metrics>) -> Opened {
+/// How many people send what stays.
+const SENDERS: u64 = 500;
+
+/// The argument that makes this program [`hold`] an outbox.
+pub(crate) const HOLD: &str = "--hold";
+
+/// After how long the spill thread has had its first look.
+const LOOKED_AROUND: Duration = Duration::from_secs(3);
+
+fn open(path: &Path, metrics: &Arc<Metrics>) -> Opened {
     let began = Instant::now();
     loop {
         match OutboxEngine::open(path, &OutboxOptions::default(), metrics.clone()) {
@@ -115,11 +127,16 @@ pub(crate) fn group(scale: Scale) {
 pub(crate) fn million(scale: Scale) {
     let (events, accounts) = (1_000_000 / scale.divisor, RECIPIENTS / scale.divisor.min(100));
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let (mut desk, mut entries) = (Desk::default(), Vec::new());
+    let (empty, full) = (directory.path().join("empty"), directory.path().join("million"));
+    drop(open(&empty, &Arc::new(Metrics::new())));
     {
-        let mut engine = open(directory.path(), &Arc::new(Metrics::new())).engine;
+        let (mut desk, mut entries) = (Desk::default(), Vec::new());
+        let mut engine = open(&full, &Arc::new(Metrics::new())).engine;
+        for n in (0..accounts).chain(1_000_000..1_000_000 + SENDERS) {
+            desk.take(n, Position::ZERO, &mut entries);
+        }
         for n in 0..events {
-            desk.send(1_000_000 + n % 500, n % accounts, n / 500 + 1, &mut entries);
+            desk.send(1_000_000 + n % SENDERS, n % accounts, n / SENDERS + 1, &mut entries);
             if n % BATCH == 0 {
                 commit(&mut engine, &desk, &mut entries);
             }
@@ -127,18 +144,47 @@ pub(crate) fn million(scale: Scale) {
         commit(&mut engine, &desk, &mut entries);
         engine.settle().expect("settled");
     }
-    // A restart is another process: what this one has freed must not count.
-    let settled = on_disk(directory.path());
-    let began = Instant::now();
-    let before = resident();
-    let opened = open(directory.path(), &Arc::new(Metrics::new()));
+    let settled = on_disk(&full.join("settled"));
     println!(
-        "million: {} events of {MESSAGE_BYTES} bytes in {accounts} outboxes open in {:.3} s; resident {:.0} MiB before, {:.0} MiB after; on disk {:.0} MiB, {:.2} times their bytes",
-        opened.recovered.slots.len(),
-        began.elapsed().as_secs_f64(),
-        mib(before),
-        mib(resident()),
+        "million: {events} events of {MESSAGE_BYTES} bytes in {accounts} outboxes take {:.0} MiB on disk, {:.2} times their bytes",
         mib(settled),
         settled as f64 / (events * MESSAGE_BYTES as u64) as f64,
     );
+    // A restart is another process: what this one has freed must not count.
+    let (empty, full) = (restart("empty", &empty), restart("million", &full));
+    println!("million: resident {:+.1} MiB over an empty outbox", mib(full) - mib(empty));
+}
+
+/// Opens an outbox in a process of its own and returns what is resident there, in bytes.
+fn restart(name: &str, path: &Path) -> u64 {
+    let exe = std::env::current_exe().expect("the benchmark knows its own path");
+    let child = Command::new(exe).arg(HOLD).arg(path).stderr(Stdio::inherit()).output().expect("a process");
+    let told = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success(), "{}: {told}", child.status);
+    print!("million, {name}: {told}");
+    told.split_whitespace().next().and_then(|bytes| bytes.parse().ok()).expect("a figure")
+}
+
+/// What a daemon holds of an outbox after its start: the engine, and the core's state. Tells what is resident.
+pub(crate) fn hold(path: &Path) {
+    let (began, before) = (Instant::now(), resident());
+    let Opened { engine, recovered, .. } = open(path, &Arc::new(Metrics::new()));
+    let slots = recovered.slots.len();
+    let opened = began.elapsed();
+    let state = State::new(Origin(1), recovered);
+    let (took, after) = (began.elapsed(), resident());
+    // Until the spill thread has looked at everything once.
+    std::thread::sleep(LOOKED_AROUND);
+    let (later, peak) = (resident(), peak());
+    println!(
+        "{later} bytes resident, {:.1} MiB ({:.1} before, {:.1} just opened, {:.1} at most); {slots} events open in {:.3} s, with the core's state in {:.3} s",
+        mib(later),
+        mib(before),
+        mib(after),
+        mib(peak),
+        opened.as_secs_f64(),
+        took.as_secs_f64(),
+    );
+    assert_eq!(state.unresolved(), slots);
+    drop((engine, state));
 }

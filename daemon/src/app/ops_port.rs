@@ -14,6 +14,12 @@ use tokio_util::task::TaskTracker;
 use crate::gateway::Gateway;
 use crate::ops::http::{self, Probe, Readiness, Shown};
 
+/// What is said of a full disk.
+const DISK_FULL: &str = "the disk is full: new messages are refused, and what waits is still delivered";
+
+/// Tells whether the disk is full.
+type DiskFull = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// The ops port, or its absence.
 pub(super) struct OpsPort {
     address: Option<SocketAddr>,
@@ -24,9 +30,13 @@ pub(super) struct OpsPort {
 
 impl OpsPort {
     /// Opens the port and serves it; without an address there is none.
-    pub(super) async fn open(listen: Option<SocketAddr>, gateway: &Arc<Gateway>) -> anyhow::Result<Self> {
+    pub(super) async fn open(
+        listen: Option<SocketAddr>,
+        gateway: &Arc<Gateway>,
+        disk_full: DiskFull,
+    ) -> anyhow::Result<Self> {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let readiness = Arc::new(Readiness::new(probes(gateway)));
+        let readiness = Arc::new(Readiness::new(probes(gateway, disk_full)));
         let mut address = None;
         if let Some(listen) = listen {
             let listener = TcpListener::bind(listen).await.with_context(|| {
@@ -60,7 +70,7 @@ impl OpsPort {
 }
 
 /// What the daemon depends on. A probe holds no gateway: the sequencer ends when all of those are gone.
-fn probes(gateway: &Arc<Gateway>) -> Vec<(&'static str, Probe)> {
+fn probes(gateway: &Arc<Gateway>, disk_full: DiskFull) -> Vec<(&'static str, Probe)> {
     let probe = |ask: fn(Arc<Gateway>) -> http::ProbeAnswer| -> Probe {
         let gateway = Arc::downgrade(gateway);
         Box::new(move || match gateway.upgrade() {
@@ -68,8 +78,13 @@ fn probes(gateway: &Arc<Gateway>) -> Vec<(&'static str, Probe)> {
             None => Box::pin(async { Err("the daemon is stopping".to_owned()) }),
         })
     };
+    let disk: Probe = Box::new(move || {
+        let is_full = disk_full();
+        Box::pin(async move { if is_full { Err(DISK_FULL.to_owned()) } else { Ok(()) } })
+    });
     vec![
         ("sequencer", probe(|gateway| Box::pin(async move { gateway.probe_sequencer().await }))),
         ("directory", probe(|gateway| Box::pin(async move { gateway.probe_directory().await }))),
+        ("disk", disk),
     ]
 }

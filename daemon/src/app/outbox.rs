@@ -68,5 +68,5 @@ fn options(config: &Config) -> OutboxOptions {
         unarchived_bytes: limits.unarchived,
         free_bytes: limits.free_space,
     };
-    OutboxOptions { limits, archived: None }
+    OutboxOptions { limits, ..OutboxOptions::default() }
 }

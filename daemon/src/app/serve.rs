@@ -111,6 +111,8 @@ struct Inside {
     rates: Arc<Rates>,
     reads: Reads,
     threads: Threads,
+    /// Whether the outbox has found the disk full.
+    disk_full: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 async fn start_inside(config: &Config, paths: &DataPaths) -> anyhow::Result<Inside> {
@@ -122,7 +124,7 @@ async fn start_inside(config: &Config, paths: &DataPaths) -> anyhow::Result<Insi
 
     let (delivery, reads) = (Arc::new(Delivery::new(metrics.clone())), Reads::default());
     let (reader, back_pressure) = (engine.reader(), engine.back_pressure());
-    let expiry = engine.expiry();
+    let (expiry, disk_full) = (engine.expiry(), engine.disk_full());
     let Parts { sequencer, committer, handle } =
         Sequencer::parts(state, Box::new(engine), Arc::new(unix_ms), metrics.clone());
     outbox::watch_age(&expiry, &handle);
@@ -145,7 +147,7 @@ async fn start_inside(config: &Config, paths: &DataPaths) -> anyhow::Result<Insi
         back_pressure,
         metrics,
     }));
-    Ok(Inside { gateway, directory: service, admin, rates, reads, threads })
+    Ok(Inside { gateway, directory: service, admin, rates, reads, threads, disk_full })
 }
 
 async fn start(settings: Settings) -> anyhow::Result<Running> {
@@ -153,10 +155,11 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     let (config, paths) = (&loaded.config, data.paths());
     let identity = identity(&config.tls, paths, &config.server.name)?;
     let reset_key = reset_key::load_or_create(&paths.root().join("reset.key"))?;
-    let Inside { gateway, directory, admin, rates, reads, threads } = start_inside(config, paths).await?;
+    let inside = start_inside(config, paths).await?;
+    let Inside { gateway, directory, admin, rates, reads, threads, disk_full } = inside;
     let metrics = gateway.metrics().clone();
     metrics.certificate_expiry.set(identity.expiry());
-    let ops = OpsPort::open(config.ops.listen, &gateway).await?;
+    let ops = OpsPort::open(config.ops.listen, &gateway, disk_full).await?;
     let endpoint_failed = CancellationToken::new();
     let tls = identity.server_config()?;
     let endpoint = bind(config.server.listen, tls, &reset_key, metrics.clone(), endpoint_failed.clone())?;
@@ -201,6 +204,8 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
         watchdog: Pulse::system_watchdog(),
     };
     chores.spawn(pulse.run(drain.clone()));
+    let (recorder, drained) = (gateway.clone(), drain.clone());
+    chores.spawn(async move { recorder.record_seen_until(drained).await });
     let sockets = Sockets { endpoint, endpoint_failed, ops };
     Ok(Running { data, sockets, gateway, connections, chores, drain, reads, threads, reload, notifier })
 }
@@ -294,6 +299,8 @@ async fn shut_down(running: Running) -> anyhow::Result<()> {
     );
     let _ = tokio::time::timeout(STOP_PATIENCE, endpoint.wait_idle()).await;
     tracing::info!(refusals = gateway.refusals().summary(), "drained");
+    // The last connections are gone now. What cannot be written in time is worth no wait.
+    let _ = tokio::time::timeout(STOP_PATIENCE, gateway.record_seen()).await;
     reads.stop();
     ops.close().await;
     drop(gateway);

@@ -119,6 +119,11 @@ impl Delivery {
         }
     }
 
+    /// Returns whether a connection carries the session of a device.
+    pub fn is_bound(&self, device: DeviceId) -> bool {
+        lock(&self.routes).devices.contains_key(&device)
+    }
+
     /// Returns a ticket and what resolves when the command that carries it has been applied. Dropping the latter is fine.
     pub fn ticket(&self) -> (Ticket, oneshot::Receiver<()>) {
         let ticket = Ticket(self.next_ticket.fetch_add(1, Ordering::Relaxed));
@@ -288,7 +293,9 @@ mod tests {
         drop(gone);
         Releaser::new(delivery.clone(), Reads::default()).release(vec![Effect::CloseDevice { device }]);
         assert_eq!(first.receive().await, Some(vec![Down::Close(Reason::Unauthenticated)]));
+        assert!(delivery.is_bound(device), "until the connection is gone");
         drop(first);
+        assert!(!delivery.is_bound(device));
         assert!(lock(&delivery.routes).devices.is_empty());
     }
 

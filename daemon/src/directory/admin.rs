@@ -84,7 +84,7 @@ impl AdminService {
             let mut device = None;
             if with_sessions {
                 let token = Token::draw()?;
-                device = Some(new_device(DEVICE_NAME, &token)?);
+                device = Some(new_device(DEVICE_NAME, String::new(), &token)?);
                 tokens.push(token);
             }
             let (account, password_hash) = (AccountId(tokens::random_id()?), NO_PASSWORD.to_owned());

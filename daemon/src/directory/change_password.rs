@@ -56,8 +56,8 @@ mod tests {
             service.change_password(account, device, change(PASSWORD, NEW_PASSWORD), NOW_MS).await.unwrap();
         assert_eq!(facts.devices, [device]);
         assert!(facts.version > mine.facts.version);
-        assert_eq!(service.resume(&mine.token, NOW_MS).await, Ok(mine.session));
-        assert_eq!(service.resume(&other.token, NOW_MS).await, Err(Refusal::Unauthenticated));
+        assert_eq!(service.resume(&mine.token).await, Ok(mine.session));
+        assert_eq!(service.resume(&other.token).await, Err(Refusal::Unauthenticated));
 
         let old = service.log_in(log_in("ada", PASSWORD), NOW_MS).await;
         assert_eq!(old, Err(Refusal::WrongCredentials));

@@ -10,8 +10,11 @@ impl DirectoryService {
     /// Logs a new device in.
     ///
     /// # Errors
-    /// `WRONG_CREDENTIALS`, `DEVICE_LIMIT`, `BUSY`, `DIRECTORY_UNAVAILABLE`, `INTERNAL`.
+    /// `MALFORMED`, `WRONG_CREDENTIALS`, `DEVICE_LIMIT`, `BUSY`, `DIRECTORY_UNAVAILABLE`, `INTERNAL`.
     pub async fn log_in(&self, request: v1::LogIn, now_ms: u64) -> Result<Granted, Refusal> {
+        let token = Token::draw()?;
+        let device = new_device(&request.device_name, request.platform, &token)?;
+        let id = device.device;
         // Nobody has such a password, so this tells nothing of any handle.
         if !text::is_password(&request.password) {
             return Err(Refusal::WrongCredentials);
@@ -22,9 +25,6 @@ impl DirectoryService {
         let is_right = self.passwords.verify(request.password, expected).await?;
         let credentials = credentials.filter(|_| is_right).ok_or(Refusal::WrongCredentials)?;
 
-        let token = Token::draw()?;
-        let device = new_device(&request.device_name, &token)?;
-        let id = device.device;
         let added =
             self.port.add_device(credentials.account, device, credentials.password_hash, now_ms).await;
         let facts = added.map_err(|error| match error {
@@ -37,7 +37,7 @@ impl DirectoryService {
 
 #[cfg(test)]
 mod tests {
-    use quail_protocol::limits::DEVICES_MAX;
+    use quail_protocol::limits::{DEVICES_MAX, PLATFORM_BYTES_MAX};
 
     use super::super::passwords::PasswordPool;
     use super::super::testing::{NOW_MS, PASSWORD, log_in, open_service, sign_up};
@@ -54,7 +54,7 @@ mod tests {
         assert!(first.facts.version < second.facts.version);
         assert_eq!(second.facts.devices.len(), 2);
         for granted in [first, second] {
-            assert_eq!(service.resume(&granted.token, NOW_MS).await, Ok(granted.session));
+            assert_eq!(service.resume(&granted.token).await, Ok(granted.session));
         }
     }
 
@@ -85,6 +85,29 @@ mod tests {
             assert_eq!(full.log_in(request, NOW_MS).await, Err(Refusal::Busy));
         }
         assert_eq!(full.sign_up(sign_up("bob"), NOW_MS).await, Err(Refusal::Busy));
+    }
+
+    #[tokio::test]
+    async fn a_platform_that_is_none_is_refused_before_the_password_is_looked_at() {
+        let service = open_service();
+        let granted = service.sign_up(sign_up("ada"), NOW_MS).await.unwrap();
+        let full = DirectoryService { passwords: PasswordPool::new(0), ..service.clone() };
+        for platform in ["x".repeat(PLATFORM_BYTES_MAX + 1), "\u{1b}[2J".to_owned(), "a\0".to_owned()] {
+            let (wrong, right) = (log_in("ada", "not the password"), log_in("ada", PASSWORD));
+            for request in [wrong, right] {
+                let refused = full.log_in(v1::LogIn { platform: platform.clone(), ..request }, NOW_MS).await;
+                assert_eq!(refused, Err(Refusal::PlatformInvalid));
+            }
+            let refused = full.sign_up(v1::SignUp { platform, ..sign_up("bob") }, NOW_MS).await.unwrap_err();
+            assert_eq!(refused.reason(), v1::Reason::Malformed);
+            assert!(refused.to_error().text.contains("platform"), "the programmer is told what is wrong");
+        }
+        let request = v1::LogIn { platform: "x".repeat(PLATFORM_BYTES_MAX), ..log_in("ada", PASSWORD) };
+        service.log_in(request, NOW_MS).await.unwrap();
+        let listed = service.port.devices(granted.session.account).await.unwrap();
+        let mut platforms: Vec<_> = listed.iter().map(|device| device.platform.len()).collect();
+        platforms.sort_unstable();
+        assert_eq!(platforms, [0, PLATFORM_BYTES_MAX]);
     }
 
     #[tokio::test]

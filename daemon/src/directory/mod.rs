@@ -88,12 +88,17 @@ impl Granted {
     }
 }
 
-/// Returns a device with a name its owner can read in a list, whatever the client sent.
-fn new_device(name: &str, token: &Token) -> Result<NewDevice, Refusal> {
+/// Returns a device with a name its owner can read in a list, whatever the client sent. A program says what it runs on, so
+/// what is no such thing is refused: whoever writes the program finds out.
+fn new_device(name: &str, platform: String, token: &Token) -> Result<NewDevice, Refusal> {
+    if !text::is_platform(&platform) {
+        return Err(Refusal::PlatformInvalid);
+    }
     let plain: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     Ok(NewDevice {
         device: DeviceId(tokens::random_id()?),
         name: text::cut(plain.trim(), NAME_BYTES_MAX).to_owned(),
+        platform,
         token_hash: token.hash(),
     })
 }
@@ -124,7 +129,7 @@ mod tests {
     #[test]
     fn device_names_are_cut_and_plain() {
         let token = Token::draw().unwrap();
-        let name = |name: &str| new_device(name, &token).unwrap().name;
+        let name = |name: &str| new_device(name, String::new(), &token).unwrap().name;
         assert_eq!(name(" my\u{1b}[2Jphone\r\n"), "my [2Jphone");
         assert_eq!(name(""), "");
         assert_eq!(name(&"ä".repeat(100)), "ä".repeat(NAME_BYTES_MAX / 2));

@@ -32,6 +32,15 @@ pub enum Refusal {
     /// The password that was to be set is too short or too long.
     #[error("the password is too short or too long")]
     PasswordInvalid,
+    /// What the device says it runs on is too long or has control characters.
+    #[error("the platform is too long or has control characters")]
+    PlatformInvalid,
+    /// What should be the id of a device is none.
+    #[error("{0}")]
+    IdInvalid(
+        /// What is wrong with it.
+        String,
+    ),
     /// The server takes no new accounts.
     #[error("sign-up is closed")]
     SignUpClosed,
@@ -69,6 +78,7 @@ impl Refusal {
             Self::HandleTaken => Reason::HandleTaken,
             Self::HandleInvalid => Reason::HandleInvalid,
             Self::PasswordInvalid => Reason::PasswordInvalid,
+            Self::PlatformInvalid | Self::IdInvalid(_) => Reason::Malformed,
             Self::SignUpClosed => Reason::SignUpClosed,
             Self::InviteInvalid => Reason::InviteInvalid,
             Self::DeviceLimit => Reason::DeviceLimit,
@@ -92,6 +102,7 @@ impl Refusal {
                 tracing::error!(reason = %why, "a directory command failed");
                 reason.error()
             }
+            Self::PlatformInvalid | Self::IdInvalid(_) => reason.with_text(self.to_string()),
             _ => reason.error(),
         }
     }

@@ -34,7 +34,7 @@ impl DirectoryService {
     /// Creates an account and logs its first device in.
     ///
     /// # Errors
-    /// `SIGN_UP_CLOSED`, `HANDLE_INVALID`, `PASSWORD_INVALID`, `INVITE_INVALID`, `HANDLE_TAKEN`, `BUSY`,
+    /// `SIGN_UP_CLOSED`, `HANDLE_INVALID`, `PASSWORD_INVALID`, `INVITE_INVALID`, `HANDLE_TAKEN`, `MALFORMED`, `BUSY`,
     /// `DIRECTORY_UNAVAILABLE`, `INTERNAL`.
     pub async fn sign_up(&self, request: v1::SignUp, now_ms: u64) -> Result<Granted, Refusal> {
         let invite_hash = self.invite_hash(&request.invite)?;
@@ -45,7 +45,7 @@ impl DirectoryService {
             return Err(Refusal::PasswordInvalid);
         }
         let token = Token::draw()?;
-        let device = new_device(&request.device_name, &token)?;
+        let device = new_device(&request.device_name, request.platform, &token)?;
         let id = device.device;
         let new = NewAccount {
             account: AccountId(tokens::random_id()?),
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(granted.session.handle, "ada");
         assert_eq!(granted.facts.account, granted.session.account);
         assert_eq!(granted.facts.devices, [granted.session.device]);
-        assert_eq!(service.resume(&granted.token, NOW_MS).await, Ok(granted.session));
+        assert_eq!(service.resume(&granted.token).await, Ok(granted.session));
     }
 
     #[tokio::test]

@@ -31,7 +31,12 @@ pub(super) fn sign_up(handle: &str) -> v1::SignUp {
 }
 
 pub(super) fn log_in(handle: &str, password: &str) -> v1::LogIn {
-    v1::LogIn { handle: handle.to_owned(), password: password.to_owned(), device_name: "laptop".to_owned() }
+    v1::LogIn {
+        handle: handle.to_owned(),
+        password: password.to_owned(),
+        device_name: "laptop".to_owned(),
+        ..Default::default()
+    }
 }
 
 /// Issues an invite and returns its code.

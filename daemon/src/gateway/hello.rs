@@ -40,7 +40,7 @@ impl Gateway {
     }
 
     async fn resume(&self, token: &[u8]) -> Result<SessionFacts, v1::Error> {
-        let resumed = self.directory.resume(token, self.now_ms()).await;
+        let resumed = self.directory.resume(token).await;
         let session = resumed.map_err(|refusal| refusal.to_error())?;
         if !self.known.contains(session.account) {
             let facts = self.directory.facts(session.account).await.map_err(|refusal| refusal.to_error())?;

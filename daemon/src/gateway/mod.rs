@@ -11,6 +11,7 @@ mod known;
 mod lanes;
 mod rates;
 mod requests;
+mod seen;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use crate::directory::DirectoryService;
 use crate::ops::metrics::{CommandLabels, Metrics, Refusals};
 use crate::sequencer::{SequencerEnded, SequencerHandle};
 use known::KnownAccounts;
+use seen::Seen;
 
 /// Most commands that a connection hands over at once: its share of a turn.
 pub const BATCH_COMMANDS_MAX: usize = 256;
@@ -38,8 +40,9 @@ pub struct Gateway {
     sequencer: SequencerHandle,
     delivery: Arc<Delivery>,
     directory: DirectoryService,
-    /// For reads; commands go through the directory service.
+    /// For reads, and for when devices were seen; commands go through the directory service.
     reads: Arc<dyn Directory>,
+    seen: Seen,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     known: KnownAccounts,
     rates: Arc<Rates>,
@@ -59,7 +62,7 @@ pub struct GatewayParts {
     pub delivery: Arc<Delivery>,
     /// Decides directory commands.
     pub directory: DirectoryService,
-    /// Answers queries on the directory.
+    /// Answers queries on the directory, and keeps when devices were seen.
     pub reads: Arc<dyn Directory>,
     /// Milliseconds since the Unix epoch.
     pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -92,6 +95,7 @@ impl Gateway {
             delivery,
             directory,
             reads,
+            seen: Seen::default(),
             clock,
             known,
             rates,
@@ -148,6 +152,7 @@ impl Gateway {
     /// connection is told to close: the removal closed only those that were bound by then.
     pub async fn bind(&self, connection: ConnectionId, session: &SessionFacts) {
         self.delivery.bind(connection, session.device);
+        self.seen.note(session.device);
         let (account, device) = (session.account, session.device);
         // If the sequencer has ended, so has the process.
         let _ = self.submit(vec![Command::Bound { account, device }]).await;

@@ -1,7 +1,7 @@
 //! Requests: one command, one response.
 
 use quail_core::ConnectionId;
-use quail_core::ports::directory::SessionFacts;
+use quail_core::ports::directory::{DeviceSummary, SessionFacts};
 use quail_protocol::commands::RateClass;
 use quail_protocol::v1::request::Command as Asked;
 use quail_protocol::v1::response::Result as Answer;
@@ -113,6 +113,11 @@ impl Gateway {
                 self.apply(vec![facts]).await.map_err(Reason::error)?;
                 Answer::Done(v1::Done {})
             }
+            (Asked::UnlinkDevice(asked), Some(session)) => {
+                let unlinked = self.directory.unlink_device(&session, &asked.device).await;
+                self.apply(vec![unlinked.map_err(refused)?]).await.map_err(Reason::error)?;
+                Answer::Done(v1::Done {})
+            }
             (Asked::ChangePassword(asked), Some(session)) => {
                 let (account, device) = (session.account, session.device);
                 let changed = self.directory.change_password(account, device, asked, now_ms).await;
@@ -127,7 +132,20 @@ impl Gateway {
                 Answer::Profile(found.map_err(|error| error.to_error())?)
             }
             (Asked::Ping(v1::Ping {}), _) => Answer::Pong(v1::Pong { server_time_ms: now_ms }),
-            (Asked::LogOut(_) | Asked::ChangePassword(_) | Asked::LookUp(_), None) => {
+            (Asked::ListDevices(v1::ListDevices {}), Some(session)) => {
+                let last_seen_ms =
+                    |listed: &DeviceSummary| self.last_seen_ms(listed.device, listed.last_seen_ms);
+                let listed = query::list_devices(&*self.reads, &session, last_seen_ms).await;
+                Answer::Devices(listed.map_err(|error| error.to_error())?)
+            }
+            (
+                Asked::LogOut(_)
+                | Asked::UnlinkDevice(_)
+                | Asked::ChangePassword(_)
+                | Asked::LookUp(_)
+                | Asked::ListDevices(_),
+                None,
+            ) => {
                 return Err(Reason::Unauthenticated.error());
             }
         };

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::budget::RefusalBudget;
 use super::endpoint::{STREAMS_WITH_SESSION, WINDOW_WITH_SESSION};
-use super::hold::{HOLD_LOOK, Hold};
+use super::hold::Hold;
 use super::lane::ReadLaneError;
 use super::lanes::{Lanes, Up};
 use super::requests::{RequestStep, Requests};
@@ -148,7 +148,7 @@ impl Connection {
     async fn step(&mut self) -> Result<(), End> {
         let may_open = self.requests.len() + self.opening.len() < STREAMS_WITH_SESSION as usize;
         let stuck_since = self.lanes.stuck_since();
-        let hold = self.hold.holds(self.gateway.is_backed_up(), Instant::now());
+        let holds = || self.hold.holds(self.gateway.is_backed_up(), Instant::now());
         tokio::select! {
             downs = self.mailbox.receive() => {
                 let downs = downs.ok_or(End::Close(Reason::Limit))?;
@@ -158,8 +158,7 @@ impl Connection {
                 self.lanes.try_flush().await;
                 within_budget
             }
-            () = tokio::time::sleep(HOLD_LOOK), if hold => Ok(()),
-            up = self.lanes.turn(hold) => match up {
+            up = self.lanes.turn(holds) => match up {
                 Ok(None) => Ok(()),
                 Ok(Some(up)) => self.take(up).await,
                 Err(ReadLaneError::Gone(_)) => Err(End::Gone),
@@ -332,7 +331,7 @@ impl Connection {
             // What is not ready now is not among it. The feed is read first, so no lost lane hides its acknowledgements.
             let up = tokio::select! {
                 biased;
-                up = self.lanes.turn(false) => up,
+                up = self.lanes.turn(|| false) => up,
                 () = std::future::ready(()) => return,
             };
             match up {

@@ -1,6 +1,9 @@
 //! Back-pressure: while too much waits to be written to disk, publish lanes are left unread for a while before their sends are
 //! refused. Most of the time that is enough, and the client notices nothing but a slower answer.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,7 +12,7 @@ use tokio::time::Instant;
 const HOLD_MAX: Duration = Duration::from_secs(2);
 
 /// How often a connection looks whether it may read again.
-pub(super) const HOLD_LOOK: Duration = Duration::from_millis(50);
+const HOLD_LOOK: Duration = Duration::from_millis(50);
 
 /// Whether a publish lane is read.
 #[derive(Debug, Default)]
@@ -28,8 +31,27 @@ impl Hold {
     }
 }
 
+/// Waits for what is read, and does not look for it while `holds` says so. It is asked whenever something may have come: who
+/// was silent when it began to be held is held, too.
+pub(super) async fn unless_held<T>(mut holds: impl FnMut() -> bool, read: impl Future<Output = T>) -> T {
+    let mut read = pin!(read);
+    loop {
+        let unheld = poll_fn(
+            |context| {
+                if holds() { Poll::Ready(None) } else { read.as_mut().poll(context).map(Some) }
+            },
+        );
+        match unheld.await {
+            Some(value) => return value,
+            None => tokio::time::sleep(HOLD_LOOK).await,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -43,5 +65,27 @@ mod tests {
         assert!(!hold.holds(true, after(9_000)));
         assert!(!hold.holds(false, after(9_001)));
         assert!(hold.holds(true, after(9_002)));
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_it_is_held_is_read_when_that_is_over() {
+        let holds = Cell::new(false);
+        let (say, said) = tokio::sync::oneshot::channel();
+        let mut reading = pin!(unless_held(|| holds.get(), said));
+        assert!(is_pending(reading.as_mut()).await);
+        // The reader waits already, and learns of it only when something comes.
+        holds.set(true);
+        say.send(()).unwrap();
+        assert!(is_pending(reading.as_mut()).await, "read while it was held");
+        holds.set(false);
+        assert_eq!(reading.await, Ok(()));
+    }
+
+    async fn is_pending(future: impl Future) -> bool {
+        tokio::select! {
+            biased;
+            _ = future => false,
+            () = std::future::ready(()) => true,
+        }
     }
 }

@@ -10,6 +10,7 @@ use quail_protocol::{frame, v1::Reason};
 use quinn::WriteError;
 use tokio::time::Instant;
 
+use super::hold::unless_held;
 use super::lane::{LaneReader, LaneWriter, ReadLaneError};
 use crate::delivery::{Down, FeedItem};
 use crate::gateway::BATCH_COMMANDS_MAX;
@@ -81,14 +82,15 @@ impl Lanes {
     }
 
     /// Waits until frames came up a lane or what waited on one is written. Sends are read only as far as their answers have
-    /// room, and not at all while `hold_publish`. Cancel safe.
-    pub(super) async fn turn(&mut self, hold_publish: bool) -> Result<Option<Up>, ReadLaneError> {
+    /// room, and not at all while `holds` says so. Cancel safe.
+    pub(super) async fn turn(&mut self, holds: impl FnMut() -> bool) -> Result<Option<Up>, ReadLaneError> {
         let room = SENDS_UNANSWERED_MAX.saturating_sub(self.unanswered).min(BATCH_COMMANDS_MAX);
         let (mut publish_reader, publish_writer) = split(&mut self.publish);
         let (feed_reader, feed_writer) = split(&mut self.feed);
-        if hold_publish || room == 0 || publish_writer.as_ref().is_some_and(|writer| writer.is_backed_up()) {
+        if room == 0 || publish_writer.as_ref().is_some_and(|writer| writer.is_backed_up()) {
             publish_reader = None;
         }
+        let may_publish = publish_reader.is_some();
         let written = tokio::select! {
             // What is written makes room for what is read; and acknowledgements, which make room too, come before sends.
             biased;
@@ -97,7 +99,7 @@ impl Lanes {
             frames = frames(feed_reader, BATCH_COMMANDS_MAX, OPEN_BYTES_MAX) => {
                 return frames.map(|frames| Some(Up::Feed(frames)));
             }
-            frames = frames(publish_reader, room, FRAME_BYTES_MAX) => {
+            frames = unless_held(holds, frames(publish_reader, room, FRAME_BYTES_MAX)), if may_publish => {
                 return frames.map(|frames| Some(Up::Publish(frames)));
             }
         };

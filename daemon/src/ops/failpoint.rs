@@ -4,7 +4,8 @@
 //! the process the first or third time it reaches the place of that name, as abruptly as `kill -9`: no destructor runs, no
 //! buffer is written. The daemon itself refuses to be built with the feature; `quaild-failpoints` is for tests.
 //!
-//! What takes long or much by nature a test may ask to come sooner, through [`setting`].
+//! What takes long or much by nature a test may ask to come sooner, through [`setting`], and what is over too soon to be looked at
+//! it may keep waiting, through [`is_held`].
 
 /// Every fail point. A test goes through the list, so a place that is not in it does not exist.
 pub const NAMES: &[&str] = &[
@@ -56,14 +57,27 @@ pub fn reached(_name: &'static str) {}
 
 /// Returns the number in an environment variable, where a test set it, instead of what is `usual`: how long something waits,
 /// or how large it grows.
-#[cfg(feature = "failpoints")]
+#[cfg(any(test, feature = "failpoints"))]
 pub fn setting(variable: &'static str, usual: u64) -> u64 {
     std::env::var(variable).ok().and_then(|number| number.parse().ok()).unwrap_or(usual)
 }
 
 /// Returns what is `usual`: the feature is off.
-#[cfg(not(feature = "failpoints"))]
+#[cfg(not(any(test, feature = "failpoints")))]
 #[inline(always)]
 pub fn setting(_variable: &'static str, usual: u64) -> u64 {
     usual
+}
+
+/// Returns whether a test keeps something waiting: while the file exists whose path is in an environment variable.
+#[cfg(feature = "failpoints")]
+pub fn is_held(variable: &'static str) -> bool {
+    std::env::var_os(variable).is_some_and(|path| std::path::Path::new(&path).exists())
+}
+
+/// Returns that nothing is kept waiting: the feature is off.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn is_held(_variable: &'static str) -> bool {
+    false
 }

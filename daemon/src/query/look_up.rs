@@ -41,7 +41,12 @@ mod tests {
             handle: "ada".to_owned(),
             password_hash: "hash".to_owned(),
             invite_hash: None,
-            device: NewDevice { device: DeviceId([1; 16]), name: String::new(), token_hash: [1; 32] },
+            device: NewDevice {
+                device: DeviceId([1; 16]),
+                name: String::new(),
+                platform: String::new(),
+                token_hash: [1; 32],
+            },
         };
         directory.create_account(ada, 0).await.unwrap();
         directory

@@ -20,6 +20,9 @@ pub enum QueryError {
     /// Nobody is known by that name or id.
     #[error("no such account")]
     UnknownAccount,
+    /// The device that asks was removed since its session was opened.
+    #[error("no such session")]
+    Unauthenticated,
     /// The directory cannot be reached; a retry may help.
     #[error("the directory is unavailable: {reason}")]
     Unavailable {
@@ -40,6 +43,7 @@ impl QueryError {
         match self {
             Self::Malformed(why) => Reason::Malformed.with_text(why),
             Self::UnknownAccount => Reason::UnknownAccount.error(),
+            Self::Unauthenticated => Reason::Unauthenticated.error(),
             Self::Unavailable { reason } => {
                 tracing::warn!(%reason, "the directory is unavailable");
                 Reason::DirectoryUnavailable.retry_after(UNAVAILABLE_RETRY_AFTER)

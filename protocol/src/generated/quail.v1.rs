@@ -18,6 +18,9 @@ pub struct SignUp {
     /// Name of this device, for the owner's list of devices; up to 64 bytes.
     #[prost(string, tag = "4")]
     pub device_name: ::prost::alloc::string::String,
+    /// What this device runs on, for the owner's list of devices, as in "linux" or "android 15"; up to 32 bytes.
+    #[prost(string, tag = "5")]
+    pub platform: ::prost::alloc::string::String,
 }
 /// Replaces the password and ends every other session of the account. Answered by Done.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -356,6 +359,45 @@ impl BodyKind {
         }
     }
 }
+/// Asks for the devices of one's own account. Answered by Devices.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListDevices {}
+/// Ends the session of a device of one's own account and removes the device. Answered by Done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UnlinkDevice {
+    /// The device's id, 16 bytes. It may be the one that asks: then this is a log out.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub device: ::prost::bytes::Bytes,
+}
+/// The devices of an account.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Devices {
+    /// All of them, in the order in which they were logged in; 32 at most.
+    #[prost(message, repeated, tag = "1")]
+    pub devices: ::prost::alloc::vec::Vec<Device>,
+}
+/// One device of an account.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Device {
+    /// The device's id, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: ::prost::bytes::Bytes,
+    /// The name it was given as it was logged in; may be empty.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// What it said it runs on as it was logged in, as in "linux"; may be empty.
+    #[prost(string, tag = "3")]
+    pub platform: ::prost::alloc::string::String,
+    /// When it was logged in, milliseconds since the Unix epoch.
+    #[prost(uint64, tag = "4")]
+    pub created_ms: u64,
+    /// When it was last connected, milliseconds since the Unix epoch; exact to a minute.
+    #[prost(uint64, tag = "5")]
+    pub last_seen_ms: u64,
+    /// Whether it is the device that asks.
+    #[prost(bool, tag = "6")]
+    pub current: bool,
+}
 /// The messages from this account to `account` that the origin holds at positions above `after`, up to and including
 /// `upto`, have come as far as `kind` says.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -639,6 +681,9 @@ pub struct LogIn {
     /// Name of this device, for the owner's list of devices; up to 64 bytes.
     #[prost(string, tag = "3")]
     pub device_name: ::prost::alloc::string::String,
+    /// What this device runs on, for the owner's list of devices, as in "linux" or "android 15"; up to 32 bytes.
+    #[prost(string, tag = "4")]
+    pub platform: ::prost::alloc::string::String,
 }
 /// Ends the session of this connection's device and removes the device. Answered by Done.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -690,7 +735,7 @@ pub mod open {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Request {
     /// The command. The field number is the command's code in the command table.
-    #[prost(oneof = "request::Command", tags = "20, 21, 22, 23, 40, 41")]
+    #[prost(oneof = "request::Command", tags = "20, 21, 22, 23, 24, 40, 41, 42")]
     pub command: ::core::option::Option<request::Command>,
 }
 /// Nested message and enum types in `Request`.
@@ -710,25 +755,31 @@ pub mod request {
         /// Replaces the password and ends all other sessions.
         #[prost(message, tag = "23")]
         ChangePassword(super::ChangePassword),
+        /// Ends the session of a device of one's own and removes the device.
+        #[prost(message, tag = "24")]
+        UnlinkDevice(super::UnlinkDevice),
         /// Finds an account by handle or id.
         #[prost(message, tag = "40")]
         LookUp(super::LookUp),
         /// Measures the round trip through the daemon.
         #[prost(message, tag = "41")]
         Ping(super::Ping),
+        /// Lists one's own devices.
+        #[prost(message, tag = "42")]
+        ListDevices(super::ListDevices),
     }
 }
 /// The answer to a request. The server finishes the stream after it.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Response {
     /// The result, by the command that was asked.
-    #[prost(oneof = "response::Result", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "response::Result", tags = "1, 2, 3, 4, 5, 6")]
     pub result: ::core::option::Option<response::Result>,
 }
 /// Nested message and enum types in `Response`.
 pub mod response {
     /// The result, by the command that was asked.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Result {
         /// The command failed or was refused.
         #[prost(message, tag = "1")]
@@ -736,7 +787,7 @@ pub mod response {
         /// Answers sign_up and log_in.
         #[prost(message, tag = "2")]
         Session(super::Session),
-        /// Answers log_out and change_password: done, on disk.
+        /// Answers log_out, change_password and unlink_device: done, on disk.
         #[prost(message, tag = "3")]
         Done(super::Done),
         /// Answers look_up.
@@ -745,6 +796,9 @@ pub mod response {
         /// Answers ping.
         #[prost(message, tag = "5")]
         Pong(super::Pong),
+        /// Answers list_devices.
+        #[prost(message, tag = "6")]
+        Devices(super::Devices),
     }
 }
 /// The command took effect and is durable.

@@ -8,7 +8,8 @@
 //! - [`AccountFacts::version`] rises with every change of an account's device list and at no other time, so whoever holds
 //!   two facts of one account knows the newer one, in whatever order they came;
 //! - a session is found by the hash of its token; neither tokens nor passwords ever reach this port;
-//! - once a device's removal is answered, no session of it is found any more.
+//! - once a device's removal is answered, no session of it is found any more;
+//! - when a device was last seen is known at most as exactly as it was recorded, and changes nothing else.
 
 mod administration;
 #[cfg(any(test, feature = "testing"))]
@@ -18,11 +19,10 @@ mod twin;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
 
 use quail_protocol::id::{AccountId, DeviceId, Origin};
 
-pub use administration::{AccountSummary, Administration, DeviceSummary, InviteSummary, ProvidedAccount};
+pub use administration::{AccountSummary, Administration, InviteSummary, ProvidedAccount};
 pub use twin::TwinDirectory;
 
 /// What an object-safe port answers with.
@@ -30,10 +30,6 @@ pub type PortFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The SHA-256 of a secret that has 128 or more random bits; such secrets need no slower hash.
 pub type SecretHash = [u8; 32];
-
-/// How exactly the last use of a session is known: a use is recorded when the recorded one is this much older, so that
-/// resuming is a read nearly always.
-pub const LAST_USE_PRECISION: Duration = Duration::from_secs(3600);
 
 /// What the rest of the daemon knows of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,8 +62,25 @@ pub struct NewDevice {
     pub device: DeviceId,
     /// Its name, for the owner's eyes; at most `NAME_BYTES_MAX` bytes.
     pub name: String,
+    /// What it runs on, for the owner's eyes; at most `PLATFORM_BYTES_MAX` bytes, possibly none.
+    pub platform: String,
     /// The hash of the token that opens its sessions.
     pub token_hash: SecretHash,
+}
+
+/// A device in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceSummary {
+    /// Which.
+    pub device: DeviceId,
+    /// The name its client gave it; may be empty.
+    pub name: String,
+    /// What its client says it runs on; may be empty.
+    pub platform: String,
+    /// When it was logged in, in milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// When it was last connected, in milliseconds since the Unix epoch, as far as recorded; at first when it was logged in.
+    pub last_seen_ms: u64,
 }
 
 /// An account that is about to be created, with its first device.
@@ -156,9 +169,8 @@ impl DirectoryError {
 
 /// Accounts, devices and sessions; see the module for what every implementation promises.
 ///
-/// Times are milliseconds since the Unix epoch and only recorded, never decided upon, except for
-/// [`LAST_USE_PRECISION`]. Every method may fail with [`DirectoryError::Unavailable`] and [`DirectoryError::Corrupt`];
-/// the others are named at each.
+/// Times are milliseconds since the Unix epoch and only recorded, never decided upon. Every method may fail with
+/// [`DirectoryError::Unavailable`] and [`DirectoryError::Corrupt`]; the others are named at each.
 ///
 /// Dropping a future before it is ready leaves open whether its command was done. Whoever must know lets it finish.
 pub trait Directory: Send + Sync {
@@ -199,14 +211,9 @@ pub trait Directory: Send + Sync {
         now_ms: u64,
     ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>>;
 
-    /// Finds whom a token speaks for, and records the use as exactly as [`LAST_USE_PRECISION`] says.
-    ///
-    /// Recording is worth little and never fails the lookup: a session opens while the disk is full.
-    fn session(
-        &self,
-        token_hash: SecretHash,
-        now_ms: u64,
-    ) -> PortFuture<'_, Result<Option<SessionFacts>, DirectoryError>>;
+    /// Finds whom a token speaks for. Reads only, so a session opens while the disk is full.
+    fn session(&self, token_hash: SecretHash)
+    -> PortFuture<'_, Result<Option<SessionFacts>, DirectoryError>>;
 
     /// Logs a device out and forgets it. A device that the account does not have is as good as removed: the facts are
     /// returned as they are.
@@ -219,6 +226,26 @@ pub trait Directory: Send + Sync {
         device: DeviceId,
         now_ms: u64,
     ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>>;
+
+    /// Logs a device out in the name of `by`, another one of the same account or the same one. Otherwise as
+    /// [`remove_device`](Self::remove_device); both are one transaction, so a device that is removed removes none after it.
+    ///
+    /// # Errors
+    /// `UnknownAccount`; `UnknownDevice` if `by` was removed meanwhile.
+    fn unlink_device(
+        &self,
+        account: AccountId,
+        by: DeviceId,
+        device: DeviceId,
+    ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>>;
+
+    /// Lists the devices of an account in the order in which they were logged in, and by id where that is the same
+    /// millisecond; none if there is no such account.
+    fn devices(&self, account: AccountId) -> PortFuture<'_, Result<Vec<DeviceSummary>, DirectoryError>>;
+
+    /// Records when devices were last seen, all in one transaction. An earlier time than the recorded one changes nothing,
+    /// and neither does a device that is gone.
+    fn record_seen(&self, seen: Vec<(DeviceId, u64)>) -> PortFuture<'_, Result<(), DirectoryError>>;
 
     /// Replaces the password and removes every device but `keep`, in the same transaction.
     ///
@@ -257,6 +284,7 @@ impl fmt::Debug for NewDevice {
         f.debug_struct("NewDevice")
             .field("device", &self.device)
             .field("name", &self.name)
+            .field("platform", &self.platform)
             .finish_non_exhaustive()
     }
 }
@@ -286,7 +314,12 @@ mod tests {
 
     #[test]
     fn debug_output_shows_no_hash() {
-        let device = NewDevice { device: DeviceId([1; 16]), name: "phone".to_owned(), token_hash: [211; 32] };
+        let device = NewDevice {
+            device: DeviceId([1; 16]),
+            name: "phone".to_owned(),
+            platform: String::new(),
+            token_hash: [211; 32],
+        };
         let credentials = Credentials {
             account: AccountId([2; 16]),
             handle: "ada".to_owned(),

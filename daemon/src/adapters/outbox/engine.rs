@@ -15,22 +15,39 @@ use super::ballast::Ballast;
 use super::journal::{Journal, JournalKeeper, JournalSyncer};
 use super::read::{EngineReader, stamp_of};
 use super::room::{Gauge, Limits};
-use super::spill::{Progress, SPILL_BYTES, Spiller, Watch};
+use super::spill::{EXPIRE_EVERY, Progress, SPILL_BYTES, Spiller, Watch};
 use super::table::Table;
 use super::types::{ReadSettled, Settled, Sizes};
 use crate::ops::clock::unix_ms;
+use crate::ops::failpoint::setting;
 use crate::ops::metrics::Metrics;
 
 /// How often who waits for a spill looks whether it is still coming.
 const SETTLE_LOOK: Duration = Duration::from_millis(100);
 
 /// What an outbox is opened with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct OutboxOptions {
     /// What may wait.
     pub limits: Limits,
     /// Up to where an archive that reads along has everything; segments wait for it, too, then. `None` without an archive.
     pub archived: Option<Position>,
+    /// How old an event may become.
+    pub age_max: Duration,
+    /// How often it is looked for what is older.
+    pub expire_every: Duration,
+}
+
+impl Default for OutboxOptions {
+    fn default() -> Self {
+        let default = |variable, usual: Duration| setting(variable, usual.as_millis() as u64);
+        Self {
+            limits: Limits::default(),
+            archived: None,
+            age_max: Duration::from_millis(default("QUAIL_OUTBOX_AGE_MS", OUTBOX_AGE_MAX)),
+            expire_every: Duration::from_millis(default("QUAIL_EXPIRE_EVERY_MS", EXPIRE_EVERY)),
+        }
+    }
 }
 
 /// What was found when an outbox was opened.
@@ -62,6 +79,7 @@ pub(super) struct Shared {
     pub(super) watch: Watch,
     pub(super) metrics: Arc<Metrics>,
     limits: Limits,
+    age_max: Duration,
     path: PathBuf,
     ballast: Ballast,
     /// Whether an archive reads along.
@@ -139,7 +157,7 @@ impl Shared {
     /// Tells what is older than an outbox holds.
     pub(super) fn expire(&self, settled: &dyn Settled) {
         let Some(expired) = self.expired.get() else { return };
-        let oldest_ms = unix_ms().saturating_sub(OUTBOX_AGE_MAX.as_millis() as u64);
+        let oldest_ms = unix_ms().saturating_sub(self.age_max.as_millis() as u64);
         for (account, upto) in settled.older_than(Stamp::from_ms(oldest_ms)) {
             expired(account, upto);
         }
@@ -152,15 +170,19 @@ impl Shared {
         self.metrics.outbox.oldest_unacknowledged_seconds.set(Duration::from_millis(age).as_secs_f64());
     }
 
-    /// Brings the metrics up to date.
+    /// Brings the gauge and the metrics up to date. While nothing new is taken nobody appends, so room that was made would
+    /// not be seen otherwise.
     fn show(&self) {
         let (bytes, since) = {
             let table = self.table();
             (table.bytes(), table.since)
         };
+        let unarchived = self.journal.unarchived_bytes();
+        self.gauge.unsettled_bytes.store(bytes as u64, Ordering::Relaxed);
+        self.gauge.unarchived_bytes.store(unarchived, Ordering::Relaxed);
         let metrics = &self.metrics.outbox;
         metrics.unsettled_bytes.set(bytes as i64);
-        metrics.unarchived_bytes.set(self.journal.unarchived_bytes() as i64);
+        metrics.unarchived_bytes.set(unarchived as i64);
         metrics.journal_bytes.set(self.journal.disk_bytes() as i64);
         metrics.spill_lag_seconds.set(since.map_or(0.0, |since| since.elapsed().as_secs_f64()));
     }
@@ -197,6 +219,7 @@ impl OutboxEngine {
             watch: Watch::default(),
             metrics,
             limits: options.limits,
+            age_max: options.age_max,
             path: path.to_owned(),
             ballast: Ballast::of(path),
             is_archiving: options.archived.is_some(),
@@ -214,6 +237,7 @@ impl OutboxEngine {
             settled,
             looked_for_oldest: None,
             looked_for_expired: Instant::now(),
+            expire_every: options.expire_every,
         };
         let spiller = std::thread::Builder::new().name("spill".to_owned()).spawn(move || spiller.run())?;
         Ok(Self { shared, journal, spiller: Some(spiller) })
@@ -248,6 +272,12 @@ impl OutboxEngine {
     pub fn back_pressure(&self) -> Arc<dyn Fn() -> bool + Send + Sync> {
         let shared = self.shared.clone();
         Arc::new(move || shared.gauge.is_backed_up(&shared.limits))
+    }
+
+    /// Returns what tells whether the disk is full, so that new messages are refused. It outlives the outbox.
+    pub fn disk_full(&self) -> Arc<dyn Fn() -> bool + Send + Sync> {
+        let shared = self.shared.clone();
+        Arc::new(move || shared.gauge.is_disk_full())
     }
 
     /// Moves everything that is durable and not acknowledged into the settled store now, and waits until it is there.

@@ -48,3 +48,5 @@ pub use types::{AccountSpill, Lost, Mark, Sizes, Spill};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod traces;

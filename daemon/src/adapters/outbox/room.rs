@@ -63,8 +63,13 @@ impl Gauge {
         ]
     }
 
+    /// Returns whether the disk was full when it was looked at last.
+    pub(super) fn is_disk_full(&self) -> bool {
+        self.disk_full.load(Ordering::Relaxed)
+    }
+
     pub(super) fn room(&self, limits: &Limits) -> Room {
-        if self.disk_full.load(Ordering::Relaxed) {
+        if self.is_disk_full() {
             return Room::Full { retry_after: DISK_RETRY };
         }
         let waiting = self.waiting(limits);

@@ -15,7 +15,7 @@ use quail_core::ports::outbox::StoreError;
 
 use super::engine::Shared;
 use super::types::{Mark, Settled, Spill};
-use crate::ops::failpoint::{reached, setting};
+use crate::ops::failpoint::{is_held, reached, setting};
 
 /// A generation is frozen when it is so old. Often enough that a restart has little to replay, and so seldom that its syncs,
 /// which every answer meanwhile has to wait behind, are rare.
@@ -35,7 +35,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const OLDEST_EVERY: Duration = Duration::from_secs(60);
 
 /// How often events are looked for that are too old to be held.
-const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
+pub(super) const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
 
 /// How many accounts are taken out of the table under one hold of its lock.
 const ACCOUNTS_PER_HOLD: usize = 256;
@@ -99,6 +99,7 @@ pub(super) struct Spiller {
     pub(super) settled: Box<dyn Settled>,
     pub(super) looked_for_oldest: Option<Instant>,
     pub(super) looked_for_expired: Instant,
+    pub(super) expire_every: Duration,
 }
 
 /// Returns the age at which a generation is frozen.
@@ -134,7 +135,7 @@ impl Spiller {
     fn look(&mut self, wanted: bool) -> Result<(), StoreError> {
         self.shared.measure_disk();
         self.shared.journal_spare();
-        if wanted || self.is_due() {
+        if (wanted || self.is_due()) && !is_held("QUAIL_SPILL_HELD") {
             self.spill()?;
             self.shared.watch.change(|progress| progress.spills += 1);
         }
@@ -143,7 +144,7 @@ impl Spiller {
             self.shared.metrics.outbox.rotations.inc();
             self.shared.measure_settled(self.settled.sizes());
         }
-        if self.looked_for_expired.elapsed() >= EXPIRE_EVERY {
+        if self.looked_for_expired.elapsed() >= self.expire_every {
             self.looked_for_expired = Instant::now();
             self.shared.expire(&*self.settled);
         }

@@ -1,23 +1,33 @@
 //! The engine as a whole: the conformance suite with spills in between, and random histories against the direct store.
 
+mod ages;
+mod archive;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use quail_core::ports::outbox::conformance::{self, account, device, event};
 use quail_core::ports::outbox::{
-    BacklogReader, Batch, DeviceRecord, Entry, Outbox, RecentSend, Recovered, StoreError, Stretch, Syncer,
+    BacklogReader, Batch, DeviceRecord, Entry, Note, Outbox, RecentSend, Recovered, StoreError, StoredEvent,
+    Stretch, Syncer,
 };
 use quail_protocol::id::{MessageId, Position, Stamp};
+use quail_protocol::v1::{self, event::Body, feed_down::Frame};
 use tempfile::TempDir;
 
 use super::*;
 use crate::adapters::sled::SledOutbox;
+use crate::ops::metrics::Metrics;
 
 /// sled gives its lock back a moment after it was dropped, when its own threads are done.
 pub(super) fn open(path: &std::path::Path) -> Opened {
+    open_with(path, &OutboxOptions::default(), &Arc::default())
+}
+
+fn open_with(path: &std::path::Path, options: &OutboxOptions, metrics: &Arc<Metrics>) -> Opened {
     let began = Instant::now();
     loop {
-        match OutboxEngine::open(path, &OutboxOptions::default(), Arc::default()) {
+        match OutboxEngine::open(path, options, metrics.clone()) {
             Err(error)
                 if (error.to_string().contains("lock") || error.to_string().contains("in use"))
                     && began.elapsed().as_secs() < 10 =>
@@ -27,6 +37,16 @@ pub(super) fn open(path: &std::path::Path) -> Opened {
             opened => return opened.unwrap(),
         }
     }
+}
+
+/// An event as the core encodes it, with a stamp.
+pub(super) fn stamped(position: u64, stamp: Stamp) -> Arc<StoredEvent> {
+    let message = v1::Message { body: vec![0x5a; 40].into(), ..v1::Message::default() };
+    let body = Some(Body::Message(message));
+    let event = v1::Event { origin: 1, position, stamp: stamp.0, body };
+    let frame = quail_protocol::frame::to_bytes(&v1::FeedDown { frame: Some(Frame::Event(event)) });
+    let note = Note::Message { sender: account(1), device: device(1), recipient: account(2) };
+    Arc::new(StoredEvent { position: Position(position), note, frame })
 }
 
 struct Directory(TempDir);

@@ -56,7 +56,7 @@ pub struct Lost {
     pub what: String,
 }
 
-/// The settled store as the engine sees it. There is one on sled; tests have one in memory that forgets what was not synced.
+/// The settled store as the engine sees it. There is one, on sled.
 pub(super) trait Settled: Send {
     /// Moves a generation in and makes it durable: everything first, then the mark.
     ///

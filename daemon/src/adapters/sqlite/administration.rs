@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use quail_core::ports::directory::{
-    AccountFacts, AccountSummary, Administration, DeviceSummary, DirectoryError, InviteSummary, PortFuture,
-    ProvidedAccount, SecretHash,
+    AccountFacts, AccountSummary, Administration, DirectoryError, InviteSummary, PortFuture, ProvidedAccount,
+    SecretHash,
 };
 use quail_protocol::id::AccountId;
 use sqlx::sqlite::SqliteRow;
@@ -67,10 +67,6 @@ impl Administration for SqliteDirectory {
             transaction.commit().await?;
             Ok(facts)
         })
-    }
-
-    fn devices(&self, account: AccountId) -> PortFuture<'_, Result<Vec<DeviceSummary>, DirectoryError>> {
-        answer(async move { list_devices(&mut *self.readers.acquire().await?, account).await })
     }
 
     fn invites(
@@ -174,25 +170,4 @@ async fn remove_devices(connection: &mut SqliteConnection, account: AccountId) -
         raise_version(connection, account).await?;
     }
     Ok(())
-}
-
-async fn list_devices(
-    connection: &mut SqliteConnection,
-    account: AccountId,
-) -> Result<Vec<DeviceSummary>, Failure> {
-    let rows = sqlx::query(
-        "SELECT device, name, created_ms, last_used_ms FROM devices WHERE account = ?1 ORDER BY device",
-    )
-    .bind(account.as_bytes().as_slice())
-    .fetch_all(connection)
-    .await?;
-    let summary = |row: &SqliteRow| {
-        Ok(DeviceSummary {
-            device: rows::id(row, "device")?,
-            name: row.try_get("name")?,
-            created_ms: rows::number(row, "created_ms")?,
-            last_used_ms: rows::number(row, "last_used_ms")?,
-        })
-    };
-    rows.iter().map(summary).collect()
 }

@@ -1,21 +1,16 @@
 //! Devices and their sessions.
 
-use quail_core::ports::directory::{AccountFacts, DirectoryError, NewDevice, SecretHash, SessionFacts};
+use quail_core::ports::directory::{
+    AccountFacts, DeviceSummary, DirectoryError, NewDevice, SecretHash, SessionFacts,
+};
 use quail_protocol::id::{AccountId, DeviceId};
 use quail_protocol::limits::DEVICES_MAX;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::accounts::{credentials_of, is_disabled, known_facts, raise_version};
 use super::failure::{Failure, duplicate};
 use super::rows;
-
-/// A session as it is stored.
-pub(super) struct Session {
-    /// Whom it speaks for.
-    pub(super) facts: SessionFacts,
-    /// When it was last used, as far as recorded.
-    pub(super) last_used_ms: u64,
-}
 
 /// Logs a device in.
 pub(super) async fn add(
@@ -48,12 +43,13 @@ pub(super) async fn insert(
     now_ms: u64,
 ) -> Result<(), Failure> {
     sqlx::query(
-        "INSERT INTO devices (device, account, name, token_hash, created_ms, last_used_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+        "INSERT INTO devices (device, account, name, platform, token_hash, created_ms, last_seen_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)",
     )
     .bind(device.device.as_bytes().as_slice())
     .bind(account.as_bytes().as_slice())
     .bind(&device.name)
+    .bind(&device.platform)
     .bind(device.token_hash.as_slice())
     .bind(rows::time(now_ms))
     .execute(connection)
@@ -77,6 +73,43 @@ pub(super) async fn remove(
         raise_version(connection, account).await?;
     }
     known_facts(connection, account).await
+}
+
+/// Logs a device out, if the account has it and the one that asks for it.
+pub(super) async fn unlink(
+    connection: &mut SqliteConnection,
+    account: AccountId,
+    by: DeviceId,
+    device: DeviceId,
+) -> Result<AccountFacts, Failure> {
+    if !exists(connection, account, by).await? {
+        return Err(DirectoryError::UnknownDevice.into());
+    }
+    remove(connection, account, device).await
+}
+
+/// Lists the devices of an account, the oldest first.
+pub(super) async fn list(
+    connection: &mut SqliteConnection,
+    account: AccountId,
+) -> Result<Vec<DeviceSummary>, Failure> {
+    let rows = sqlx::query(
+        "SELECT device, name, platform, created_ms, last_seen_ms FROM devices
+         WHERE account = ?1 ORDER BY created_ms, device",
+    )
+    .bind(account.as_bytes().as_slice())
+    .fetch_all(connection)
+    .await?;
+    let summary = |row: &SqliteRow| {
+        Ok(DeviceSummary {
+            device: rows::id(row, "device")?,
+            name: row.try_get("name")?,
+            platform: row.try_get("platform")?,
+            created_ms: rows::number(row, "created_ms")?,
+            last_seen_ms: rows::number(row, "last_seen_ms")?,
+        })
+    };
+    rows.iter().map(summary).collect()
 }
 
 /// Logs every device but one out. Returns whether there were any; the caller sees to the version.
@@ -111,9 +144,9 @@ pub(super) async fn exists(
 pub(super) async fn session(
     connection: &mut SqliteConnection,
     token_hash: &SecretHash,
-) -> Result<Option<Session>, Failure> {
+) -> Result<Option<SessionFacts>, Failure> {
     let row = sqlx::query(
-        "SELECT devices.account, device, handle, last_used_ms
+        "SELECT devices.account, device, handle
          FROM devices JOIN accounts ON accounts.account = devices.account
          WHERE token_hash = ?1",
     )
@@ -121,25 +154,25 @@ pub(super) async fn session(
     .fetch_optional(connection)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let facts = SessionFacts {
+    Ok(Some(SessionFacts {
         account: rows::id(&row, "account")?,
         device: rows::id(&row, "device")?,
         handle: row.try_get("handle")?,
-    };
-    Ok(Some(Session { facts, last_used_ms: rows::number(&row, "last_used_ms")? }))
+    }))
 }
 
-/// Writes down when a session was used.
-pub(super) async fn record_use(
+/// Writes down when devices were last seen. A clock that was set back does not undo a record.
+pub(super) async fn record_seen(
     connection: &mut SqliteConnection,
-    token_hash: &SecretHash,
-    now_ms: u64,
+    seen: &[(DeviceId, u64)],
 ) -> Result<(), Failure> {
-    sqlx::query("UPDATE devices SET last_used_ms = ?2 WHERE token_hash = ?1")
-        .bind(token_hash.as_slice())
-        .bind(rows::time(now_ms))
-        .execute(connection)
-        .await?;
+    for (device, seen_ms) in seen {
+        sqlx::query("UPDATE devices SET last_seen_ms = ?2 WHERE device = ?1 AND last_seen_ms < ?2")
+            .bind(device.as_bytes().as_slice())
+            .bind(rows::time(*seen_ms))
+            .execute(&mut *connection)
+            .await?;
+    }
     Ok(())
 }
 

@@ -18,8 +18,8 @@ mod open;
 mod rows;
 
 use quail_core::ports::directory::{
-    AccountFacts, Credentials, Directory, DirectoryError, LAST_USE_PRECISION, NewAccount, NewDevice,
-    PortFuture, SecretHash, SessionFacts,
+    AccountFacts, Credentials, DeviceSummary, Directory, DirectoryError, NewAccount, NewDevice, PortFuture,
+    SecretHash, SessionFacts,
 };
 use quail_protocol::id::{AccountId, DeviceId, Origin};
 use sqlx::{Sqlite, SqlitePool, Transaction};
@@ -46,17 +46,6 @@ impl SqliteDirectory {
 
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, Failure> {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
-    }
-
-    /// Writes down that a session was used, if nobody else is writing: a session must open while commands queue and
-    /// while the disk is full, and a use that is missed is recorded with the next one.
-    async fn record_use(&self, token_hash: &SecretHash, now_ms: u64) {
-        let Some(mut connection) = self.writer.try_acquire() else {
-            return;
-        };
-        if let Err(failure) = devices::record_use(&mut connection, token_hash, now_ms).await {
-            tracing::info!(error = %DirectoryError::from(failure), "the use of a session was not recorded");
-        }
     }
 }
 
@@ -113,19 +102,8 @@ impl Directory for SqliteDirectory {
     fn session(
         &self,
         token_hash: SecretHash,
-        now_ms: u64,
     ) -> PortFuture<'_, Result<Option<SessionFacts>, DirectoryError>> {
-        answer(async move {
-            let found = devices::session(&mut *self.readers.acquire().await?, &token_hash).await?;
-            let Some(devices::Session { facts, last_used_ms }) = found else {
-                return Ok(None);
-            };
-            let precision_ms = LAST_USE_PRECISION.as_millis() as u64;
-            if now_ms.saturating_sub(last_used_ms) >= precision_ms {
-                self.record_use(&token_hash, now_ms).await;
-            }
-            Ok(Some(facts))
-        })
+        answer(async move { devices::session(&mut *self.readers.acquire().await?, &token_hash).await })
     }
 
     fn remove_device(
@@ -139,6 +117,35 @@ impl Directory for SqliteDirectory {
             let facts = devices::remove(&mut transaction, account, device).await?;
             transaction.commit().await?;
             Ok(facts)
+        })
+    }
+
+    fn unlink_device(
+        &self,
+        account: AccountId,
+        by: DeviceId,
+        device: DeviceId,
+    ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
+        answer(async move {
+            let mut transaction = self.begin().await?;
+            let facts = devices::unlink(&mut transaction, account, by, device).await?;
+            transaction.commit().await?;
+            Ok(facts)
+        })
+    }
+
+    fn devices(&self, account: AccountId) -> PortFuture<'_, Result<Vec<DeviceSummary>, DirectoryError>> {
+        answer(async move { devices::list(&mut *self.readers.acquire().await?, account).await })
+    }
+
+    fn record_seen(&self, seen: Vec<(DeviceId, u64)>) -> PortFuture<'_, Result<(), DirectoryError>> {
+        answer(async move {
+            if seen.is_empty() {
+                return Ok(());
+            }
+            let mut transaction = self.begin().await?;
+            devices::record_seen(&mut transaction, &seen).await?;
+            Ok(transaction.commit().await?)
         })
     }
 

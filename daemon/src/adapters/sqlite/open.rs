@@ -25,7 +25,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Rights of the file: its owner reads and writes.
 const FILE_MODE: u32 = 0o600;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Why the directory's file cannot be used. All are for whoever runs the daemon to mend.
 #[derive(Debug, thiserror::Error)]

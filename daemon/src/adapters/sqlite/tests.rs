@@ -1,5 +1,6 @@
 //! The SQLite directory against the port's promises, and against what only a file can get wrong.
 
+use std::borrow::Cow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,14 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use quail_core::ports::directory::Administration;
 use quail_core::ports::directory::conformance::directory_conformance;
 use sqlx::Row;
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
 
 use super::*;
 
 const NOW_MS: u64 = 1_720_000_000_000;
-
-/// How often a session is used until one use has certainly found the writer free.
-const USES: usize = 50;
 
 fn file(folder: &TempDir) -> PathBuf {
     folder.path().join("directory.db")
@@ -26,14 +26,13 @@ fn new_account(seed: u8, handle: &str) -> NewAccount {
         handle: handle.to_owned(),
         password_hash: "hash".to_owned(),
         invite_hash: None,
-        device: NewDevice { device: DeviceId([seed; 16]), name: "phone".to_owned(), token_hash: [seed; 32] },
+        device: NewDevice {
+            device: DeviceId([seed; 16]),
+            name: "phone".to_owned(),
+            platform: "android 15".to_owned(),
+            token_hash: [seed; 32],
+        },
     }
-}
-
-async fn last_used_ms(directory: &SqliteDirectory) -> i64 {
-    let mut connection = directory.readers.acquire().await.unwrap();
-    let row = sqlx::query("SELECT last_used_ms FROM devices").fetch_one(&mut *connection).await.unwrap();
-    row.get(0)
 }
 
 #[tokio::test]
@@ -61,7 +60,7 @@ async fn what_was_answered_is_there_after_reopening() {
 
     let directory = SqliteDirectory::open(&file(&folder)).await.unwrap();
     assert_eq!(directory.facts(ada.account).await, Ok(Some(ada.clone())));
-    assert_eq!(directory.session([1; 32], NOW_MS).await.unwrap().unwrap().account, ada.account);
+    assert_eq!(directory.session([1; 32]).await.unwrap().unwrap().account, ada.account);
     let invited = NewAccount { invite_hash: Some([9; 32]), ..new_account(2, "bob") };
     directory.create_account(invited, NOW_MS).await.unwrap();
     assert!(directory.register_origin(NOW_MS).await.unwrap() > first);
@@ -123,37 +122,82 @@ async fn a_command_that_is_dropped_halfway_is_rolled_back() {
 }
 
 #[tokio::test]
-async fn a_use_is_recorded_once_an_hour() {
-    let folder = TempDir::new().unwrap();
-    let directory = SqliteDirectory::open(&file(&folder)).await.unwrap();
-    directory.create_account(new_account(1, "ada"), NOW_MS).await.unwrap();
-    let hour_ms = LAST_USE_PRECISION.as_millis() as u64;
-    for (now_ms, recorded_ms) in [
-        (NOW_MS + hour_ms - 1, NOW_MS),
-        (NOW_MS + hour_ms, NOW_MS + hour_ms),
-        (NOW_MS + 2 * hour_ms - 1, NOW_MS + hour_ms),
-        // A clock that was set back does not undo a record.
-        (NOW_MS, NOW_MS + hour_ms),
-    ] {
-        // A use is not recorded while another command has the writer, and a pool gets its connection back only some
-        // time after the command that had it is answered: the next uses make up for it.
-        for _ in 0..USES {
-            directory.session([1; 32], now_ms).await.unwrap().unwrap();
-        }
-        assert_eq!(last_used_ms(&directory).await, recorded_ms as i64);
-    }
-}
-
-#[tokio::test]
 async fn a_session_opens_while_a_command_is_running() {
     let folder = TempDir::new().unwrap();
     let directory = SqliteDirectory::open(&file(&folder)).await.unwrap();
     directory.create_account(new_account(1, "ada"), NOW_MS).await.unwrap();
     let transaction = directory.begin().await.unwrap();
-    let later_ms = NOW_MS + 2 * LAST_USE_PRECISION.as_millis() as u64;
-    assert!(directory.session([1; 32], later_ms).await.unwrap().is_some());
+    assert!(directory.session([1; 32]).await.unwrap().is_some());
     drop(transaction);
-    assert_eq!(last_used_ms(&directory).await, NOW_MS as i64);
+}
+
+/// A file of the schema before devices had platforms, with two accounts and three devices.
+async fn write_schema_2(path: &std::path::Path) {
+    let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(path).create_if_missing(true));
+    let pool = pool.await.unwrap();
+    let known = open::MIGRATIONS.iter().filter(|migration| migration.version <= 2).cloned().collect();
+    Migrator { migrations: Cow::Owned(known), ..Migrator::DEFAULT }.run(&pool).await.unwrap();
+    for (seed, handle) in [(1_u8, "ada"), (2, "bob")] {
+        sqlx::query(
+            "INSERT INTO accounts (account, handle, password_hash, version, created_ms) VALUES (?1, ?2, 'hash', 7, ?3)",
+        )
+        .bind(vec![seed; 16])
+        .bind(handle)
+        .bind(NOW_MS as i64)
+        .execute(&pool)
+        .await
+        .unwrap();
+    }
+    for (seed, owner) in [(1_u8, 1_u8), (2, 2), (3, 1)] {
+        sqlx::query(
+            "INSERT INTO devices (device, account, name, token_hash, created_ms, last_used_ms)
+             VALUES (?1, ?2, 'old phone', ?3, ?4, ?5)",
+        )
+        .bind(vec![seed; 16])
+        .bind(vec![owner; 16])
+        .bind(vec![seed; 32])
+        .bind(NOW_MS as i64 + i64::from(seed))
+        .bind(NOW_MS as i64 + 100 * i64::from(seed))
+        .execute(&pool)
+        .await
+        .unwrap();
+    }
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn devices_of_an_older_file_keep_their_sessions_names_and_times() {
+    let folder = TempDir::new().unwrap();
+    write_schema_2(&file(&folder)).await;
+    // The second time there is nothing to migrate.
+    for _ in 0..2 {
+        let directory = SqliteDirectory::open(&file(&folder)).await.unwrap();
+        let ada = AccountId([1; 16]);
+        let summary = |seed: u8| DeviceSummary {
+            device: DeviceId([seed; 16]),
+            name: "old phone".to_owned(),
+            platform: String::new(),
+            created_ms: NOW_MS + u64::from(seed),
+            last_seen_ms: NOW_MS + 100 * u64::from(seed),
+        };
+        assert_eq!(directory.devices(ada).await, Ok(vec![summary(1), summary(3)]));
+        for (seed, handle) in [(1, "ada"), (2, "bob"), (3, "ada")] {
+            let session = directory.session([seed; 32]).await.unwrap().unwrap();
+            assert_eq!((session.device, &*session.handle), (DeviceId([seed; 16]), handle));
+        }
+        let facts = directory.facts(ada).await.unwrap().unwrap();
+        assert_eq!((facts.version, facts.devices.len()), (7, 2));
+        directory.close().await;
+    }
+
+    let directory = SqliteDirectory::open(&file(&folder)).await.unwrap();
+    let ada = AccountId([1; 16]);
+    let new = new_account(9, "unused").device;
+    directory.add_device(ada, new, "hash".to_owned(), NOW_MS + 9).await.unwrap();
+    directory.record_seen(vec![(DeviceId([3; 16]), NOW_MS + 1_000)]).await.unwrap();
+    let listed = directory.devices(ada).await.unwrap();
+    let shown: Vec<_> = listed.iter().map(|one| (&*one.platform, one.last_seen_ms - NOW_MS)).collect();
+    assert_eq!(shown, [("", 100), ("", 1_000), ("android 15", 9)]);
 }
 
 #[tokio::test]

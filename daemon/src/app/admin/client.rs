@@ -206,16 +206,16 @@ impl Printer<'_> {
     }
 
     fn devices(&mut self, handle: String) -> anyhow::Result<()> {
-        let mut rows = vec![head(&["DEVICE", "LOGGED IN (UTC)", "LAST USED (UTC)", "NAME"])];
+        let mut rows = vec![head(&["DEVICE", "LOGGED IN (UTC)", "LAST SEEN (UTC)", "PLATFORM", "NAME"])];
         ask(self.socket, &Request::ListDevices { handle }, |answer| {
             let Answer::Device(device) = answer else { return Ok(()) };
             if self.json {
                 return self.programs(&device);
             }
-            let Device { device, name, created_ms, last_used_ms } = device;
+            let Device { device, name, created_ms, platform, last_seen_ms } = device;
             // Clients choose names; what a terminal would act on is shown instead.
-            let name = name.escape_debug().to_string();
-            rows.push(vec![device, minute(created_ms), minute(last_used_ms), name]);
+            let [platform, name] = [platform, name].map(|text| text.escape_debug().to_string());
+            rows.push(vec![device, minute(created_ms), minute(last_seen_ms), platform, name]);
             Ok(())
         })?;
         self.rows(&rows)

@@ -164,7 +164,8 @@ impl Administrator {
                 device: device.device.to_string(),
                 name: device.name,
                 created_ms: device.created_ms,
-                last_used_ms: device.last_used_ms,
+                platform: device.platform,
+                last_seen_ms: self.gateway.last_seen_ms(device.device, device.last_seen_ms),
             };
             answers.send(&Answer::Device(device)).await?;
         }

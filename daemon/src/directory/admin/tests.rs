@@ -23,7 +23,7 @@ async fn a_created_account_has_its_session_and_no_password() {
     let created = admin.create_accounts(handles(&["ada", "bob"]), true, NOW_MS).await.unwrap();
     for (created, handle) in created.iter().zip(["ada", "bob"]) {
         let session = created.session.as_ref().unwrap();
-        assert_eq!(service.resume(&session.token, NOW_MS).await, Ok(session.session.clone()));
+        assert_eq!(service.resume(&session.token).await, Ok(session.session.clone()));
         assert_eq!((created.facts.handle.as_str(), &created.facts), (handle, &session.facts));
         for password in [PASSWORD, NO_PASSWORD, "00000000"] {
             let refused = service.log_in(log_in(handle, password), NOW_MS).await;
@@ -58,7 +58,7 @@ async fn a_disabled_account_is_told_what_strangers_are_told() {
     let granted = service.sign_up(sign_up("ada"), NOW_MS).await.unwrap();
     let facts = admin.set_disabled("ada".to_owned(), true, NOW_MS).await.unwrap();
     assert!(facts.version > granted.facts.version && facts.devices.is_empty());
-    assert_eq!(service.resume(&granted.token, NOW_MS).await, Err(Refusal::Unauthenticated));
+    assert_eq!(service.resume(&granted.token).await, Err(Refusal::Unauthenticated));
     let answers = [
         service.log_in(log_in("ada", PASSWORD), NOW_MS).await.unwrap_err().to_error(),
         service.log_in(log_in("bob", PASSWORD), NOW_MS).await.unwrap_err().to_error(),
@@ -78,10 +78,10 @@ async fn a_reset_password_is_given_or_drawn() {
     assert_eq!(reset(Some("short"), true).await, Err(AdminError::PasswordInvalid));
     let (facts, drawn) = reset(Some("another password"), true).await.unwrap();
     assert_eq!((facts, drawn), (first.facts, None));
-    assert_eq!(service.resume(&first.token, NOW_MS).await, Ok(first.session));
+    assert_eq!(service.resume(&first.token).await, Ok(first.session));
     let (facts, drawn) = reset(None, false).await.unwrap();
     assert_eq!(facts.devices, []);
-    assert_eq!(service.resume(&first.token, NOW_MS).await, Err(Refusal::Unauthenticated));
+    assert_eq!(service.resume(&first.token).await, Err(Refusal::Unauthenticated));
     let drawn = drawn.unwrap();
     assert_ne!(reset(None, false).await.unwrap().1, Some(drawn.clone()));
     let (_, drawn) = reset(None, false).await.unwrap();
@@ -102,8 +102,8 @@ async fn only_a_device_of_the_account_is_unlinked() {
     assert_eq!((listed[0].device, listed[0].name.as_str()), (ada.session.device, "phone"));
     let facts = unlink(&ada.session.device.to_string()).await.unwrap();
     assert_eq!(facts.devices, []);
-    assert_eq!(service.resume(&ada.token, NOW_MS).await, Err(Refusal::Unauthenticated));
-    assert_eq!(service.resume(&bob.token, NOW_MS).await, Ok(bob.session));
+    assert_eq!(service.resume(&ada.token).await, Err(Refusal::Unauthenticated));
+    assert_eq!(service.resume(&bob.token).await, Ok(bob.session));
     let unknown = AdminError::UnknownHandle { handle: "eve".to_owned() };
     assert_eq!(admin.devices("eve".to_owned()).await, Err(unknown.clone()));
     assert_eq!(admin.set_disabled("eve".to_owned(), true, NOW_MS).await, Err(unknown));

@@ -145,8 +145,10 @@ pub struct Device {
     pub name: String,
     /// When it was logged in, in milliseconds since the Unix epoch.
     pub created_ms: u64,
-    /// When it was last used, exact to an hour.
-    pub last_used_ms: u64,
+    /// What its client says it runs on; may be empty.
+    pub platform: String,
+    /// When it was last connected, in milliseconds since the Unix epoch; exact to a minute.
+    pub last_seen_ms: u64,
 }
 
 /// An invite of the list. Its code is not known any more.

@@ -187,7 +187,9 @@ fn of_reason(reason: Reason) -> Option<&'static str> {
         Reason::HandleInvalid => "choose another with --handle",
         Reason::SignUpClosed => "ask the operator for an account",
         Reason::InviteInvalid => "ask the operator for an invite and give it with --invite",
-        Reason::DeviceLimit => "log out on a device that you no longer use: quail logout",
+        Reason::DeviceLimit => {
+            "unlink one that you no longer use, from a device that is logged in: quail devices"
+        }
         Reason::UnknownAccount => "check how the handle is written",
         Reason::Busy | Reason::Overloaded | Reason::Draining => "try again in a moment",
         Reason::DirectoryUnavailable | Reason::Internal => {

@@ -10,6 +10,7 @@ mod bar;
 mod bench;
 mod completions;
 mod demo;
+mod devices;
 mod duration;
 mod failure;
 mod login;
@@ -68,6 +69,7 @@ enum Command {
     Logout(logout::LogOut),
     Whoami(whoami::WhoAmI),
     Passwd(passwd::Passwd),
+    Devices(devices::Devices),
     Send(send::Send),
     Tail(tail::Tail),
     Ping(ping::Ping),
@@ -107,6 +109,7 @@ fn run(command: Command, context: Context) -> anyhow::Result<Outcome> {
             Command::Logout(command) => command.run(context).await,
             Command::Whoami(command) => command.run(context).await,
             Command::Passwd(command) => command.run(context).await,
+            Command::Devices(command) => command.run(context).await,
             Command::Send(command) => command.run(context).await,
             Command::Tail(command) => command.run(context).await,
             Command::Ping(command) => command.run(context).await,

@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use quail::profile::{Login, Profile};
 use quail_client::{Address, Client, FileStore, Options};
-use quail_protocol::text::is_handle;
+use quail_protocol::limits::PLATFORM_BYTES_MAX;
+use quail_protocol::text::{is_handle, is_platform};
 
 use super::Context;
 use super::failure::Failure;
@@ -30,6 +31,10 @@ pub(super) struct AccountArgs {
     /// The name of this device in the account's list of devices
     #[arg(long, value_name = "NAME")]
     device_name: Option<String>,
+
+    /// What this device runs on, for the account's list of devices
+    #[arg(long, value_name = "TEXT", default_value = std::env::consts::OS, value_parser = platform)]
+    platform: String,
 
     #[command(flatten)]
     pub(super) password: PasswordArgs,
@@ -59,7 +64,7 @@ impl AccountArgs {
             let system = rustix::system::uname();
             format!("quail on {}", system.nodename().to_string_lossy())
         });
-        Options { device_name: Some(device_name), ..options() }
+        Options { device_name: Some(device_name), platform: Some(self.platform.clone()), ..options() }
     }
 }
 
@@ -70,6 +75,14 @@ pub(super) fn handle(text: &str) -> Result<String, String> {
         Ok(handle.to_owned())
     } else {
         Err("a handle has 3 to 32 characters of a-z, 0-9, _ and .".to_owned())
+    }
+}
+
+fn platform(text: &str) -> Result<String, String> {
+    if is_platform(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("a platform has up to {PLATFORM_BYTES_MAX} bytes and no control characters"))
     }
 }
 
@@ -150,6 +163,7 @@ mod tests {
             server: Some(address.parse().unwrap()),
             handle: handle.map(str::to_owned),
             device_name: None,
+            platform: String::new(),
             password: clap::Parser::try_parse_from(["x"]).map(|Wrapped { password }| password).unwrap(),
         };
         let account = args.account().map(|(_, handle)| handle.to_owned());

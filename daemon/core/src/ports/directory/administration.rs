@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use quail_protocol::id::{AccountId, DeviceId};
+use quail_protocol::id::AccountId;
 
 use super::{AccountFacts, Directory, DirectoryError, NewDevice, PortFuture, SecretHash};
 
@@ -37,19 +37,6 @@ pub struct AccountSummary {
     pub is_disabled: bool,
     /// How many devices are logged in.
     pub devices: u64,
-}
-
-/// A device in a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceSummary {
-    /// Which.
-    pub device: DeviceId,
-    /// The name its client gave it.
-    pub name: String,
-    /// When it was logged in, in milliseconds since the Unix epoch.
-    pub created_ms: u64,
-    /// When its session was last opened, as exactly as [`LAST_USE_PRECISION`](super::LAST_USE_PRECISION) says.
-    pub last_used_ms: u64,
 }
 
 /// An invite in a list.
@@ -106,9 +93,6 @@ pub trait Administration: Directory {
         new_password_hash: String,
         keeps_devices: bool,
     ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>>;
-
-    /// Lists the devices of an account, sorted by id; none if there is no such account.
-    fn devices(&self, account: AccountId) -> PortFuture<'_, Result<Vec<DeviceSummary>, DirectoryError>>;
 
     /// Lists invites in the order of their hashes, those from `first` to `last`, both included, at most `limit`.
     fn invites(

@@ -35,6 +35,10 @@ pub async fn directory_conformance<F: AsyncFn() -> Box<dyn Administration>>(make
     devices::a_removed_device_has_no_session(&*make().await).await;
     devices::removing_again_changes_nothing(&*make().await).await;
     devices::nobody_removes_the_device_of_another(&*make().await).await;
+    devices::a_device_unlinks_those_of_its_account(&*make().await).await;
+    devices::a_device_that_is_gone_unlinks_nobody(&*make().await).await;
+    devices::devices_are_listed_in_the_order_of_their_log_ins(&*make().await).await;
+    devices::a_device_was_seen_when_it_was_recorded_last(&*make().await).await;
     passwords::a_new_password_ends_every_other_session(&*make().await).await;
     passwords::a_stale_password_opens_and_changes_nothing(&*make().await).await;
     passwords::a_removed_device_changes_no_password(&*make().await).await;
@@ -42,7 +46,6 @@ pub async fn directory_conformance<F: AsyncFn() -> Box<dyn Administration>>(make
     administration::a_batch_is_created_whole_or_not_at_all(&*make().await).await;
     administration::a_disabled_account_has_no_session_and_gets_none(&*make().await).await;
     administration::a_reset_password_ends_sessions_unless_they_are_kept(&*make().await).await;
-    administration::devices_are_listed_with_their_last_use(&*make().await).await;
     administration::invites_are_listed_by_hash_and_revoked_while_open(&*make().await).await;
     administration::nobody_has_nothing_to_administer(&*make().await).await;
 }
@@ -69,7 +72,8 @@ fn new_account(seed: u8, handle: &str) -> NewAccount {
 }
 
 fn new_device(seed: u8) -> NewDevice {
-    NewDevice { device: device(seed), name: format!("device {seed}"), token_hash: token(seed) }
+    let (name, platform) = (format!("device {seed}"), format!("platform {seed}"));
+    NewDevice { device: device(seed), name, platform, token_hash: token(seed) }
 }
 
 fn account(seed: u8) -> AccountId {

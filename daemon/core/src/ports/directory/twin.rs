@@ -16,8 +16,8 @@ use quail_protocol::id::{AccountId, DeviceId, Origin};
 use quail_protocol::limits::DEVICES_MAX;
 
 use super::{
-    AccountFacts, Credentials, Directory, DirectoryError, LAST_USE_PRECISION, NewAccount, NewDevice,
-    PortFuture, SecretHash, SessionFacts,
+    AccountFacts, Credentials, DeviceSummary, Directory, DirectoryError, NewAccount, NewDevice, PortFuture,
+    SecretHash, SessionFacts,
 };
 
 /// A directory that lives as long as the value.
@@ -47,8 +47,9 @@ struct Account {
 
 struct Device {
     name: String,
+    platform: String,
     created_ms: u64,
-    last_used_ms: u64,
+    last_seen_ms: u64,
 }
 
 struct Invite {
@@ -108,7 +109,7 @@ impl State {
             Account { handle, password_hash, version: 1, created_ms: now_ms, is_disabled: false, devices };
         if let Some(device) = device {
             self.sessions.insert(device.token_hash, (id, device.device));
-            account.devices.insert(device.device, Device::new(device.name, now_ms));
+            account.devices.insert(device.device, Device::new(device.name, device.platform, now_ms));
         }
         let facts = account.facts(id);
         self.accounts.insert(id, account);
@@ -135,7 +136,7 @@ impl State {
         self.check_fresh(&device)?;
         self.sessions.insert(device.token_hash, (id, device.device));
         let account = self.account(id)?;
-        account.devices.insert(device.device, Device::new(device.name, now_ms));
+        account.devices.insert(device.device, Device::new(device.name, device.platform, now_ms));
         account.version += 1;
         Ok(account.facts(id))
     }
@@ -197,14 +198,45 @@ impl State {
         })
     }
 
-    fn session(&mut self, token_hash: &SecretHash, now_ms: u64) -> Option<SessionFacts> {
+    fn session(&self, token_hash: &SecretHash) -> Option<SessionFacts> {
         let (id, device) = *self.sessions.get(token_hash)?;
-        let account = self.accounts.get_mut(&id)?;
-        let used = account.devices.get_mut(&device)?;
-        if now_ms.saturating_sub(used.last_used_ms) >= LAST_USE_PRECISION.as_millis() as u64 {
-            used.last_used_ms = now_ms;
-        }
+        let account = self.accounts.get(&id)?;
         Some(SessionFacts { account: id, device, handle: account.handle.clone() })
+    }
+
+    fn unlink_device(
+        &mut self,
+        id: AccountId,
+        by: DeviceId,
+        device: DeviceId,
+    ) -> Result<AccountFacts, DirectoryError> {
+        if !self.account(id)?.devices.contains_key(&by) {
+            return Err(DirectoryError::UnknownDevice);
+        }
+        self.remove_device(id, device)
+    }
+
+    fn devices(&self, id: AccountId) -> Vec<DeviceSummary> {
+        let devices = self.accounts.get(&id).into_iter().flat_map(|account| &account.devices);
+        let summary = |(device, stored): (&DeviceId, &Device)| DeviceSummary {
+            device: *device,
+            name: stored.name.clone(),
+            platform: stored.platform.clone(),
+            created_ms: stored.created_ms,
+            last_seen_ms: stored.last_seen_ms,
+        };
+        let mut devices: Vec<_> = devices.map(summary).collect();
+        devices.sort_by_key(|device| (device.created_ms, device.device));
+        devices
+    }
+
+    fn record_seen(&mut self, seen: &[(DeviceId, u64)]) {
+        for (device, seen_ms) in seen {
+            let mut accounts = self.accounts.values_mut();
+            if let Some(stored) = accounts.find_map(|account| account.devices.get_mut(device)) {
+                stored.last_seen_ms = stored.last_seen_ms.max(*seen_ms);
+            }
+        }
     }
 
     fn facts(&self, id: AccountId) -> Option<AccountFacts> {
@@ -232,8 +264,8 @@ impl Account {
 }
 
 impl Device {
-    fn new(name: String, now_ms: u64) -> Self {
-        Self { name, created_ms: now_ms, last_used_ms: now_ms }
+    fn new(name: String, platform: String, now_ms: u64) -> Self {
+        Self { name, platform, created_ms: now_ms, last_seen_ms: now_ms }
     }
 }
 
@@ -276,9 +308,8 @@ impl Directory for TwinDirectory {
     fn session(
         &self,
         token_hash: SecretHash,
-        now_ms: u64,
     ) -> PortFuture<'_, Result<Option<SessionFacts>, DirectoryError>> {
-        Box::pin(ready(Ok(self.state().session(&token_hash, now_ms))))
+        Box::pin(ready(Ok(self.state().session(&token_hash))))
     }
 
     fn remove_device(
@@ -288,6 +319,24 @@ impl Directory for TwinDirectory {
         _now_ms: u64,
     ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
         Box::pin(ready(self.state().remove_device(account, device)))
+    }
+
+    fn unlink_device(
+        &self,
+        account: AccountId,
+        by: DeviceId,
+        device: DeviceId,
+    ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
+        Box::pin(ready(self.state().unlink_device(account, by, device)))
+    }
+
+    fn devices(&self, account: AccountId) -> PortFuture<'_, Result<Vec<DeviceSummary>, DirectoryError>> {
+        Box::pin(ready(Ok(self.state().devices(account))))
+    }
+
+    fn record_seen(&self, seen: Vec<(DeviceId, u64)>) -> PortFuture<'_, Result<(), DirectoryError>> {
+        self.state().record_seen(&seen);
+        Box::pin(ready(Ok(())))
     }
 
     fn change_password(

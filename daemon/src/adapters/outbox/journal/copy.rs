@@ -160,7 +160,10 @@ impl<'a> Copier<'a> {
         }
         let link = if self.live.is_empty() { end } else { self.link };
         let Self { epoch, free, next_name, live, .. } = self;
-        Ok(Copied { pointer: Pointer { epoch, link }, segments: Segments { live, spares: free, next_name, awaited: false } })
+        Ok(Copied {
+            pointer: Pointer { epoch, link },
+            segments: Segments { live, spares: free, next_name, awaited: false },
+        })
     }
 }
 

@@ -68,7 +68,13 @@ impl Direct {
         Ok(())
     }
 
-    fn write_blocks(&mut self, room: &mut Vec<u8>, before: usize, bytes: &[u8], offset: u64) -> io::Result<()> {
+    fn write_blocks(
+        &mut self,
+        room: &mut Vec<u8>,
+        before: usize,
+        bytes: &[u8],
+        offset: u64,
+    ) -> io::Result<()> {
         let end = before + bytes.len();
         let padded = end.next_multiple_of(BLOCK);
         room.resize(room.len().max(padded + BLOCK), 0);
@@ -158,7 +164,7 @@ mod tests {
                 expected[at..end].fill(byte);
                 let padded = end.next_multiple_of(BLOCK);
                 let is_direct = file.direct.lock().unwrap().is_some();
-                file.write_at(&expected[at..end].to_vec(), at as u64).unwrap();
+                file.write_at(&expected[at..end], at as u64).unwrap();
                 if is_direct {
                     expected[end..padded].fill(0);
                 }

@@ -59,7 +59,7 @@ pub trait Disk: Send + Sync {
 /// An open file.
 pub trait File: Send + Sync {
     /// Writes all of the bytes at an offset; the file grows where it must. What is behind them may be zeros afterwards, up to
-    /// the end of the file or of a block of [`BLOCK`] bytes.
+    /// the end of the file or of a block of 4,096 bytes.
     ///
     /// # Errors
     /// What the file system says; any part may be written.

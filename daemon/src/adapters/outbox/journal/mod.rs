@@ -90,8 +90,10 @@ use crate::ops::failpoint::setting;
 pub const SEGMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The smallest size of a segment.
 pub const SEGMENT_BYTES_MIN: usize = 1024;
-/// Spares that are kept where nothing else is asked for.
-const SPARES_MAX: usize = 4;
+/// Spares that are kept where nothing else is asked for: as many as are filled between two spills under load, and a few.
+/// With fewer, those that a spill sets free would be removed and made again at once, and the sync that needs one would wait
+/// for it. Spares are segments that were in use; a daemon with little to do never has more than one or two.
+const SPARES_MAX: usize = 16;
 
 /// Is told how long each fdatasync took.
 pub type OnSync = Arc<dyn Fn(Duration) + Send + Sync>;

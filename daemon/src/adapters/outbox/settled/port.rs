@@ -60,20 +60,24 @@ fn first_of(after: Position) -> Stretch {
     Stretch { after, upto: Position::END, events_max: 1, bytes_max: usize::MAX }
 }
 
-/// Walks over a backlog as long as it is older; most begin with nothing that is.
+/// Walks over a backlog as long as it is older; most begin with nothing that is. What stands for something lost has no stamp:
+/// what follows it tells.
 fn older_in(reader: &SettledReader, account: AccountId, stamp: Stamp) -> Option<Position> {
-    let is_older = |event: &Arc<StoredEvent>| stamp_of(event).is_some_and(|of| of < stamp);
-    let first = reader.read(account, first_of(Position::ZERO)).ok()?;
-    let mut found = first.events.first().filter(|event| is_older(event))?.position;
+    let mut found = None;
+    let mut stretch = first_of(Position::ZERO);
     loop {
-        let stretch = Stretch { events_max: WALK_EVENTS, ..first_of(found) };
-        let events = reader.read(account, stretch).ok()?.events;
-        let older = events.iter().take_while(|event| is_older(event)).last();
-        let Some(last) = older.map(|event| event.position) else { return Some(found) };
-        found = last;
-        if events.last().is_some_and(|event| event.position > last) {
-            return Some(found);
+        // What cannot be read now is looked for again.
+        let Ok(read) = reader.read(account, stretch) else { return found };
+        for event in &read.events {
+            match stamp_of(event) {
+                Some(of) if of >= stamp => return found,
+                Some(_) => found = Some(event.position),
+                None => {}
+            }
         }
+        let last = read.events.last().filter(|_| read.more);
+        let Some(last) = last else { return found };
+        stretch = Stretch { events_max: WALK_EVENTS, ..first_of(last.position) };
     }
 }
 

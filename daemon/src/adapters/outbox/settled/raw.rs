@@ -184,7 +184,10 @@ impl RawStore {
     }
 
     fn sort_in(&mut self, row: Found) -> Result<(), Fault> {
-        if let Ok(number) = row.key.as_slice().try_into().map(u64::from_be_bytes) {
+        // That key is as long as the number of a chunk.
+        if row.key != format::SPILLING
+            && let Ok(number) = row.key.as_slice().try_into().map(u64::from_be_bytes)
+        {
             self.chunks.insert(number, row.place);
             return Ok(());
         }

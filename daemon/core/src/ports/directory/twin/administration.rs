@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::future::ready;
 use std::ops::Bound;
 
-use quail_protocol::id::{AccountId, DeviceId};
+use quail_protocol::id::AccountId;
 
 use super::super::{
-    AccountFacts, AccountSummary, Administration, DeviceSummary, DirectoryError, InviteSummary, PortFuture,
-    ProvidedAccount, SecretHash,
+    AccountFacts, AccountSummary, Administration, DirectoryError, InviteSummary, PortFuture, ProvidedAccount,
+    SecretHash,
 };
 use super::{State, TwinDirectory};
 
@@ -89,17 +89,6 @@ impl State {
         Ok(facts)
     }
 
-    fn devices(&self, id: AccountId) -> Vec<DeviceSummary> {
-        let devices = self.accounts.get(&id).into_iter().flat_map(|account| &account.devices);
-        let summary = |(device, stored): (&DeviceId, &super::Device)| DeviceSummary {
-            device: *device,
-            name: stored.name.clone(),
-            created_ms: stored.created_ms,
-            last_used_ms: stored.last_used_ms,
-        };
-        devices.map(summary).collect()
-    }
-
     fn list_invites(&self, first: SecretHash, last: SecretHash, limit: u32) -> Vec<InviteSummary> {
         if first > last {
             return Vec::new();
@@ -156,10 +145,6 @@ impl Administration for TwinDirectory {
         keeps_devices: bool,
     ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
         Box::pin(ready(self.state().reset_password(account, new_password_hash, keeps_devices)))
-    }
-
-    fn devices(&self, account: AccountId) -> PortFuture<'_, Result<Vec<DeviceSummary>, DirectoryError>> {
-        Box::pin(ready(Ok(self.state().devices(account))))
     }
 
     fn invites(

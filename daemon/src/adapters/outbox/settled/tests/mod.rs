@@ -1,5 +1,7 @@
 //! Tests of the settled store as a whole: a model in memory says what it must hold.
 
+mod ages;
+mod between;
 mod crash;
 mod damage;
 mod figures;

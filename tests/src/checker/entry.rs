@@ -1,0 +1,130 @@
+//! What devices do and see, in one vocabulary for every harness.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
+
+/// The identity of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Account that sent it.
+    pub sender: AccountId,
+    /// Its id, which is unique for the sender.
+    pub id: MessageId,
+}
+
+/// Where a message stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Origin that accepted it.
+    pub origin: Origin,
+    /// Its position there.
+    pub position: Position,
+    /// Sorts what people see, together with the origin.
+    pub stamp: Stamp,
+}
+
+impl Place {
+    /// Returns what messages are sorted by.
+    pub fn sorts_by(&self) -> (Stamp, Origin) {
+        (self.stamp, self.origin)
+    }
+}
+
+/// What a receipt says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReceiptKind {
+    /// A device of the reader acknowledged the message.
+    Delivered,
+    /// The reader looked at it.
+    Read,
+}
+
+/// One thing that a device did or saw. What causes something else stands before it: a device writes down that it sends or
+/// acknowledges before it does, and that it was told of something after that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The device.
+    pub device: DeviceId,
+    /// What happened there.
+    pub what: What,
+}
+
+/// What happened at a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The server knows the device: what is sent from here on is owed to it. The first entry of every device.
+    Joined {
+        /// Whose device it is.
+        account: AccountId,
+    },
+    /// Nothing is owed to it any more.
+    Left,
+    /// Its client begins anew: what it was shown and has not acknowledged comes again.
+    Opened,
+    /// It sends a message.
+    Sent {
+        /// The message's id.
+        id: MessageId,
+        /// Who is to get it.
+        to: Vec<AccountId>,
+        /// [`fingerprint`] of what it says.
+        body: u64,
+    },
+    /// The server took its message.
+    Accepted {
+        /// The message's id.
+        id: MessageId,
+        /// Where it stands.
+        place: Place,
+    },
+    /// The server will never take its message.
+    Refused {
+        /// The message's id.
+        id: MessageId,
+    },
+    /// It shows a message.
+    Shown {
+        /// The message.
+        message: Key,
+        /// [`fingerprint`] of what it says.
+        body: u64,
+        /// Where it stands.
+        place: Place,
+    },
+    /// It acknowledges a message.
+    Acknowledged {
+        /// The message.
+        message: Key,
+    },
+    /// Its owner looked at a message.
+    Read {
+        /// The message.
+        message: Key,
+    },
+    /// It is told that it will not get what lies here.
+    Gap {
+        /// The origin.
+        origin: Origin,
+        /// First position.
+        from: Position,
+        /// Last position.
+        upto: Position,
+    },
+    /// It is told how far a message of its account came.
+    Receipt {
+        /// The message's id.
+        id: MessageId,
+        /// Whose device acknowledged, or who looked.
+        reader: AccountId,
+        /// What is said.
+        kind: ReceiptKind,
+    },
+}
+
+/// Returns a number that stands for a body. The same within one build.
+pub fn fingerprint(body: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    body.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,29 @@
+//! One judge of what devices did and saw: did every promise hold?
+//!
+//! Whoever runs devices, real ones or modelled ones, writes down what each does and sees, as [`Entry`]s in the order in which
+//! they happened, and brings everything to rest. [`judge()`] then names each [`Violation`]:
+//!
+//! - **nothing is lost**: what was accepted, or was shown anywhere, is shown at every device of every recipient and at the
+//!   sender's other devices, unless the device left or was told of a gap there;
+//! - **shown once**: at every device; after its client was opened again also what it had not acknowledged;
+//! - **one place**: a message has one origin, position, stamp and body wherever it is seen, and no other message has its place;
+//! - **per-sender order**: what one device sent keeps its order, as it arrives and sorted by (stamp, origin);
+//! - **causal order**: what a device sends sorts behind everything that it had shown;
+//! - **true receipts**: `delivered` only for what a device of the reader acknowledged before, `read` only for what one of them
+//!   read before, and none goes back; and what was acknowledged has its receipt in the end.
+//!
+//! It needs nothing but the ids of the protocol: no runtime, no SDK, no daemon, so any harness may use it. Messages have lists
+//! of recipients, which have one member as long as there are no groups.
+//!
+//! Invariants: the verdict follows from the entries alone; every rule has a log in `tests.rs` that breaks it and no other.
+
+mod entry;
+mod judge;
+mod state;
+#[cfg(test)]
+mod tests;
+mod violation;
+
+pub use entry::{Entry, Key, Place, ReceiptKind, What, fingerprint};
+pub use judge::{Terms, judge};
+pub use violation::Violation;

@@ -1,0 +1,336 @@
+//! Every rule has a log that breaks it and nothing else; and a log that breaks none is found good.
+
+use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
+
+use super::{Entry, Key, Place, ReceiptKind, Terms, Violation, What, judge};
+
+const ADA: AccountId = AccountId([0xa; 16]);
+const BOB: AccountId = AccountId([0xb; 16]);
+const CYD: AccountId = AccountId([0xc; 16]);
+const ADA_PHONE: DeviceId = DeviceId([0xa1; 16]);
+const ADA_TABLET: DeviceId = DeviceId([0xa2; 16]);
+const BOB_PHONE: DeviceId = DeviceId([0xb1; 16]);
+const BOB_TABLET: DeviceId = DeviceId([0xb2; 16]);
+const CYD_PHONE: DeviceId = DeviceId([0xc1; 16]);
+
+const STRICT: Terms = Terms { gaps: false, receipts: true };
+
+/// A log being written. Messages have numbers, and stand at ten times their number unless told otherwise.
+#[derive(Default)]
+struct Log(Vec<Entry>);
+
+fn id(number: u8) -> MessageId {
+    MessageId([number; 16])
+}
+
+fn place(position: u64) -> Place {
+    Place { origin: Origin(1), position: Position(position), stamp: Stamp(100 + position) }
+}
+
+fn ada(number: u8) -> Key {
+    Key { sender: ADA, id: id(number) }
+}
+
+fn at(number: u8) -> Place {
+    place(10 * u64::from(number))
+}
+
+impl Log {
+    fn note(mut self, device: DeviceId, what: What) -> Self {
+        self.0.push(Entry { device, what });
+        self
+    }
+
+    /// Ada has two devices and Bob has two.
+    fn begin() -> Self {
+        Self::default()
+            .note(ADA_PHONE, What::Joined { account: ADA })
+            .note(ADA_TABLET, What::Joined { account: ADA })
+            .note(BOB_PHONE, What::Joined { account: BOB })
+            .note(BOB_TABLET, What::Joined { account: BOB })
+    }
+
+    fn sent(self, number: u8) -> Self {
+        self.note(ADA_PHONE, What::Sent { id: id(number), to: vec![BOB], body: number.into() })
+    }
+
+    fn accepted(self, number: u8) -> Self {
+        self.accepted_at(number, at(number))
+    }
+
+    fn accepted_at(self, number: u8, place: Place) -> Self {
+        self.note(ADA_PHONE, What::Accepted { id: id(number), place })
+    }
+
+    fn shown(self, device: DeviceId, number: u8) -> Self {
+        self.shown_at(device, number, at(number))
+    }
+
+    fn shown_at(self, device: DeviceId, number: u8, place: Place) -> Self {
+        self.note(device, What::Shown { message: ada(number), body: number.into(), place })
+    }
+
+    fn acknowledged(self, device: DeviceId, number: u8) -> Self {
+        self.note(device, What::Acknowledged { message: ada(number) })
+    }
+
+    fn read(self, device: DeviceId, number: u8) -> Self {
+        self.note(device, What::Read { message: ada(number) })
+    }
+
+    fn receipt(self, number: u8, kind: ReceiptKind) -> Self {
+        self.note(ADA_PHONE, What::Receipt { id: id(number), reader: BOB, kind })
+    }
+
+    /// A message that goes its whole way.
+    fn whole(self, number: u8) -> Self {
+        self.whole_at(number, at(number))
+    }
+
+    fn whole_at(self, number: u8, place: Place) -> Self {
+        let devices = [BOB_PHONE, BOB_TABLET, ADA_TABLET];
+        let sent = self.sent(number).accepted_at(number, place);
+        let arrives = |log: Self, device| log.shown_at(device, number, place).acknowledged(device, number);
+        devices.into_iter().fold(sent, arrives).receipt(number, ReceiptKind::Delivered)
+    }
+
+    /// All but what Bob's tablet does.
+    fn but_for_the_tablet(self, number: u8) -> Self {
+        self.sent(number)
+            .accepted(number)
+            .shown(ADA_TABLET, number)
+            .shown(BOB_PHONE, number)
+            .acknowledged(BOB_PHONE, number)
+            .receipt(number, ReceiptKind::Delivered)
+    }
+
+    #[track_caller]
+    fn breaks(self, violations: &[Violation]) {
+        self.breaks_under(STRICT, violations);
+    }
+
+    #[track_caller]
+    fn breaks_under(self, terms: Terms, violations: &[Violation]) {
+        assert_eq!(judge(&self.0, terms), violations);
+    }
+}
+
+#[test]
+fn a_run_that_keeps_every_promise_is_found_good() {
+    Log::begin().whole(1).whole(2).read(BOB_TABLET, 2).receipt(2, ReceiptKind::Read).breaks(&[]);
+}
+
+#[test]
+fn what_was_accepted_and_not_shown_is_lost() {
+    Log::begin().but_for_the_tablet(1).breaks(&[Violation::Lost { message: ada(1), device: BOB_TABLET }]);
+}
+
+#[test]
+fn what_one_device_showed_is_lost_for_the_others_even_if_its_sender_never_learnt() {
+    Log::begin().sent(1).shown(BOB_PHONE, 1).breaks(&[
+        Violation::Unanswered { message: ada(1) },
+        Violation::Lost { message: ada(1), device: ADA_TABLET },
+        Violation::Lost { message: ada(1), device: BOB_TABLET },
+    ]);
+}
+
+#[test]
+fn nothing_is_owed_to_who_left_or_came_later_or_was_told_of_a_gap() {
+    Log::begin().but_for_the_tablet(1).note(BOB_TABLET, What::Left).breaks(&[]);
+    let late = What::Joined { account: BOB };
+    Log::begin().whole(1).note(DeviceId([0xb3; 16]), late).breaks(&[]);
+    let gap = What::Gap { origin: Origin(1), from: Position(1), upto: Position(10) };
+    let terms = Terms { gaps: true, ..STRICT };
+    Log::begin().but_for_the_tablet(1).note(BOB_TABLET, gap).breaks_under(terms, &[]);
+}
+
+#[test]
+fn a_gap_covers_only_its_stretch_of_its_origin() {
+    for (origin, from) in [(1, 1), (1, 11), (2, 10)] {
+        let (origin, from, upto) = (Origin(origin), Position(from), Position(from + 8));
+        let log = Log::begin().but_for_the_tablet(1).note(BOB_TABLET, What::Gap { origin, from, upto });
+        let lost = Violation::Lost { message: ada(1), device: BOB_TABLET };
+        log.breaks_under(Terms { gaps: true, ..STRICT }, &[lost]);
+    }
+}
+
+#[test]
+fn a_gap_where_none_may_be_is_named() {
+    let (device, origin, from, upto) = (BOB_PHONE, Origin(1), Position(1), Position(2));
+    let log = Log::begin().note(device, What::Gap { origin, from, upto });
+    log.breaks(&[Violation::NeedlessGap { device, origin, from, upto }]);
+}
+
+#[test]
+fn a_send_without_an_answer_is_named_unless_its_device_left() {
+    Log::begin().sent(1).breaks(&[Violation::Unanswered { message: ada(1) }]);
+    Log::begin().sent(1).note(ADA_PHONE, What::Left).breaks(&[]);
+    Log::begin().sent(1).note(ADA_PHONE, What::Refused { id: id(1) }).breaks(&[]);
+}
+
+#[test]
+fn what_was_refused_for_good_is_not_stored() {
+    let log = Log::begin().but_for_the_tablet(1).shown(BOB_TABLET, 1);
+    let log = log.note(ADA_PHONE, What::Refused { id: id(1) });
+    log.breaks(&[Violation::StoredThoughRefused { message: ada(1) }]);
+}
+
+#[test]
+fn nobody_sees_what_nobody_sent() {
+    let unsent = |device| Violation::Unsent { message: ada(1), device };
+    Log::begin().shown(BOB_PHONE, 1).breaks(&[unsent(BOB_PHONE)]);
+    Log::begin().accepted(1).breaks(&[unsent(ADA_PHONE)]);
+    Log::begin().receipt(1, ReceiptKind::Delivered).breaks(&[unsent(ADA_PHONE)]);
+}
+
+#[test]
+fn what_is_shown_is_what_was_sent() {
+    let other = What::Shown { message: ada(1), body: 99, place: at(1) };
+    let log = Log::begin().but_for_the_tablet(1).note(BOB_TABLET, other);
+    log.breaks(&[Violation::Altered { message: ada(1), device: BOB_TABLET }]);
+}
+
+#[test]
+fn a_stranger_is_shown_nothing() {
+    let log = Log::begin().whole(1).note(CYD_PHONE, What::Joined { account: CYD }).shown(CYD_PHONE, 1);
+    log.breaks(&[Violation::Stranger { message: ada(1), device: CYD_PHONE }]);
+}
+
+#[test]
+fn a_message_is_shown_once_at_each_device() {
+    let twice = Violation::ShownTwice { message: ada(1), device: BOB_PHONE };
+    Log::begin().whole(1).shown(BOB_PHONE, 1).breaks(&[twice]);
+    Log::begin().whole(1).note(BOB_PHONE, What::Opened).shown(BOB_PHONE, 1).breaks(&[twice]);
+}
+
+#[test]
+fn what_was_not_acknowledged_comes_again_to_a_new_client() {
+    Log::begin()
+        .but_for_the_tablet(1)
+        .shown(BOB_TABLET, 1)
+        .but_for_the_tablet(2)
+        .shown(BOB_TABLET, 2)
+        .note(BOB_TABLET, What::Opened)
+        .shown(BOB_TABLET, 1)
+        .shown(BOB_TABLET, 2)
+        .breaks(&[]);
+}
+
+#[test]
+fn a_message_has_one_place_wherever_it_is_seen() {
+    let (message, first, second) = (ada(1), at(1), place(11));
+    let log = Log::begin().but_for_the_tablet(1).shown_at(BOB_TABLET, 1, second);
+    log.breaks(&[Violation::TwoPlaces { message, first, second }]);
+    Log::begin().whole(1).accepted_at(1, second).breaks(&[Violation::TwoPlaces { message, first, second }]);
+}
+
+#[test]
+fn no_two_messages_share_a_position_or_sort_alike() {
+    let shared = Violation::SharedPlace { first: ada(1), second: ada(2) };
+    let position = Place { stamp: Stamp(200), ..at(1) };
+    let log = Log::begin().whole(1).sent(2).note(BOB_TABLET, What::Left);
+    let [log, other] = [log.0.clone(), log.0].map(Log);
+    let rest = |log: Log, place| {
+        log.accepted_at(2, place).shown_at(BOB_PHONE, 2, place).shown_at(ADA_TABLET, 2, place)
+    };
+    // Each device shows it; the first sight of it is named, and the others agree with that.
+    rest(log, position).breaks(&[shared]);
+    let stamp = Place { stamp: at(1).stamp, ..place(11) };
+    let order = Violation::SenderOrder { earlier: ada(1), later: ada(2) };
+    rest(other, stamp).breaks(&[shared, order]);
+}
+
+#[test]
+fn what_one_device_sent_arrives_in_its_order() {
+    let log = Log::begin().but_for_the_tablet(1).but_for_the_tablet(2);
+    let (earlier, later, device) = (ada(1), ada(2), BOB_TABLET);
+    log.shown(device, 2).shown(device, 1).breaks(&[Violation::ArrivalOrder { earlier, later, device }]);
+}
+
+#[test]
+fn what_one_device_sent_sorts_in_its_order() {
+    let log = Log::begin().whole_at(1, place(20)).whole_at(2, place(10));
+    log.breaks(&[Violation::SenderOrder { earlier: ada(1), later: ada(2) }]);
+}
+
+#[test]
+fn what_two_devices_sent_has_no_order_of_its_own() {
+    let from_tablet = What::Sent { id: id(2), to: vec![BOB], body: 2 };
+    let answer = What::Accepted { id: id(2), place: place(5) };
+    let mut log = Log::begin()
+        .whole(1)
+        .note(ADA_TABLET, What::Left)
+        .note(DeviceId([0xa3; 16]), What::Joined { account: ADA });
+    log = log.note(DeviceId([0xa3; 16]), from_tablet).note(DeviceId([0xa3; 16]), answer);
+    for device in [ADA_PHONE, BOB_PHONE, BOB_TABLET] {
+        log = log.shown_at(device, 2, place(5));
+    }
+    log.breaks(&[]);
+}
+
+#[test]
+fn an_answer_sorts_behind_what_its_sender_had_shown() {
+    let sent = What::Sent { id: id(9), to: vec![ADA], body: 9 };
+    let message = Key { sender: BOB, id: id(9) };
+    for (position, is_good) in [(11, true), (5, false)] {
+        let place = place(position);
+        let shown = What::Shown { message, body: 9, place };
+        let mut log = Log::begin().whole(1).note(BOB_PHONE, sent.clone());
+        log = log.note(BOB_PHONE, What::Accepted { id: id(9), place });
+        for device in [ADA_PHONE, ADA_TABLET, BOB_TABLET] {
+            log = log.note(device, shown.clone());
+        }
+        let broken = Violation::CausalOrder { message, cause: at(1).sorts_by() };
+        log.breaks(if is_good { &[] } else { std::slice::from_ref(&broken) });
+    }
+}
+
+#[test]
+fn what_was_on_its_way_before_its_sender_was_shown_anything_sorts_anywhere() {
+    let message = Key { sender: BOB, id: id(9) };
+    let mut log = Log::begin().note(BOB_PHONE, What::Sent { id: id(9), to: vec![ADA], body: 9 }).whole(1);
+    log = log.note(BOB_PHONE, What::Accepted { id: id(9), place: place(5) });
+    for device in [ADA_PHONE, ADA_TABLET, BOB_TABLET] {
+        log = log.note(device, What::Shown { message, body: 9, place: place(5) });
+    }
+    log.breaks(&[]);
+}
+
+#[test]
+fn delivered_is_told_only_after_a_device_of_the_reader_acknowledged() {
+    let untrue = Violation::UntrueReceipt { message: ada(1), reader: BOB, kind: ReceiptKind::Delivered };
+    // The sender's own tablet is no device of the reader.
+    let log = Log::begin().sent(1).accepted(1).shown(ADA_TABLET, 1).acknowledged(ADA_TABLET, 1);
+    let log = log.shown(BOB_PHONE, 1).shown(BOB_TABLET, 1).receipt(1, ReceiptKind::Delivered);
+    log.acknowledged(BOB_PHONE, 1).breaks(&[untrue]);
+}
+
+#[test]
+fn read_is_told_only_after_the_reader_read() {
+    let untrue = Violation::UntrueReceipt { message: ada(1), reader: BOB, kind: ReceiptKind::Read };
+    Log::begin().whole(1).receipt(1, ReceiptKind::Read).breaks(&[untrue]);
+}
+
+#[test]
+fn read_is_told_only_of_what_was_acknowledged() {
+    let log = Log::begin().sent(1).accepted(1).shown(ADA_TABLET, 1).shown(BOB_PHONE, 1).shown(BOB_TABLET, 1);
+    let log = log.read(BOB_PHONE, 1).receipt(1, ReceiptKind::Read);
+    log.breaks(&[Violation::ReadBeforeDelivered { message: ada(1), reader: BOB }]);
+}
+
+#[test]
+fn a_receipt_never_goes_back() {
+    let log = Log::begin().whole(1).read(BOB_PHONE, 1).receipt(1, ReceiptKind::Read);
+    let (message, reader, device) = (ada(1), BOB, ADA_PHONE);
+    let log = log.receipt(1, ReceiptKind::Delivered);
+    log.breaks(&[Violation::ReceiptWentBack { message, reader, device }]);
+}
+
+#[test]
+fn what_was_acknowledged_has_its_receipt_in_the_end() {
+    let log = Log::begin().sent(1).accepted(1).shown(ADA_TABLET, 1).shown(BOB_TABLET, 1).shown(BOB_PHONE, 1);
+    let log = log.acknowledged(BOB_PHONE, 1);
+    let [log, unwatched] = [log.0.clone(), log.0].map(Log);
+    log.breaks(&[Violation::MissingReceipt { message: ada(1), reader: BOB }]);
+    unwatched.breaks_under(Terms { receipts: false, ..STRICT }, &[]);
+}

@@ -1,0 +1,193 @@
+//! Devices that write down what they do and see, for the [checker](crate::checker).
+//!
+//! A witness is a client of the SDK that acknowledges what it shows. All witnesses of a run write into one [`Record`], so what
+//! one saw before another did something stands before it there.
+//!
+//! Invariant: a cause is written down before it can have an effect: a send and an acknowledgement before the SDK hears of
+//! them, everything else after the SDK told it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use quail_client::{AccountId, Client, DeviceId, Event, Events, SendError, Sending, new_message_id};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::Person;
+use crate::checker::{Entry, Key, Place, ReceiptKind, Terms, What, fingerprint, judge};
+
+/// How long witnesses wait for what must come over a bad network. Nothing waits it out.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Most violations that a failing test prints.
+const TOLD_MAX: usize = 20;
+
+/// What all devices of a run did and saw.
+#[derive(Default)]
+pub struct Record(Mutex<Vec<Entry>>);
+
+impl Record {
+    /// Begins an empty record.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Writes something down.
+    pub fn note(&self, device: DeviceId, what: What) {
+        self.0.lock().expect("unharmed").push(Entry { device, what });
+    }
+
+    /// Fails the test if any promise was broken. Everything must have come to rest.
+    pub fn assert_kept(&self, terms: Terms) {
+        let entries = self.0.lock().expect("unharmed");
+        let found = judge(&entries, terms);
+        let told: Vec<_> = found.iter().take(TOLD_MAX).collect();
+        assert!(found.is_empty(), "{} violations in {} entries: {told:#?}", found.len(), entries.len());
+    }
+}
+
+/// How far a witness has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    /// Messages shown.
+    pub shown: usize,
+    /// Sends answered.
+    pub answered: usize,
+    /// Sends that came to a receipt.
+    pub delivered: usize,
+}
+
+/// A device that writes down what it does and sees.
+pub struct Witness {
+    /// Its client.
+    pub client: Client,
+    /// What it writes into.
+    record: Arc<Record>,
+    progress: Arc<watch::Sender<Progress>>,
+    sent: usize,
+    tasks: JoinSet<()>,
+}
+
+impl Witness {
+    /// Lets a device join the run and opens it.
+    pub async fn join(person: &Person, record: &Arc<Record>) -> Self {
+        let account = person.account();
+        record.note(person.credentials.device, What::Joined { account });
+        Self::open(person, record).await
+    }
+
+    /// Opens a device that has joined the run before.
+    pub async fn open(person: &Person, record: &Arc<Record>) -> Self {
+        let client = person.open().await;
+        record.note(client.device(), What::Opened);
+        let events = client.events().await.expect("the first to ask");
+        let progress = Arc::new(watch::Sender::new(Progress::default()));
+        let mut tasks = JoinSet::new();
+        let shower = Notes { device: client.device(), record: record.clone(), progress: progress.clone() };
+        tasks.spawn(shower.show(events));
+        Self { client, record: record.clone(), progress, sent: 0, tasks }
+    }
+
+    /// Sends a message; the answer and the receipt are written down when they come.
+    pub async fn send(&mut self, to: AccountId, body: &str) {
+        let (id, device) = (new_message_id(), self.client.device());
+        self.record.note(device, What::Sent { id, to: vec![to], body: fingerprint(body.as_bytes()) });
+        let sending = self.within("room to send", self.client.send_with_id(id, to, body)).await;
+        let notes = Notes { device, record: self.record.clone(), progress: self.progress.clone() };
+        self.tasks.spawn(notes.follow(sending.expect("the client is open"), to));
+        self.sent += 1;
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    /// Waits until it has shown so many messages.
+    pub async fn has_shown(&self, count: usize) {
+        self.until("messages to be shown", |progress| progress.shown >= count).await;
+    }
+
+    /// Waits until so many of its sends are answered.
+    pub async fn has_answers(&self, count: usize) {
+        self.until("sends to be answered", |progress| progress.answered >= count).await;
+    }
+
+    /// Waits until everything that it sent has its receipt.
+    pub async fn has_receipts(&self) {
+        self.until("receipts", |progress| progress.delivered >= self.sent).await;
+    }
+
+    /// Returns how far it has come.
+    pub fn progress(&self) -> Progress {
+        *self.progress.borrow()
+    }
+
+    async fn until(&self, what: &str, done: impl FnMut(&Progress) -> bool) {
+        let mut progress = self.progress.subscribe();
+        let reached = progress.wait_for(done);
+        self.within(what, async { drop(reached.await.expect("the sender is here")) }).await;
+    }
+
+    async fn within<T>(&self, what: &str, future: impl Future<Output = T>) -> T {
+        match tokio::time::timeout(PATIENCE, future).await {
+            Ok(value) => value,
+            Err(_) => {
+                let (progress, stats) = (self.progress(), self.client.stats());
+                let state = self.client.state().borrow().clone();
+                panic!("waited in vain for {what}: {progress:?} of {} sent, {state:?}, {stats:?}", self.sent)
+            }
+        }
+    }
+}
+
+/// What a task of a witness writes with.
+struct Notes {
+    device: DeviceId,
+    record: Arc<Record>,
+    progress: Arc<watch::Sender<Progress>>,
+}
+
+impl Notes {
+    /// Shows and acknowledges until the feed ends.
+    async fn show(self, mut events: Events) {
+        while let Ok(delivery) = events.next().await {
+            match &delivery.event {
+                Event::Message(message) => {
+                    let body = fingerprint(message.body.as_text().expect("a text body").as_bytes());
+                    let (origin, position, stamp) = (message.origin, message.position, message.stamp);
+                    let place = Place { origin, position, stamp };
+                    let message = Key { sender: message.sender, id: message.id };
+                    self.note(What::Shown { message, body, place });
+                    self.note(What::Acknowledged { message });
+                    delivery.acknowledge();
+                    self.progress.send_modify(|progress| progress.shown += 1);
+                }
+                Event::Gap { origin, from, upto } => {
+                    self.note(What::Gap { origin: *origin, from: *from, upto: *upto });
+                    delivery.acknowledge();
+                }
+                _ => drop(delivery.acknowledge()),
+            }
+        }
+    }
+
+    /// Follows a message until its receipt.
+    async fn follow(self, sending: Sending, reader: AccountId) {
+        let id = sending.id();
+        match sending.accepted().await {
+            Ok(accepted) => {
+                let (origin, position, stamp) = (accepted.origin, accepted.position, accepted.stamp);
+                self.note(What::Accepted { id, place: Place { origin, position, stamp } });
+            }
+            Err(SendError::Refused(_)) => self.note(What::Refused { id }),
+            // The client ended first.
+            Err(_) => return,
+        }
+        self.progress.send_modify(|progress| progress.answered += 1);
+        if sending.delivered().await.is_ok() {
+            self.note(What::Receipt { id, reader, kind: ReceiptKind::Delivered });
+            self.progress.send_modify(|progress| progress.delivered += 1);
+        }
+    }
+
+    fn note(&self, what: What) {
+        self.record.note(self.device, what);
+    }
+}

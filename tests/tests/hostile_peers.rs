@@ -236,7 +236,7 @@ async fn bombs_on_the_feed_end_their_connection() {
     let cursors = |count| vec![v1::Cursor { origin: 1, position: 0 }; count];
     // As many as make no frame that is refused by its size or number of fields, and still more than a client may name.
     let too_many = limits::CURSORS_MAX + 1;
-    let ack = v1::Ack { upto: cursors(too_many) };
+    let ack = v1::Ack { upto: cursors(too_many), ..Default::default() };
     let bomb = frame::to_bytes(&v1::FeedUp { frame: Some(v1::feed_up::Frame::Ack(ack)) });
     let mischief = async {
         let mut number = 0;

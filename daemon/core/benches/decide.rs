@@ -84,7 +84,7 @@ impl Pair {
     fn ack(&mut self, account: AccountId) {
         let (feed, device) = (feed(account), device(account));
         let upto = vec![(ORIGIN, self.state.last_position())];
-        self.decide(Command::Ack { feed, account, device, upto });
+        self.decide(Command::Ack { feed, account, device, upto, set_aside: Vec::new() });
     }
 
     /// So many messages to the other one, who acknowledges them together; the sender acknowledges the receipt.

@@ -71,6 +71,7 @@ pub mod transport;
 pub use api::accounts::{PROFILES_MAX, Profile};
 pub use api::chat::new_message_id;
 pub use api::devices::Device;
+pub use api::offline::OfflineQueue;
 pub use api::ping::PingReport;
 pub use client::Client;
 pub use credentials::{Credentials, SessionToken};

@@ -20,7 +20,7 @@ use crate::feed::Feed;
 use crate::hello::Welcome;
 use crate::publish::Publish;
 use crate::state::{ConnectionState, Counters};
-use crate::store::{Store, StoreError};
+use crate::store::{Owner, Store, StoreError};
 use crate::transport::Link;
 use crate::{Credentials, Error, Options};
 
@@ -56,11 +56,12 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(credentials: Credentials, store: Arc<dyn Store>, options: Options) -> Self {
+        let owner = Owner { account: credentials.account, device: credentials.device };
         Self {
             options,
             credentials,
-            publish: Publish::new(store.clone()),
-            feed: Feed::new(store),
+            publish: Publish::new(store.clone(), owner),
+            feed: Feed::new(store, owner),
             profiles: Profiles::new(),
             counters: Counters::default(),
             requests: Semaphore::new(REQUESTS_MAX),

@@ -1,5 +1,5 @@
-//! Promise: a client that dies loses nothing, doubles nothing and cannot be stopped by a message. A client in a process of its
-//! own is killed with SIGKILL again and again while it sends and receives.
+//! Promise: a client that dies loses nothing, doubles nothing and cannot be stopped by a message. Clients in processes of their
+//! own are killed with SIGKILL again and again while they write to each other.
 #![allow(clippy::unwrap_used, clippy::panic)] // Test code outside of #[test] functions.
 
 use std::path::PathBuf;
@@ -7,22 +7,19 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use quail::profile::{Login, Profile};
-use quail_client::{Client, Events, Sending};
-use quail_tests::{Chance, Person, World, binary, expect, next_message, rounds, text};
+use quail_client::{AccountId, Client, Delivery, Event, Events};
+use quail_tests::{Chance, Person, World, binary, expect, next_message, rounds, seed, text};
 use serde_json::json;
 use tempfile::TempDir;
 
 /// Longest life of a process before it is killed: long enough to connect and move some messages, most of the time.
 const LIFE_MS_MAX: u64 = 220;
 
-/// Messages that the other one sends in each life.
-const SENT_PER_LIFE: usize = 10;
-
 /// A device whose client runs in processes of its own.
 struct Device {
     directory: TempDir,
-    person: Person,
     orders: serde_json::Value,
+    process: Option<Child>,
 }
 
 impl Device {
@@ -35,13 +32,36 @@ impl Device {
             "log": directory.path().join("log"),
             "to": to.account().to_string(),
         });
-        Self { directory, person: person.clone(), orders }
+        Self { directory, orders, process: None }
     }
 
     fn start(&self, with: &[(&str, serde_json::Value)]) -> Child {
         let mut orders = self.orders.clone();
         with.iter().for_each(|(name, value)| orders[*name] = value.clone());
         Command::new(binary("crashing-client")).arg(orders.to_string()).spawn().unwrap()
+    }
+
+    /// Sees to it that a process runs.
+    fn live(&mut self) {
+        if self.process.is_none() {
+            self.process = Some(self.start(&[]));
+        }
+    }
+
+    /// Kills the process that runs.
+    fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // One that ended by itself has failed, and says so.
+            assert_eq!(process.try_wait().unwrap(), None);
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    /// What was given to the application, in order.
+    fn got(&self) -> Vec<String> {
+        let number = |line: &String| line.split(' ').nth(1).map(str::to_owned);
+        self.lines("got ").iter().filter_map(number).collect()
     }
 
     /// Runs a process until it has seen so many messages and ends in good order.
@@ -63,71 +83,70 @@ impl Device {
     }
 }
 
-/// Sends to a device and checks what comes from it.
-struct Other {
+/// Another device of an account, which is never killed: what the server has taken, it sees once and in order.
+struct Witness {
     client: Client,
     events: Events,
-    sent: Vec<Sending>,
-    received: u64,
+    seen: u64,
 }
 
-impl Other {
-    async fn send(&mut self, to: &Person) {
-        for _ in 0..SENT_PER_LIFE {
-            let body = (self.sent.len() + 1).to_string();
-            self.sent.push(self.client.send(to.account(), body).await.unwrap());
+impl Witness {
+    async fn new(world: &World, handle: &str) -> Self {
+        let client = world.log_in(handle).await.open().await;
+        let events = client.events().await.unwrap();
+        Self { client, events, seen: 0 }
+    }
+
+    fn check(&mut self, from: AccountId, delivery: Delivery) {
+        if let Event::Message(message) = delivery.acknowledge()
+            && message.sender == from
+        {
+            self.seen += 1;
+            assert_eq!(text(&message), self.seen.to_string(), "in order and once");
         }
     }
 
-    /// Takes what is here: the numbers rise by one.
-    fn check(&mut self) {
+    /// Takes what is here.
+    fn look(&mut self, from: AccountId) {
         while let Some(delivery) = self.events.try_next() {
-            if let quail_client::Event::Message(message) = delivery.acknowledge() {
-                self.received += 1;
-                assert_eq!(text(&message), self.received.to_string(), "in order and once");
-            }
+            self.check(from, delivery);
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_is_killed_at_any_moment_sends_and_shows_everything_once() {
-    let seed = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
-    println!("seed {seed}");
-    let mut chance = Chance(seed);
+async fn clients_that_are_killed_at_any_moment_send_and_show_everything_once() {
+    let mut chance = Chance(seed());
     let world = World::start().await;
     let (ada, bob) = (world.sign_up("ada").await, world.sign_up("bob").await);
-    let device = Device::new(&world, &ada, &bob);
-    let client = bob.open().await;
-    let events = client.events().await.unwrap();
-    let mut other = Other { client, events, sent: Vec::new(), received: 0 };
+    let mut devices = [Device::new(&world, &ada, &bob), Device::new(&world, &bob, &ada)];
+    let mut witness = Witness::new(&world, "bob").await;
     for _ in 0..rounds(200) {
-        other.send(&device.person).await;
-        let mut process = device.start(&[]);
+        devices.iter_mut().for_each(Device::live);
         // The moment is left to chance; nothing is expected to have happened by then.
         tokio::time::sleep(Duration::from_millis(chance.below(LIFE_MS_MAX))).await;
-        process.kill().unwrap();
-        process.wait().unwrap();
-        other.check();
+        match chance.below(4) {
+            // Both at once.
+            0 => devices.iter_mut().for_each(Device::kill),
+            one => devices[one as usize % 2].kill(),
+        }
+        witness.look(ada.account());
     }
-    device.finish(other.sent.len(), None).await;
-    let queued = device.lines("want ").len() as u64;
-    println!("{queued} sent and {} received over {} lives", other.sent.len(), rounds(200));
-    while other.received < queued {
-        let message = next_message(&mut other.events).await;
-        other.received += 1;
-        assert_eq!(text(&message), other.received.to_string(), "in order and once");
+    devices.iter_mut().for_each(Device::kill);
+    let sent: Vec<_> = devices.iter().map(|device| device.lines("want ").len()).collect();
+    println!("{sent:?} sent over {} kills", rounds(200));
+    tokio::join!(devices[0].finish(sent[1], None), devices[1].finish(sent[0], None));
+    while witness.seen < sent[0] as u64 {
+        let delivery = expect("the next event", witness.events.next()).await.unwrap();
+        witness.check(ada.account(), delivery);
     }
-    assert_eq!(other.client.stats().duplicates_dropped, 0, "the server took each message once");
-    assert_eq!(device.lines("queued ").len() as u64, queued);
-    // Everything was shown, in its order, and nothing twice.
-    let got: Vec<_> =
-        device.lines("got ").iter().map(|line| line.split(' ').nth(1).unwrap().to_owned()).collect();
-    let expected: Vec<_> = (1..=other.sent.len()).map(|number| number.to_string()).collect();
-    assert_eq!(got, expected);
-    assert_eq!(device.lines("aside "), [""; 0], "what was given up had been shown before");
-    for sending in &other.sent {
-        expect("an answer", sending.accepted()).await.unwrap();
+    assert_eq!(witness.client.stats().duplicates_dropped, 0, "the server took each message once");
+    for (device, sent) in devices.iter().zip(sent.iter().rev()) {
+        assert_eq!(device.lines("queued ").len(), device.lines("want ").len());
+        // Everything was shown, in its order, and nothing twice.
+        let expected: Vec<_> = (1..=*sent).map(|number| number.to_string()).collect();
+        assert_eq!(device.got(), expected);
+        assert_eq!(device.lines("aside "), [""; 0], "what was given up had been shown before");
     }
 }
 
@@ -148,8 +167,7 @@ async fn a_message_that_kills_its_reader_is_set_aside_by_the_fourth_process_and_
         assert!(device.lines("aside ").is_empty());
     }
     device.finish(texts.len(), Some("poison")).await;
-    let got: Vec<_> =
-        device.lines("got ").iter().map(|line| line.split(' ').nth(1).unwrap().to_owned()).collect();
+    let got = device.got();
     assert_eq!(got, ["one", "two", "three", "four"]);
     assert_eq!(device.lines("aside "), [sent[2].id().to_string()]);
     for (sending, text) in sent.iter().zip(texts).filter(|(_, text)| *text != "poison") {
@@ -167,9 +185,7 @@ async fn a_message_that_kills_its_reader_is_set_aside_by_the_fourth_process_and_
 #[tokio::test]
 async fn a_send_command_that_is_killed_sends_the_rest_when_it_is_given_again() {
     const LINES: usize = 300;
-    let seed = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
-    println!("seed {seed}");
-    let mut chance = Chance(seed);
+    let mut chance = Chance(seed());
     let world = World::start().await;
     let (ada, bob) = (world.sign_up("ada").await, world.sign_up("bob").await);
     let directory = TempDir::new().unwrap();
@@ -197,11 +213,12 @@ async fn a_send_command_that_is_killed_sends_the_rest_when_it_is_given_again() {
             }
         }
         if std::fs::exists(profile.state_directory().join("send.json")).unwrap() || round == 0 {
-            let waiting = tokio::task::spawn_blocking(move || command().status().unwrap());
+            let mut last = command();
+            let waiting = tokio::task::spawn_blocking(move || last.status().unwrap());
             assert!(expect("the command to end", waiting).await.unwrap().success());
         }
         for line in &lines {
-            assert_eq!(text(&next_message(&mut events).await), line, "round {round}, seed {seed}");
+            assert_eq!(text(&next_message(&mut events).await), line, "round {round}");
         }
     }
     assert_eq!(reader.stats().duplicates_dropped, 0);

@@ -18,7 +18,9 @@ use crate::store::{FeedChange, Hand, Place, Standing};
 /// An event is given up when so many processes died with it in hand.
 pub(crate) const DEATHS_MAX: u32 = 3;
 
-/// Most events of which something is known; the least position of another process's makes room.
+/// Most events of which something is known; of those of other processes the first makes room. A server writes a window of
+/// 256 and what follows as it is acknowledged out of order ([`PENDING_EVENTS_MAX`](super::inbox::PENDING_EVENTS_MAX)), so
+/// only origins that never come back fill this.
 const HANDS_MAX: usize = 8192;
 
 /// What is known of events that no cursor has passed.
@@ -37,8 +39,6 @@ struct Known {
 /// How an event is to be handed out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offer {
-    /// To be committed before.
-    pub(super) change: Option<FeedChange>,
     /// How often it was handed out, this time included.
     pub(crate) attempt: u32,
     /// Too many died of it.
@@ -60,23 +60,23 @@ impl Hands {
         Self { hands: hands.into_iter().map(|(place, hand)| (place, known(hand))).collect() }
     }
 
-    /// Notes that an event is about to be handed out by this process.
-    pub(super) fn offer(&mut self, place: Place) -> Offer {
+    /// Notes that an event is about to be handed out by this process. Returns what is to be committed before as well.
+    pub(super) fn offer(&mut self, place: Place) -> (Offer, Vec<FeedChange>) {
+        let mut changes = Vec::new();
         if !self.hands.contains_key(&place) {
-            self.make_room();
+            changes.extend(self.make_room());
         }
         let unknown = Hand { attempts: 0, deaths: 0, standing: Standing::Released };
         let known = self.hands.entry(place).or_insert(Known { hand: unknown, is_offered: false });
-        let mut change = None;
         if !known.is_offered {
             known.is_offered = true;
             known.hand.attempts = known.hand.attempts.saturating_add(1);
             if known.hand.deaths == 0 {
                 known.hand.standing = Standing::InHand;
             }
-            change = Some(FeedChange::Hand(place, known.hand));
+            changes.push(FeedChange::Hand(place, known.hand));
         }
-        Offer { change, ..self.offered(place) }
+        (self.offered(place), changes)
     }
 
     /// Returns how an event is handed out that was offered.
@@ -86,7 +86,7 @@ impl Hands {
         };
         let gives_up = hand.deaths >= DEATHS_MAX;
         let is_careful = hand.standing == Standing::Released && !gives_up;
-        Offer { change: None, attempt: hand.attempts.max(1), gives_up, is_careful }
+        Offer { attempt: hand.attempts.max(1), gives_up, is_careful }
     }
 
     /// The application is about to be given an event that was offered carefully.
@@ -130,15 +130,13 @@ impl Hands {
         Some(FeedChange::Hand(place, known.hand))
     }
 
-    fn make_room(&mut self) {
+    fn make_room(&mut self) -> Option<FeedChange> {
         if self.hands.len() < HANDS_MAX {
-            return;
+            return None;
         }
-        // Of an origin that has ended, most likely. A store keeps it until its cursor passes.
-        let oldest = self.hands.iter().find(|(_, known)| !known.is_offered).map(|(place, _)| *place);
-        if let Some(oldest) = oldest {
-            self.hands.remove(&oldest);
-        }
+        let oldest = self.hands.iter().find(|(_, known)| !known.is_offered).map(|(place, _)| *place)?;
+        self.hands.remove(&oldest);
+        Some(FeedChange::HandGone(oldest))
     }
 }
 
@@ -158,14 +156,14 @@ mod tests {
     fn what_three_processes_died_with_is_given_up_and_what_waited_behind_it_is_not() {
         let mut hands = Hands::default();
         for attempt in 1..=3 {
-            let (deadly, behind) = (hands.offer(DEADLY), hands.offer(BEHIND));
+            let (deadly, behind) = (hands.offer(DEADLY).0, hands.offer(BEHIND).0);
             assert_eq!((deadly.attempt, deadly.gives_up, behind.attempt), (attempt, false, attempt));
             assert_eq!(deadly.is_careful, attempt > 1);
             assert_eq!(hands.take(DEADLY).is_some(), attempt > 1);
             hands = died(hands);
         }
-        assert!(hands.offer(DEADLY).gives_up);
-        let behind = hands.offer(BEHIND);
+        assert!(hands.offer(DEADLY).0.gives_up);
+        let behind = hands.offer(BEHIND).0;
         assert!(!behind.gives_up && behind.attempt == 4);
     }
 
@@ -173,20 +171,20 @@ mod tests {
     fn what_was_released_is_not_what_the_process_died_of() {
         let mut hands = Hands::default();
         for attempt in 1..=9 {
-            assert_eq!(hands.offer(DEADLY).attempt, attempt);
+            assert_eq!(hands.offer(DEADLY).0.attempt, attempt);
             hands.release_all();
             hands = died(hands);
         }
-        assert!(!hands.offer(DEADLY).gives_up);
+        assert!(!hands.offer(DEADLY).0.gives_up);
     }
 
     #[test]
     fn an_event_is_offered_once_per_process() {
         let mut hands = Hands::default();
-        assert!(hands.offer(DEADLY).change.is_some());
-        assert_eq!(hands.offer(DEADLY).change, None);
+        assert_eq!(hands.offer(DEADLY).1.len(), 1);
+        assert_eq!(hands.offer(DEADLY).1, []);
         assert_eq!(hands.passed(Origin(1), Position(5)), [DEADLY]);
-        assert_eq!(hands.offer(DEADLY).attempt, 1);
+        assert_eq!(hands.offer(DEADLY).0.attempt, 1);
     }
 
     #[test]
@@ -196,6 +194,16 @@ mod tests {
         for _ in 0..9 {
             hands = died(hands);
         }
-        assert!(!hands.offer(DEADLY).gives_up);
+        assert!(!hands.offer(DEADLY).0.gives_up);
+    }
+
+    #[test]
+    fn what_is_known_is_bounded_in_memory_and_in_the_store() {
+        let old = |position| (Origin(9), Position(position));
+        let left = Hand { attempts: 1, deaths: 0, standing: Standing::Released };
+        let mut hands = Hands::restore((1..=HANDS_MAX as u64).map(|at| (old(at), left)).collect());
+        let (_, changes) = hands.offer(DEADLY);
+        assert_eq!(changes[0], FeedChange::HandGone(old(1)));
+        assert_eq!((changes.len(), hands.hands.len()), (2, HANDS_MAX));
     }
 }

@@ -20,7 +20,7 @@ use quail_protocol::limits::CURSORS_MAX;
 
 use super::hands::{Hands, Offer};
 use super::shown::Shown;
-use crate::store::{FeedChange, FeedState, MessageKey, Place};
+use crate::store::{FeedChange, FeedState, MessageKey, Owner, Place};
 
 mod commits;
 
@@ -120,6 +120,11 @@ impl Inbox {
         inbox
     }
 
+    /// The part was nobody's, and is this device's.
+    pub(crate) fn belongs_to(&mut self, owner: Owner) {
+        self.change(FeedChange::Owner(owner));
+    }
+
     /// Returns the largest stamp that was shown.
     pub(crate) fn seen(&self) -> Stamp {
         self.seen
@@ -130,10 +135,8 @@ impl Inbox {
         if self.judge(place, arrival, hold) != Verdict::HandOut {
             return;
         }
-        let offer = self.hands.offer(place);
-        if let Some(change) = offer.change {
-            self.change(change);
-        }
+        let (offer, changes) = self.hands.offer(place);
+        self.change_all(changes);
         if offer.gives_up && !self.set_aside.contains(&place) {
             self.set_aside.push(place);
             if self.set_aside.len() > crate::store::SET_ASIDE_MAX {
@@ -219,7 +222,7 @@ impl Inbox {
     }
 
     /// The application is done with an event. Returns whether there is something to commit.
-    pub(crate) fn acknowledge(&mut self, place: Place, now_ms: u64) -> bool {
+    pub(crate) fn acknowledge(&mut self, place: Place) -> bool {
         let (origin, position) = place;
         let Some(arrivals) = self.origins.get_mut(&origin) else {
             return false;
@@ -230,7 +233,8 @@ impl Inbox {
         let progress = std::mem::replace(&mut arrivals.pending[index].1, Progress::Done);
         if let Progress::HandedOut(Some(key)) = progress {
             self.held.remove(&key);
-            let shown = self.shown.add(key, now_ms);
+            // The server's clock, as far as we know it: our own may be wrong by years.
+            let shown = self.shown.add(key, self.seen.unix_ms());
             self.change_all(shown);
         }
         self.advance(origin);

@@ -13,8 +13,6 @@ fn key(number: u64) -> MessageKey {
     (AccountId([1; 16]), MessageId(u128::from(number).to_be_bytes()))
 }
 
-const NOW_MS: u64 = 1_700_000_000_000;
-
 fn prepare_and_arrive(inbox: &mut Inbox, place: Place, arrival: Arrival, hold: bool) -> Verdict {
     inbox.prepare(place, arrival, hold);
     inbox.arrive(place, arrival, hold).unwrap()
@@ -26,7 +24,7 @@ fn arrive(inbox: &mut Inbox, position: u64) -> Verdict {
 }
 
 fn acknowledge(inbox: &mut Inbox, position: u64) {
-    inbox.acknowledge((ORIGIN, Position(position)), NOW_MS);
+    inbox.acknowledge((ORIGIN, Position(position)));
 }
 
 /// Commits what is pending to a store.
@@ -303,7 +301,7 @@ proptest! {
                 Step::Acknowledge(index) => {
                     if !app.held.is_empty() {
                         let (place, key) = app.held.swap_remove(index % app.held.len());
-                        inbox.acknowledge(place, NOW_MS);
+                        inbox.acknowledge(place);
                         unsaved.extend(key);
                     }
                 }

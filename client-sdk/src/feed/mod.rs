@@ -13,7 +13,7 @@ pub(crate) mod receipts;
 mod shown;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use quail_protocol::id::{AccountId, Origin, Position, Stamp};
 use quail_protocol::limits::FEED_WINDOW_EVENTS;
@@ -21,7 +21,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::sending::Ticket;
 use crate::shared::blocking;
-use crate::store::{Place, Store};
+use crate::store::{FeedState, Owner, Part, Place, Store, StoreError};
 use crate::{Accepted, Delivery, Error, SendError};
 use hands::Offer;
 use inbox::{Arrival, Attaching, Batch, Inbox, TooManyPending, Verdict};
@@ -48,6 +48,7 @@ impl Wanted {
 /// The receiving half.
 pub(crate) struct Feed {
     store: Arc<dyn Store>,
+    owner: Owner,
     inbox: Mutex<Inbox>,
     receipts: Mutex<Tracked>,
     wanted: watch::Sender<Wanted>,
@@ -58,6 +59,8 @@ pub(crate) struct Feed {
     commit_due: Notify,
     /// Changes up to this one are committed.
     committed: watch::Sender<u64>,
+    /// Why a commit failed that was made at once.
+    failed: OnceLock<Error>,
 }
 
 #[derive(Debug)]
@@ -67,9 +70,10 @@ struct Tracked {
 }
 
 impl Feed {
-    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, owner: Owner) -> Self {
         Self {
             store,
+            owner,
             inbox: Mutex::new(Inbox::default()),
             receipts: Mutex::new(Tracked { receipts: Receipts::new(), ended: None }),
             wanted: watch::Sender::new(Wanted::default()),
@@ -78,6 +82,7 @@ impl Feed {
             ack_due: Notify::new(),
             commit_due: Notify::new(),
             committed: watch::Sender::new(0),
+            failed: OnceLock::new(),
         }
     }
 
@@ -106,7 +111,7 @@ impl Feed {
     /// The application is done with an event.
     pub(crate) fn acknowledge(&self, place: Place) {
         let inbox = &mut *self.inbox();
-        if inbox.acknowledge(place, now_ms()) {
+        if inbox.acknowledge(place) {
             self.changed(inbox);
         }
     }
@@ -271,6 +276,9 @@ impl Feed {
     /// out would be lost.
     pub(crate) async fn commit(&self) -> Result<(), Error> {
         loop {
+            if let Some(error) = self.failed.get() {
+                return Err(error.clone());
+            }
             let Some(mut batch) = self.inbox().take_batch() else { return Ok(()) };
             let changes = std::mem::take(&mut batch.changes);
             blocking(&self.store, move |store| store.commit_feed(&changes)).await?;
@@ -284,12 +292,16 @@ impl Feed {
             self.commit_due.notify_one();
             return;
         }
-        while let Some(batch) = inbox.take_batch() {
+        while self.failed.get().is_none()
+            && let Some(batch) = inbox.take_batch()
+        {
             if let Err(error) = self.store.commit_feed(&batch.changes) {
-                tracing::error!(%error, "commit; the feed stops here");
-                return;
+                // Whoever commits otherwise ends the client.
+                self.failed.get_or_init(|| error.into());
+                self.commit_due.notify_one();
+            } else {
+                self.done(inbox, &batch);
             }
-            self.done(inbox, &batch);
         }
     }
 
@@ -346,8 +358,23 @@ impl Feed {
                 true => blocking(&self.store, |store| store.load_feed()).await?,
                 false => self.store.load_feed()?,
             };
-            *self.inbox() = Inbox::restore(state);
+            self.restore(state)?;
             *loaded = true;
+        }
+        Ok(())
+    }
+
+    fn restore(&self, state: FeedState) -> Result<(), Error> {
+        let owner = state.owner;
+        if let Some(got) = owner.filter(|got| *got != self.owner) {
+            let (part, expected) = (Part::Feed, self.owner);
+            return Err(StoreError::OtherDevice { part, expected, got }.into());
+        }
+        let inbox = &mut *self.inbox();
+        *inbox = Inbox::restore(state);
+        if owner.is_none() {
+            inbox.belongs_to(self.owner);
+            self.changed(inbox);
         }
         Ok(())
     }
@@ -366,9 +393,4 @@ impl std::fmt::Debug for Feed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Feed").field("wanted", &self.wanted.borrow().anything()).finish_non_exhaustive()
     }
-}
-
-/// Milliseconds since the Unix epoch; zero where the clock says less.
-fn now_ms() -> u64 {
-    std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_millis() as u64)
 }

@@ -1,5 +1,9 @@
 //! The messages that were acknowledged: what is never handed out again.
 //!
+//! What comes again at the same position is known by its cursor, without this. This is for a message that comes at another
+//! position: its sender sent it under a new number, because the answers of its server were lost or its server was restored.
+//! Senders send their queue as soon as they can, and no server accepts an id that is older than 60 days.
+//!
 //! Invariant: a message is forgotten only when there are too many, or when its id is so old that no server accepts it any
 //! more; the oldest first.
 
@@ -10,7 +14,7 @@ use quail_protocol::limits::{ID_AGE_MAX, ID_AHEAD_MAX};
 
 use crate::store::{FeedChange, MessageKey, SHOWN_MESSAGES_MAX};
 
-/// A message this old is accepted by no server, whatever clock minted its id and however wrong ours is by some days.
+/// A message this old, by the clock of the server, is accepted by no server, and by none whose clock is a week behind.
 const FORGET_AFTER: Duration = ID_AGE_MAX.saturating_add(ID_AHEAD_MAX.saturating_mul(7));
 
 /// The messages that were acknowledged last.

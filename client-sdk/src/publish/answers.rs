@@ -16,7 +16,7 @@ use crate::sending::Ticket;
 use crate::store::{ANSWERS_KEPT_MAX, AnsweredSend, PublishChange, REFUSALS_KEPT_MAX, RefusedSend};
 use crate::{Accepted, Error, SendError};
 
-/// How often a message gets a new number. The second `NUMBER_PASSED` or `CLOCK` would be followed by a third.
+/// How often a message gets a new number. The second `NUMBER_PASSED` would be followed by a third.
 const RENUMBER_MAX: u32 = 1;
 
 /// An answer to a send, as the lane reads it.
@@ -68,16 +68,19 @@ impl Inner {
                     self.refused_for_now(number, &refusal)?;
                     all.session_ended.get_or_insert(refusal);
                 }
-                Verdict::NewNumber { forget_seen } => {
-                    if forget_seen {
-                        all.forget_seen = true;
-                        self.seen = Stamp::default();
-                        self.change(PublishChange::Seen(Stamp::default()));
-                    }
+                Verdict::AgainUnseen => {
+                    all.forget_seen = true;
+                    self.seen = Stamp::default();
+                    self.change(PublishChange::Seen(Stamp::default()));
+                    self.refused_for_now(number, &refusal)?;
+                }
+                Verdict::NewNumber => {
                     let queued = self.queue.decided(number)?;
                     if queued.renumbered < RENUMBER_MAX {
                         let new = self.take_number();
                         self.change(PublishChange::Renumbered(number, new));
+                        // It may have been accepted long ago, so it is no longer to be changed, by later processes neither.
+                        self.pending_tried = Some(new);
                         self.queue.push_again(new, queued);
                     } else {
                         self.refuse(queued, refusal, all, room);

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use quail_protocol::id::{AccountId, MessageId, Stamp};
+use tokio::sync::SemaphorePermit;
 
 use super::queue::Fixed;
 use super::{Publish, charge, ticket_of};
@@ -145,21 +146,37 @@ impl Publish {
         Ok(change)
     }
 
-    /// Gives a message another body that was not written yet, as soon as there is room for it; returns the change to wait
-    /// for.
+    /// Gives a message another body that was not written yet; returns the change to wait for. A longer body waits for the
+    /// room that the old one does not have.
     pub(crate) async fn edit(&self, id: MessageId, body: Body) -> Result<u64, ChangeError> {
         let (kind, body) = body.into_wire()?;
-        let Ok(room) = self.room.acquire_many(charge(body.len()) as u32).await else {
-            return Err(Error::Closed.into());
-        };
-        let inner = &mut *self.lock();
-        let queued = inner.queue.unwritten(id).map_err(ChangeError::of(id))?;
-        room.forget();
-        self.room.add_permits(charge(queued.message.body.len()));
-        (queued.message.kind, queued.message.body) = (kind, body);
-        let stored = queued.message.to_stored(queued.number);
-        let change = inner.change(PublishChange::Edited(stored));
-        self.changed(inner);
-        Ok(change)
+        let needed = charge(body.len());
+        let mut more: Option<SemaphorePermit<'_>> = None;
+        loop {
+            let missing = {
+                let inner = &mut *self.lock();
+                let queued = inner.queue.unwritten(id).map_err(ChangeError::of(id))?;
+                let has =
+                    charge(queued.message.body.len()) + more.as_ref().map_or(0, SemaphorePermit::num_permits);
+                if has >= needed {
+                    (queued.message.kind, queued.message.body) = (kind, body);
+                    let stored = queued.message.to_stored(queued.number);
+                    let change = inner.change(PublishChange::Edited(stored));
+                    self.changed(inner);
+                    // It is the message's now, and given back with it.
+                    more.into_iter().for_each(SemaphorePermit::forget);
+                    self.room.add_permits(has - needed);
+                    return Ok(change);
+                }
+                needed - has
+            };
+            let Ok(room) = self.room.acquire_many(missing as u32).await else {
+                return Err(self.lock().closed.clone().unwrap_or(Error::Closed).into());
+            };
+            match &mut more {
+                Some(more) => more.merge(room),
+                None => more = Some(room),
+            }
+        }
     }
 }

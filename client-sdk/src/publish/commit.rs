@@ -8,7 +8,7 @@ use std::sync::Weak;
 use super::{Inner, Outgoing, Publish, charge};
 use crate::Error;
 use crate::shared::blocking;
-use crate::store::{PublishChange, PublishState};
+use crate::store::{Part, PublishChange, PublishState, StoreError};
 
 /// Changes on their way into the store.
 struct Batch {
@@ -33,12 +33,21 @@ impl Publish {
             true => blocking(&self.store, |store| store.load_publish()).await?,
             false => self.store.load_publish()?,
         };
-        self.restore(state);
-        Ok(())
+        self.restore(state)
     }
 
-    fn restore(&self, state: PublishState) {
+    fn restore(&self, state: PublishState) -> Result<(), Error> {
         let mut inner = self.lock();
+        match state.owner {
+            Some(got) if got != self.owner => {
+                let (part, expected) = (Part::Publish, self.owner);
+                return Err(StoreError::OtherDevice { part, expected, got }.into());
+            }
+            Some(_) => {}
+            None => {
+                inner.change(PublishChange::Owner(self.owner));
+            }
+        }
         inner.next_number = state.next_number.max(1);
         inner.seen = state.seen;
         let mut room = 0;
@@ -56,6 +65,7 @@ impl Publish {
         self.room.forget_permits(room);
         self.announce();
         self.wake.notify_one();
+        Ok(())
     }
 
     /// Sees to it that pending changes are committed: at once, or soon.
@@ -64,12 +74,16 @@ impl Publish {
             self.commit_due.notify_one();
             return;
         }
-        while let Some(batch) = inner.take_batch() {
+        while inner.failed.is_none()
+            && let Some(batch) = inner.take_batch()
+        {
             if let Err(error) = self.store.commit_publish(&batch.changes) {
-                inner.closed.get_or_insert(Error::Store(error));
-                return;
+                // Whoever commits otherwise ends the client.
+                inner.failed = Some(Error::Store(error));
+                self.commit_due.notify_one();
+            } else {
+                self.done(inner, &batch);
             }
-            self.done(inner, &batch);
         }
     }
 
@@ -82,7 +96,14 @@ impl Publish {
     /// out would be lost.
     pub(crate) async fn commit(&self) -> Result<(), Error> {
         loop {
-            let Some(mut batch) = self.lock().take_batch() else { return Ok(()) };
+            let batch = {
+                let inner = &mut *self.lock();
+                if let Some(error) = &inner.failed {
+                    return Err(error.clone());
+                }
+                inner.take_batch()
+            };
+            let Some(mut batch) = batch else { return Ok(()) };
             let changes = std::mem::take(&mut batch.changes);
             blocking(&self.store, move |store| store.commit_publish(&changes)).await?;
             self.done(&mut self.lock(), &batch);
@@ -120,7 +141,8 @@ impl Publish {
 impl Inner {
     fn take_batch(&mut self) -> Option<Batch> {
         // Whatever a lane may write next becomes part of the same commit.
-        let tried = if self.lane_open { self.queue.try_more() } else { None };
+        let more = if self.lane_open { self.queue.try_more() } else { None };
+        let tried = more.max(self.pending_tried.take());
         if let Some(upto) = tried {
             self.change(PublishChange::Tried(upto));
         }

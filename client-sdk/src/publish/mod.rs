@@ -30,7 +30,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::error::Refusal;
 use crate::sending::Ticket;
-use crate::store::{PublishChange, QueuedSend, RefusedSend, Store};
+use crate::store::{Owner, PublishChange, QueuedSend, RefusedSend, Store};
 use crate::{Accepted, Error, SendError};
 pub(crate) use answers::{Answer, Answered, Decided};
 use queue::{Filled, Next, Outgoing, Queue, Queued};
@@ -52,6 +52,7 @@ type Waiter = Weak<Ticket>;
 /// The sending half.
 pub(crate) struct Publish {
     store: Arc<dyn Store>,
+    owner: Owner,
     inner: Mutex<Inner>,
     /// Bytes of room; see [`CHARGE_MIN`].
     room: Semaphore,
@@ -78,6 +79,8 @@ struct Inner {
     pending: Vec<PublishChange>,
     /// How many answers are among the pending changes.
     pending_answers: usize,
+    /// Up to where the pending changes make sends count as tried that a lane did not ask for.
+    pending_tried: Option<u64>,
     /// Counts changes, those that are committed included.
     changes: u64,
     answered: HashMap<MessageId, ([u8; 16], Accepted)>,
@@ -85,10 +88,12 @@ struct Inner {
     answered_order: VecDeque<MessageId>,
     refused: VecDeque<RefusedSend>,
     closed: Option<Error>,
+    /// Why a commit failed that was made at once.
+    failed: Option<Error>,
 }
 
 impl Publish {
-    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, owner: Owner) -> Self {
         let inner = Inner {
             queue: Queue::new(),
             loaded: false,
@@ -97,14 +102,17 @@ impl Publish {
             lane_open: false,
             pending: Vec::new(),
             pending_answers: 0,
+            pending_tried: None,
             changes: 0,
             answered: HashMap::new(),
             answered_order: VecDeque::new(),
             refused: VecDeque::new(),
             closed: None,
+            failed: None,
         };
         Self {
             store,
+            owner,
             inner: Mutex::new(inner),
             room: Semaphore::new(QUEUED_BYTES_MAX),
             loading: tokio::sync::Mutex::new(()),
@@ -125,7 +133,7 @@ impl Publish {
         is_new: bool,
     ) -> Result<(u64, Arc<Ticket>, u64), Error> {
         self.load().await?;
-        if !is_new && let Some(known) = self.known(&message)? {
+        if !is_new && let Some(known) = self.lock().known(&message)? {
             return Ok(known);
         }
         let charge = charge(message.body.len());
@@ -138,6 +146,10 @@ impl Publish {
             if let Some(error) = &inner.closed {
                 return Err(error.clone());
             }
+            // Somebody else may have sent it while there was no room. What was acquired is given back by being dropped.
+            if !is_new && let Some(known) = inner.known(&message)? {
+                return Ok(known);
+            }
             let number = inner.take_number();
             let change = inner.change(PublishChange::Queued(message.to_stored(number)));
             inner.queue.push(number, message, Arc::downgrade(&ticket));
@@ -148,30 +160,6 @@ impl Publish {
         room.forget();
         self.wake.notify_one();
         Ok((number, ticket, change))
-    }
-
-    /// Finds a message that was sent before under the same id.
-    fn known(&self, message: &Outgoing) -> Result<Option<(u64, Arc<Ticket>, u64)>, Error> {
-        let inner = &mut *self.lock();
-        let changes = inner.changes;
-        let digest = message.to_stored(0).digest();
-        let is_same = |other: [u8; 16]| {
-            if other == digest { Ok(()) } else { Err(Error::IdTaken(message.id)) }
-        };
-        if let Some(queued) = inner.queue.find(message.id) {
-            is_same(queued.message.to_stored(0).digest())?;
-            return Ok(Some((queued.number, ticket_of(queued), changes)));
-        }
-        if let Some((known, accepted)) = inner.answered.get(&message.id) {
-            is_same(*known)?;
-            return Ok(Some((0, Ticket::accepted_before(*accepted), changes)));
-        }
-        if let Some(refused) = inner.refused.iter().find(|refused| refused.send.id == message.id) {
-            is_same(refused.send.digest())?;
-            let error = SendError::Refused(Refusal::from_store(refused));
-            return Ok(Some((refused.send.number, Ticket::refused_before(error), changes)));
-        }
-        Ok(None)
     }
 
     /// A new lane writes from the front.
@@ -264,6 +252,29 @@ impl Publish {
 }
 
 impl Inner {
+    /// Finds a message that was sent before under the same id.
+    fn known(&mut self, message: &Outgoing) -> Result<Option<(u64, Arc<Ticket>, u64)>, Error> {
+        let changes = self.changes;
+        let digest = message.to_stored(0).digest();
+        let is_same = |other: [u8; 16]| {
+            if other == digest { Ok(()) } else { Err(Error::IdTaken(message.id)) }
+        };
+        if let Some(queued) = self.queue.find(message.id) {
+            is_same(queued.message.to_stored(0).digest())?;
+            return Ok(Some((queued.number, ticket_of(queued), changes)));
+        }
+        if let Some((known, accepted)) = self.answered.get(&message.id) {
+            is_same(*known)?;
+            return Ok(Some((0, Ticket::accepted_before(*accepted), changes)));
+        }
+        if let Some(refused) = self.refused.iter().find(|refused| refused.send.id == message.id) {
+            is_same(refused.send.digest())?;
+            let error = SendError::Refused(Refusal::from_store(refused));
+            return Ok(Some((refused.send.number, Ticket::refused_before(error), changes)));
+        }
+        Ok(None)
+    }
+
     fn take_number(&mut self) -> u64 {
         let number = self.next_number;
         self.next_number += 1;

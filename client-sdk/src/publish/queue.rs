@@ -138,6 +138,8 @@ impl<T> Queue<T> {
 
     /// Takes back a send that was refused because of its number, at the end and under a new one.
     pub(crate) fn push_again(&mut self, number: u64, queued: Queued<T>) {
+        // Nobody can edit it any more, nor what is before it.
+        self.trying_upto = self.trying_upto.max(number);
         self.renumbered += usize::from(queued.renumbered == 0);
         let renumbered = queued.renumbered + 1;
         self.entries.push_back(Queued { number, renumbered, ..queued });

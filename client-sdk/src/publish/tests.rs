@@ -7,12 +7,18 @@ use quail_protocol::v1::{self, publish_up};
 
 use super::changes::ChangeError;
 use super::*;
-use crate::store::{FeedChange, FeedState, MemoryStore, PublishState, StoreError};
-use quail_protocol::id::{AccountId, Origin, Position};
+use crate::store::{FeedChange, FeedState, MemoryStore, Part, PublishState, StoreError};
+use quail_protocol::id::{AccountId, DeviceId, Origin, Position};
 use quail_protocol::v1::Reason;
 
+const OWNER: Owner = Owner { account: AccountId([8; 16]), device: DeviceId([9; 16]) };
+
+fn over(store: Arc<dyn Store>) -> Publish {
+    Publish::new(store, OWNER)
+}
+
 fn publish() -> Publish {
-    let publish = Publish::new(Arc::new(MemoryStore::new()));
+    let publish = over(Arc::new(MemoryStore::new()));
     publish.lane_opened();
     publish
 }
@@ -83,11 +89,11 @@ async fn what_is_queued_outlives_the_process_and_a_handle_finds_it_again() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let (first, second) = (message("one"), message("two"));
     {
-        let publish = Publish::new(store.clone());
+        let publish = over(store.clone());
         publish.queue(first.clone(), true).await.unwrap();
         publish.queue(second.clone(), true).await.unwrap();
     }
-    let publish = Publish::new(store.clone());
+    let publish = over(store.clone());
     publish.load().await.unwrap();
     publish.lane_opened();
     let listed: Vec<_> = publish.list().into_iter().map(|queued| (queued.id, queued.body)).collect();
@@ -104,7 +110,7 @@ async fn what_is_queued_outlives_the_process_and_a_handle_finds_it_again() {
     assert!(ticket.accepted().await.is_ok());
 
     // What was answered is known to yet another process.
-    let publish = Publish::new(store);
+    let publish = over(store);
     let (_, ticket, _) = publish.queue(first, false).await.unwrap();
     assert!(ticket.accepted().await.is_ok());
     assert_eq!((publish.unanswered(), publish.seen()), (1, Stamp(1)));
@@ -114,12 +120,12 @@ async fn what_is_queued_outlives_the_process_and_a_handle_finds_it_again() {
 #[tokio::test]
 async fn a_refusal_stays_until_it_is_noted() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let publish = Publish::new(store.clone());
+    let publish = over(store.clone());
     publish.lane_opened();
     send(&publish, "x").await.unwrap();
     write(&publish);
     publish.answered([refused(1, Reason::UnknownAccount)]);
-    let publish = Publish::new(store.clone());
+    let publish = over(store.clone());
     publish.load().await.unwrap();
     let [refused] = &publish.refused()[..] else { panic!("one was refused") };
     assert_eq!((refused.refusal.reason, refused.body.as_text()), (Reason::UnknownAccount, Some("x")));
@@ -140,16 +146,124 @@ async fn a_number_that_is_passed_is_followed_by_a_new_one_with_the_same_id_once(
     let answered = publish.answered([refused(2, Reason::NumberPassed)]);
     assert!(matches!(answered.decided[0].outcome, Err(SendError::Refused(_))));
     drop(ticket);
-    send(&publish, "y").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_refused_for_its_number_is_not_changed_any_more_by_later_processes_neither() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let publish = over(store.clone());
+    publish.lane_opened();
+    let message = message("x");
+    publish.queue(message.clone(), true).await.unwrap();
     write(&publish);
-    let answered = publish.answered([refused(3, Reason::Clock)]);
+    publish.lane_closed();
+    publish.answered([refused(1, Reason::NumberPassed)]);
+    assert_eq!(publish.cancel(message.id), Err(ChangeError::OnItsWay(message.id)));
+    let publish = over(store);
+    publish.load().await.unwrap();
+    assert_eq!(publish.cancel(message.id), Err(ChangeError::OnItsWay(message.id)));
+}
+
+#[tokio::test]
+async fn a_stamp_from_a_wrong_clock_is_forgotten_and_the_order_stays() {
+    let publish = publish();
+    for text in ["one", "two"] {
+        send(&publish, text).await.unwrap();
+    }
+    publish.fill(&mut BytesMut::new(), usize::MAX, 99);
+    let answered = publish.answered([refused(1, Reason::Clock), refused(2, Reason::Clock)]);
     assert!(answered.forget_seen && answered.decided.is_empty());
+    send(&publish, "three").await.unwrap();
+    let mut buffer = BytesMut::new();
+    while buffer.is_empty() {
+        if let (_, Next::Pause(until)) = publish.fill(&mut buffer, usize::MAX, 0) {
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+    let mut again = Vec::new();
+    while let Some(up) = frame::decode::<v1::PublishUp>(&mut buffer, FRAME_BYTES_MAX).unwrap() {
+        if let Some(publish_up::Frame::Send(send)) = up.frame {
+            again.push((send.number, send.seen, String::from_utf8(send.body.to_vec()).unwrap()));
+        }
+    }
+    assert_eq!(again, [(1, 0, "one".to_owned()), (2, 0, "two".to_owned()), (3, 0, "three".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_full_queue_can_be_edited_and_a_longer_body_waits_for_room() {
+    let publish = over(Arc::new(MemoryStore::new()));
+    let first = message("x");
+    publish.queue(first.clone(), true).await.unwrap();
+    let mut last = None;
+    for _ in 1..QUEUED_MESSAGES_MAX {
+        let message = message("x");
+        last = Some(message.id);
+        publish.queue(message, true).await.unwrap();
+    }
+    publish.edit(first.id, "short".into()).await.unwrap();
+    let longer = "x".repeat(2 * CHARGE_MIN - ENTRY_BYTES);
+    let mut editing = std::pin::pin!(publish.edit(first.id, longer.as_str().into()));
+    let waits =
+        std::future::poll_fn(|context| std::task::Poll::Ready(editing.as_mut().poll(context).is_pending()));
+    assert!(waits.await);
+    publish.cancel(last.unwrap()).unwrap();
+    editing.await.unwrap();
+    assert_eq!(publish.list()[0].body.as_text(), Some(longer.as_str()));
+    publish.cancel(first.id).unwrap();
+    assert_eq!(publish.room.available_permits(), 2 * CHARGE_MIN);
+}
+
+#[tokio::test]
+async fn the_queue_of_another_device_is_refused() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    over(store.clone()).load().await.unwrap();
+    let other = Owner { device: DeviceId([7; 16]), ..OWNER };
+    let error = StoreError::OtherDevice { part: Part::Publish, expected: other, got: OWNER };
+    assert_eq!(Publish::new(store.clone(), other).load().await, Err(Error::Store(error)));
+    over(store).load().await.unwrap();
+}
+
+/// A store whose commits fail.
+struct Broken;
+
+fn broken() -> StoreError {
+    StoreError::Other { detail: "broken".to_owned() }
+}
+
+impl Store for Broken {
+    fn load_publish(&self) -> Result<PublishState, StoreError> {
+        Ok(PublishState { owner: Some(OWNER), ..PublishState::default() })
+    }
+
+    fn commit_publish(&self, _: &[PublishChange]) -> Result<(), StoreError> {
+        Err(broken())
+    }
+
+    fn load_feed(&self) -> Result<FeedState, StoreError> {
+        Err(broken())
+    }
+
+    fn commit_feed(&self, _: &[FeedChange]) -> Result<(), StoreError> {
+        Err(broken())
+    }
+
+    fn may_block(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_at_once_is_told_to_whoever_ends_the_client() {
+    let publish = over(Arc::new(Broken));
+    publish.queue(message("x"), true).await.unwrap();
+    publish.commit_due().await;
+    assert_eq!(publish.commit().await, Err(Error::Store(broken())));
 }
 
 #[tokio::test]
 async fn a_session_that_ended_leaves_its_messages_in_the_store() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let publish = Publish::new(store.clone());
+    let publish = over(store.clone());
     publish.lane_opened();
     send(&publish, "x").await.unwrap();
     write(&publish);
@@ -161,7 +275,7 @@ async fn a_session_that_ended_leaves_its_messages_in_the_store() {
 #[tokio::test]
 async fn what_is_not_on_its_way_can_be_edited_and_cancelled() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let publish = Publish::new(store.clone());
+    let publish = over(store.clone());
     let (first, second) = (message("one"), message("two"));
     publish.queue(first.clone(), true).await.unwrap();
     publish.queue(second.clone(), true).await.unwrap();
@@ -265,7 +379,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         let store = Arc::new(MemoryStore::new());
-        let publish = Publish::new(Arc::new(Slow(store.clone())));
+        let publish = over(Arc::new(Slow(store.clone())));
         publish.load().await.unwrap();
         publish.lane_opened();
         let (told, asked, cancelled) = (Vec::new(), Vec::new(), Vec::new());
@@ -316,7 +430,7 @@ impl World {
                 self.server.answers.clear();
                 if matches!(step, Step::Crash) {
                     self.asked.clear();
-                    self.publish = Publish::new(Arc::new(Slow(self.store.clone())));
+                    self.publish = over(Arc::new(Slow(self.store.clone())));
                     self.publish.load().await.unwrap();
                 }
                 self.publish.lane_opened();

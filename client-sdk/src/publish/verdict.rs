@@ -11,11 +11,11 @@ use quail_protocol::v1::Reason;
 pub(crate) enum Verdict {
     /// It is sent again, under the same number, after a pause and a `Restart`.
     Again,
-    /// It is sent again under a new number with the same id.
-    NewNumber {
-        /// The largest stamp seen was from a wrong clock.
-        forget_seen: bool,
-    },
+    /// As `Again`; the largest stamp seen was from a wrong clock and is forgotten. What was written behind it told the same
+    /// stamp and is refused as well, so all of it keeps its numbers and its order.
+    AgainUnseen,
+    /// It is sent again under a new number with the same id, as the last one.
+    NewNumber,
     /// It stays in the queue, and the client ends: the session is gone.
     SessionEnded,
     /// The application has to look at it.
@@ -29,8 +29,8 @@ pub(crate) fn verdict(reason: Reason, temporary: bool) -> Verdict {
         return Verdict::Again;
     }
     match reason {
-        Reason::NumberPassed => Verdict::NewNumber { forget_seen: false },
-        Reason::Clock => Verdict::NewNumber { forget_seen: true },
+        Reason::NumberPassed => Verdict::NewNumber,
+        Reason::Clock => Verdict::AgainUnseen,
         Reason::Unauthenticated => Verdict::SessionEnded,
         // About the message itself.
         Reason::UnknownAccount
@@ -83,8 +83,8 @@ mod tests {
             assert_eq!(verdict(meta.reason, true), Verdict::Again, "{}", meta.name);
             let finally = verdict(meta.reason, false);
             let expected = match meta.name {
-                "NUMBER_PASSED" => Verdict::NewNumber { forget_seen: false },
-                "CLOCK" => Verdict::NewNumber { forget_seen: true },
+                "NUMBER_PASSED" => Verdict::NewNumber,
+                "CLOCK" => Verdict::AgainUnseen,
                 "UNAUTHENTICATED" => Verdict::SessionEnded,
                 _ => Verdict::Final,
             };

@@ -3,9 +3,9 @@
 //! Invariant: what is read was written by this very layout, or it is an error; nothing panics on damaged bytes.
 
 use bytes::Bytes;
-use quail_protocol::id::{AccountId, MessageId, Origin, Position, Stamp};
+use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
 
-use super::{AnsweredSend, Hand, MessageKey, Place, QueuedSend, RefusedSend, Standing};
+use super::{AnsweredSend, Hand, MessageKey, Owner, Place, QueuedSend, RefusedSend, Standing};
 use crate::Accepted;
 
 /// Version of every value.
@@ -62,6 +62,20 @@ impl<'a> Reader<'a> {
     fn end(&self) -> Result<(), BadValue> {
         if self.left.is_empty() { Ok(()) } else { Err(self.bad()) }
     }
+}
+
+pub(super) fn owner_value(owner: &Owner) -> Vec<u8> {
+    let mut value = vec![VERSION];
+    value.extend(owner.account.as_bytes());
+    value.extend(owner.device.as_bytes());
+    value
+}
+
+pub(super) fn read_owner(value: &[u8]) -> Result<Owner, BadValue> {
+    let mut reader = Reader::new("the owner", value)?;
+    let owner = Owner { account: AccountId(reader.array()?), device: DeviceId(reader.array()?) };
+    reader.end()?;
+    Ok(owner)
 }
 
 pub(super) fn send_value(send: &QueuedSend) -> Vec<u8> {

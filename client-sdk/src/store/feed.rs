@@ -7,8 +7,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use quail_protocol::id::{AccountId, MessageId, Origin, Position, Stamp};
 
-/// How many acknowledged messages are remembered, to know a repetition. Those whose id is too old for any server to
-/// accept again are forgotten before.
+use super::Owner;
+
+/// How many acknowledged messages are remembered, to know a repetition at another position. Those whose id is too old for
+/// any server to accept again are forgotten before. A repetition that so many others lie between, or more, is shown twice; its
+/// sender would have had to be away that long with an answer lost.
 pub const SHOWN_MESSAGES_MAX: usize = 16_384;
 
 /// Most events that were given up and that the server may not know of yet.
@@ -45,6 +48,8 @@ pub enum Standing {
 /// The feed part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeedState {
+    /// Whose it is; nobody's yet if no client has opened it.
+    pub owner: Option<Owner>,
     /// The attach number used last. Zero: none was.
     pub attach_number: u64,
     /// Up to where everything is acknowledged, per origin; the one that moved last stands last. At most
@@ -63,6 +68,8 @@ pub struct FeedState {
 /// A change of the feed part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FeedChange {
+    /// The part belongs to this device from now on.
+    Owner(Owner),
     /// The attach number used last.
     Attached(u64),
     /// All cursors.
@@ -85,6 +92,7 @@ impl FeedState {
     /// Makes a change.
     pub fn apply(&mut self, change: &FeedChange) {
         match change {
+            FeedChange::Owner(owner) => self.owner = Some(*owner),
             FeedChange::Attached(number) => self.attach_number = *number,
             FeedChange::Cursors(cursors) => self.cursors.clone_from(cursors),
             FeedChange::Seen(stamp) => self.seen = *stamp,

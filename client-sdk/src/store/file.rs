@@ -7,10 +7,12 @@
 //!
 //! Each part is an embedded database (redb): a commit is one transaction with a checksum, durable when it returns, and a
 //! crash leaves the state before or after it. A database is made beside its place and renamed into it, so one that is
-//! there is whole. Directories of format 1 are carried over ([`super::migrate`]).
+//! there is whole. Directories of format 1 are carried over ([`super::migrate`]). Every page is checked when a database is
+//! opened, so damage is an error and not another message; damage to the last commit alone looks like a commit that a crash
+//! cut short, and leaves the state before it.
 //!
 //! Invariants: a part is neither read nor written without holding its lock; files are readable by their owner only; what
-//! cannot be understood is an error, and nothing is put in its place.
+//! cannot be understood is an error, and nothing is put in its place; a database that failed is opened anew by the next call.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -26,6 +28,12 @@ use super::{FeedChange, FeedState, Part, PublishChange, PublishState, Store, Sto
 
 /// Memory that each database may use for pages it has read.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+/// A file longer than this gives space back when it is opened, if most of it is free.
+const COMPACT_BYTES_MIN: u64 = 8 * 1024 * 1024;
+
+/// How many times the data a file may be long.
+const COMPACT_RATIO: u64 = 4;
 
 /// Remembers in a directory, which belongs to one device.
 ///
@@ -49,14 +57,11 @@ impl FileStore {
     /// Opens a directory, making it, readable by its owner only, if there is none.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
+    /// [`StoreError::Full`], [`StoreError::NotWritable`] and [`StoreError::Io`]. What is in the directory is looked at on
+    /// first use.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self, StoreError> {
         let directory = directory.as_ref().to_owned();
-        let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&directory).map_err(|error| io("make directory", &directory, &error))?;
+        make_directory(&directory).map_err(|error| io("make directory", &directory, &error))?;
         Ok(Self { directory, publish: Mutex::new(None), feed: Mutex::new(None) })
     }
 
@@ -75,13 +80,22 @@ impl FileStore {
             Part::Publish => &self.publish,
             Part::Feed => &self.feed,
         };
-        let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = opened.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.directory.join(format!("{part}.redb"));
-        if opened.is_none() {
-            *opened = Some(self.open_part(part, &path)?);
+        let opened = match slot.take() {
+            Some(opened) => opened,
+            None => self.open_part(part, &path)?,
+        };
+        let result = guarded(part, &path, || call(&opened.database));
+        match &result {
+            Ok(_) => *slot = Some(opened),
+            // What it holds in memory may be ahead of the disk.
+            Err(_) => drop(guarded(part, &path, || {
+                drop(opened);
+                Ok(())
+            })),
         }
-        let Some(opened) = &*opened else { return Err(damaged(part, &path, "it is closed")) };
-        guarded(part, &path, || call(&opened.database))
+        result
     }
 
     fn open_part(&self, part: Part, path: &Path) -> Result<Opened, StoreError> {
@@ -91,10 +105,18 @@ impl FileStore {
             self.make(part, path)?;
         }
         let database = guarded(part, path, || {
-            let database = Database::builder().set_cache_size(CACHE_BYTES).open(path)?;
+            let mut builder = Database::builder();
+            builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+            let mut database = builder.open(path)?;
             tables::check(&database)?;
+            let length = path.metadata().map_or(0, |metadata| metadata.len());
+            if length > COMPACT_BYTES_MIN && tables::stored_bytes(&database)? < length / COMPACT_RATIO {
+                database.compact()?;
+            }
             Ok(database)
         })?;
+        // Also when a crash came between the database and this.
+        self.mark_carried_over(part)?;
         Ok(Opened { database, _lock: lock })
     }
 
@@ -112,7 +134,7 @@ impl FileStore {
 
     /// Makes a database with what an older version left.
     fn make(&self, part: Part, path: &Path) -> Result<(), StoreError> {
-        let old_path = self.directory.join(format!("{part}.json"));
+        let old_path = self.old_path(part);
         let old = migrate::read(part, &old_path).map_err(|error| match error {
             OldError::Io(error) => io("read", &old_path, &error),
             OldError::Newer(format) => StoreError::Newer { part, place: show(&old_path), format },
@@ -135,11 +157,21 @@ impl FileStore {
             }
         })?;
         std::fs::rename(&successor, path).map_err(|error| io("replace", path, &error))?;
-        self.sync_directory()?;
-        match old {
-            Some(_) => self.replace(&old_path, migrate::CARRIED_OVER),
-            None => Ok(()),
+        self.sync_directory()
+    }
+
+    /// Sees to it that an older version refuses the directory instead of counting from one again.
+    fn mark_carried_over(&self, part: Part) -> Result<(), StoreError> {
+        let old_path = self.old_path(part);
+        match migrate::read(part, &old_path) {
+            Ok(Some(_)) => self.replace(&old_path, migrate::CARRIED_OVER),
+            _ => Ok(()),
         }
+    }
+
+    /// Where an older version kept the part.
+    fn old_path(&self, part: Part) -> PathBuf {
+        self.directory.join(format!("{part}.json"))
     }
 
     /// Puts a new file in the place of an old one, so that a crash leaves the one or the other.
@@ -156,12 +188,36 @@ impl FileStore {
 
     /// The rename itself is in the directory, and that must reach the disk too.
     fn sync_directory(&self) -> Result<(), StoreError> {
-        if !cfg!(unix) {
-            return Ok(());
-        }
-        let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
-        synced.map_err(|error| io("sync", &self.directory, &error))
+        sync_directory(&self.directory).map_err(|error| io("sync", &self.directory, &error))
     }
+}
+
+/// Makes a directory for its owner only, with those above it, and sees to it that a power cut leaves it there.
+fn make_directory(directory: &Path) -> std::io::Result<()> {
+    let parents = directory.ancestors().skip(1).map(|parent| match parent.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => parent,
+    });
+    let mut changed = Vec::new();
+    for (made, parent) in directory.ancestors().zip(parents) {
+        if made.try_exists()? {
+            break;
+        }
+        changed.push(parent);
+    }
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)?;
+    changed.into_iter().try_for_each(sync_directory)
+}
+
+fn sync_directory(directory: &Path) -> std::io::Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    File::open(directory)?.sync_all()
 }
 
 impl Store for FileStore {
@@ -224,7 +280,14 @@ fn damaged(part: Part, path: &Path, detail: impl Into<String>) -> StoreError {
 }
 
 fn io(action: &'static str, path: &Path, error: &std::io::Error) -> StoreError {
-    StoreError::Io { action, place: show(path), detail: error.to_string() }
+    let (place, detail) = (show(path), error.to_string());
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::Full { place },
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            StoreError::NotWritable { place, detail }
+        }
+        _ => StoreError::Io { action, place, detail },
+    }
 }
 
 fn show(path: &Path) -> String {

@@ -135,3 +135,101 @@ fn a_database_that_was_half_made_is_made_anew() {
     let store = FileStore::open(directory.path()).unwrap();
     assert_eq!(store.load_publish(), Ok(PublishState::default()));
 }
+
+#[test]
+fn a_crash_between_the_database_and_the_mark_of_the_old_file_is_made_good() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = directory.path().join("publish.json");
+    FileStore::open(directory.path()).unwrap().load_publish().unwrap();
+    std::fs::write(&old, OLD_PUBLISH).unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    assert_eq!(store.load_publish().unwrap().next_number, 1, "the database counts");
+    assert!(std::fs::read_to_string(&old).unwrap().starts_with(r#"{"format":2"#));
+}
+
+#[test]
+fn a_flipped_bit_is_an_error_or_an_earlier_commit_and_never_another_message() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("publish.redb");
+    let store = FileStore::open(directory.path()).unwrap();
+    let mut states = vec![PublishState::default()];
+    for number in 1..=20 {
+        let body = Bytes::from(vec![number as u8; 900]);
+        let change = PublishChange::Queued(QueuedSend { body, ..send(number) });
+        store.commit_publish(std::slice::from_ref(&change)).unwrap();
+        let mut state = states[states.len() - 1].clone();
+        state.apply(&change);
+        states.push(state);
+    }
+    drop(store);
+    let whole = std::fs::read(&path).unwrap();
+    let used: Vec<_> = (0..whole.len()).filter(|at| whole[*at] != 0).collect();
+    let (mut errors, mut harmless) = (0, 0);
+    for round in 0..120 {
+        let mut damaged = whole.clone();
+        // Spread over what is not empty.
+        damaged[used[round * 7919 % used.len()]] ^= 1 << (round % 8);
+        std::fs::write(&path, &damaged).unwrap();
+        match FileStore::open(directory.path()).unwrap().load_publish() {
+            Err(StoreError::Damaged { .. }) => errors += 1,
+            Err(other) => panic!("{other:?}"),
+            Ok(state) => {
+                assert!(states.contains(&state), "round {round}: {state:?}");
+                harmless += 1;
+            }
+        }
+    }
+    // Most of the file are pages of earlier commits, which nobody reads any more.
+    assert!(errors > 10 && harmless > 10, "{errors} errors, {harmless} without harm");
+}
+
+fn failure(kind: ErrorKind) -> TableError {
+    TableError::Database(redb::Error::Io(kind.into()))
+}
+
+#[test]
+fn after_a_failure_the_next_call_opens_the_database_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("feed.redb");
+    let store = FileStore::open(directory.path()).unwrap();
+    store.commit_feed(&[FeedChange::Attached(7)]).unwrap();
+    let failed = store.with::<()>(Part::Feed, |_| Err(failure(ErrorKind::StorageFull)));
+    assert_eq!(failed, Err(StoreError::Full { place: show(&path) }));
+    assert_eq!(store.load_feed().unwrap().attach_number, 7);
+    let failed = store.with::<()>(Part::Feed, |_| Err(failure(ErrorKind::ReadOnlyFilesystem)));
+    assert!(matches!(failed, Err(StoreError::NotWritable { .. })), "{failed:?}");
+    store.commit_feed(&[FeedChange::Attached(8)]).unwrap();
+    drop(store);
+    assert_eq!(FileStore::open(directory.path()).unwrap().load_feed().unwrap().attach_number, 8);
+}
+
+#[test]
+fn a_place_where_no_directory_can_be_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let error = FileStore::open(file.join("below").join("it"));
+    assert!(matches!(error, Err(StoreError::Io { .. })), "{error:?}");
+    let deep = directory.path().join("a/b/c");
+    FileStore::open(&deep).unwrap().commit_feed(&[]).unwrap();
+    assert!(deep.join("feed.redb").exists());
+}
+
+#[test]
+fn a_file_that_is_mostly_free_gives_space_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("publish.redb");
+    let length = || path.metadata().unwrap().len();
+    let store = FileStore::open(directory.path()).unwrap();
+    let body = Bytes::from(vec![b'x'; 60_000]);
+    let queued = |number| PublishChange::Queued(QueuedSend { body: body.clone(), ..send(number) });
+    store.commit_publish(&(1..=500).map(queued).collect::<Vec<_>>()).unwrap();
+    store.commit_publish(&(1..500).map(PublishChange::Cancelled).collect::<Vec<_>>()).unwrap();
+    drop(store);
+    let full = length();
+    let store = FileStore::open(directory.path()).unwrap();
+    let state = store.load_publish().unwrap();
+    assert_eq!((state.queue.len(), state.next_number), (1, 501));
+    drop(store);
+    assert!(full > 30_000_000 && length() < full / 4, "from {full} to {}", length());
+}

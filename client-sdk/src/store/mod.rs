@@ -23,6 +23,8 @@ mod tables;
 use std::fmt;
 use std::sync::Arc;
 
+use quail_protocol::id::{AccountId, DeviceId};
+
 pub use feed::{FeedChange, FeedState, Hand, MessageKey, Place, SET_ASIDE_MAX, SHOWN_MESSAGES_MAX, Standing};
 pub use file::FileStore;
 pub use memory::MemoryStore;
@@ -45,6 +47,21 @@ impl fmt::Display for Part {
             Self::Publish => "publish",
             Self::Feed => "feed",
         })
+    }
+}
+
+/// Whose a part is. Send numbers and cursors mean nothing to another device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The account.
+    pub account: AccountId,
+    /// The device of the account.
+    pub device: DeviceId,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "device {} of account {}", self.device, self.account)
     }
 }
 
@@ -106,11 +123,12 @@ impl<S: Store + ?Sized> Store for Arc<S> {
     }
 }
 
-/// Why a part could not be read or written. None of these helps itself; all are final for a client.
+/// Why a part could not be read or written. None of these helps itself; all are final for a client. What was committed
+/// before stays, so the next client goes on with it once the cause is gone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// Another process, or another store of this process, uses the part.
+    /// Another process, or another store of this process, uses the part. Wait for it, or give each its own device.
     #[error("the {part} state in {place} is in use by another process")]
     InUse {
         /// The part.
@@ -118,7 +136,17 @@ pub enum StoreError {
         /// Where it is.
         place: String,
     },
-    /// A later version of this crate wrote the part. Nothing was changed.
+    /// The part is another device's. Each device needs a store of its own; whoever opened this one is to blame.
+    #[error("the {part} state belongs to {got}, not to {expected}")]
+    OtherDevice {
+        /// The part.
+        part: Part,
+        /// Who opened it.
+        expected: Owner,
+        /// Whose it is.
+        got: Owner,
+    },
+    /// A later version of this crate wrote the part. Nothing was changed. Update the program.
     #[error("the {part} state in {place} has format {format}, which is newer than this version knows")]
     Newer {
         /// The part.
@@ -128,8 +156,9 @@ pub enum StoreError {
         /// Its format.
         format: u64,
     },
-    /// The part holds what no version of this crate wrote. Nothing was changed.
-    #[error("read the {part} state from {place}: {detail}")]
+    /// The part holds what no version of this crate wrote. Nothing was put in its place. Restore it from nowhere: a copy of
+    /// an earlier day would use numbers again. Log in as a new device, with an empty store.
+    #[error("the {part} state in {place} is damaged: {detail}")]
     Damaged {
         /// The part.
         part: Part,
@@ -138,7 +167,21 @@ pub enum StoreError {
         /// What is wrong with it.
         detail: String,
     },
-    /// The system failed.
+    /// There is no space left. Make some, then open the client again.
+    #[error("no space left for {place}")]
+    Full {
+        /// What was to be written.
+        place: String,
+    },
+    /// This process may not write there, or nobody may. Change the permissions, or choose another place.
+    #[error("{place} may not be written: {detail}")]
+    NotWritable {
+        /// What was to be written.
+        place: String,
+        /// What the system said.
+        detail: String,
+    },
+    /// The system failed otherwise.
     #[error("{action} {place}: {detail}")]
     Io {
         /// What was tried, as a verb.

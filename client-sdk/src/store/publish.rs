@@ -12,6 +12,7 @@ use bytes::Bytes;
 use quail_protocol::id::{AccountId, MessageId, Stamp};
 use sha2::{Digest, Sha256};
 
+use super::Owner;
 use crate::Accepted;
 
 /// How many accepted messages are remembered, so that sending one again by its id is known for what it is.
@@ -76,6 +77,8 @@ pub struct RefusedSend {
 /// The publish part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishState {
+    /// Whose it is; nobody's yet if no client has opened it.
+    pub owner: Option<Owner>,
     /// Every send number from here on is unused. Starts at 1.
     pub next_number: u64,
     /// Sends up to this number may have been written to a connection.
@@ -93,6 +96,7 @@ pub struct PublishState {
 impl Default for PublishState {
     fn default() -> Self {
         Self {
+            owner: None,
             next_number: 1,
             tried_upto: 0,
             seen: Stamp::default(),
@@ -106,6 +110,8 @@ impl Default for PublishState {
 /// A change of the publish part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublishChange {
+    /// The part belongs to this device from now on.
+    Owner(Owner),
     /// A message is queued. Its number is above all before.
     Queued(QueuedSend),
     /// Sends up to this number may be written to a connection from now on.
@@ -130,6 +136,7 @@ impl PublishState {
     /// Makes a change. One that is about a message which is not there changes nothing.
     pub fn apply(&mut self, change: &PublishChange) {
         match change {
+            PublishChange::Owner(owner) => self.owner = Some(*owner),
             PublishChange::Queued(send) => {
                 self.next_number = self.next_number.max(send.number.saturating_add(1));
                 self.queue.push_back(send.clone());

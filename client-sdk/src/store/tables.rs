@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! publish.redb   meta      format, next_number, tried_upto, seen
+//!                owner     account, device
 //!                queue     number -> message
 //!                answered  number -> id, digest, where it was accepted
 //!                refused   number -> reason, text, message
 //! feed.redb      meta      format, attach_number, seen
+//!                owner     account, device
 //!                places    0: cursors, 1: set aside
 //!                shown     rising -> sender, id
 //!                hands     origin, position -> attempts, deaths, standing
@@ -13,13 +15,15 @@
 //!
 //! Invariant: one commit is one transaction, durable when it returns.
 
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
+};
 
 use quail_protocol::id::{Origin, Position, Stamp};
 
 use super::codec::{self, BadValue};
 use super::publish::{ANSWERS_KEPT_MAX, REFUSALS_KEPT_MAX};
-use super::{FeedChange, FeedState, Part, PublishChange, PublishState};
+use super::{FeedChange, FeedState, Owner, Part, PublishChange, PublishState};
 
 /// The form of the databases that this version writes, and the newest it reads.
 pub(super) const FORMAT: u64 = 2;
@@ -28,12 +32,16 @@ type Values<K> = TableDefinition<'static, K, &'static [u8]>;
 type Numbers<'a> = Table<'a, &'static str, u64>;
 
 const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
+const OWNER: Values<u8> = Values::new("owner");
 const QUEUE: Values<u64> = Values::new("queue");
 const ANSWERED: Values<u64> = Values::new("answered");
 const REFUSED: Values<u64> = Values::new("refused");
 const PLACES: Values<u8> = Values::new("places");
 const SHOWN: Values<u64> = Values::new("shown");
 const HANDS: Values<(u32, u64)> = Values::new("hands");
+
+/// The one key of the table of owners.
+const ONE: u8 = 0;
 
 const CURSORS: u8 = 0;
 const SET_ASIDE: u8 = 1;
@@ -62,6 +70,7 @@ pub(super) fn create(database: &Database, part: Part) -> Result<(), TableError> 
     let transaction = database.begin_write()?;
     {
         transaction.open_table(META)?.insert("format", FORMAT)?;
+        transaction.open_table(OWNER)?;
         match part {
             Part::Publish => {
                 transaction.open_table(META)?.insert("next_number", 1)?;
@@ -96,11 +105,27 @@ pub(super) fn check(database: &Database) -> Result<(), TableError> {
     }
 }
 
+/// Returns how many bytes of the database are data.
+pub(super) fn stored_bytes(database: &Database) -> Result<u64, TableError> {
+    let transaction = database.begin_write()?;
+    let bytes = transaction.stats()?.stored_bytes();
+    transaction.abort()?;
+    Ok(bytes)
+}
+
+fn load_owner(transaction: &ReadTransaction) -> Result<Option<Owner>, TableError> {
+    match transaction.open_table(OWNER)?.get(ONE)? {
+        Some(value) => Ok(Some(codec::read_owner(value.value())?)),
+        None => Ok(None),
+    }
+}
+
 pub(super) fn load_publish(database: &Database) -> Result<PublishState, TableError> {
     let transaction = database.begin_read()?;
     let meta = transaction.open_table(META)?;
     let number = |name| Ok::<_, TableError>(meta.get(name)?.map_or(0, |value| value.value()));
     let mut state = PublishState {
+        owner: load_owner(&transaction)?,
         next_number: number("next_number")?,
         tried_upto: number("tried_upto")?,
         seen: Stamp(number("seen")?),
@@ -127,6 +152,7 @@ pub(super) fn commit_publish(database: &Database, changes: &[PublishChange]) -> 
     {
         let mut tables = PublishTables {
             meta: transaction.open_table(META)?,
+            owner: transaction.open_table(OWNER)?,
             queue: transaction.open_table(QUEUE)?,
             answered: transaction.open_table(ANSWERED)?,
             refused: transaction.open_table(REFUSED)?,
@@ -138,6 +164,7 @@ pub(super) fn commit_publish(database: &Database, changes: &[PublishChange]) -> 
 
 struct PublishTables<'a> {
     meta: Numbers<'a>,
+    owner: Table<'a, u8, &'static [u8]>,
     queue: Table<'a, u64, &'static [u8]>,
     answered: Table<'a, u64, &'static [u8]>,
     refused: Table<'a, u64, &'static [u8]>,
@@ -146,6 +173,7 @@ struct PublishTables<'a> {
 impl PublishTables<'_> {
     fn apply(&mut self, change: &PublishChange) -> Result<(), TableError> {
         match change {
+            PublishChange::Owner(owner) => drop(self.owner.insert(ONE, &codec::owner_value(owner)[..])?),
             PublishChange::Queued(send) => {
                 raise(&mut self.meta, "next_number", send.number.saturating_add(1))?;
                 self.queue.insert(send.number, &codec::send_value(send)[..])?;
@@ -208,6 +236,7 @@ pub(super) fn load_feed(database: &Database) -> Result<FeedState, TableError> {
         None => Ok(Vec::new()),
     };
     let mut state = FeedState {
+        owner: load_owner(&transaction)?,
         attach_number: number("attach_number")?,
         seen: Stamp(number("seen")?),
         cursors: list(CURSORS)?,
@@ -229,11 +258,13 @@ pub(super) fn commit_feed(database: &Database, changes: &[FeedChange]) -> Result
     let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;
+        let mut owners = transaction.open_table(OWNER)?;
         let mut places = transaction.open_table(PLACES)?;
         let mut shown = transaction.open_table(SHOWN)?;
         let mut hands = transaction.open_table(HANDS)?;
         for change in changes {
             match change {
+                FeedChange::Owner(owner) => drop(owners.insert(ONE, &codec::owner_value(owner)[..])?),
                 FeedChange::Attached(number) => drop(meta.insert("attach_number", number)?),
                 FeedChange::Seen(stamp) => drop(meta.insert("seen", stamp.0)?),
                 FeedChange::Cursors(cursors) => {

@@ -28,7 +28,7 @@ use fate::{Fate, State, Tally};
 use job::Job;
 
 mod fate;
-mod job;
+pub(super) mod job;
 
 /// Send messages
 #[derive(Args, Debug)]
@@ -207,10 +207,11 @@ impl Batch {
     ) -> anyhow::Result<Vec<(Option<Sending>, Fate)>> {
         let mut fates = Vec::new();
         while !self.patience.is_zero() || !answers.is_empty() {
-            let Some((id, sending)) = answers.recv().await else { break };
-            let fate = match &sending {
-                None => Fate::accepted_before(id),
-                Some(sending) => match within(self.patience, sending.accepted()).await {
+            let Some((id, known)) = answers.recv().await else { break };
+            let fate = match &known {
+                Known::AcceptedBefore => Fate::accepted_before(id),
+                Known::Cancelled => Fate::cancelled(id),
+                Known::Sending(sending) => match within(self.patience, sending.accepted()).await {
                     Some(Ok(accepted)) => Fate::accepted(id, accepted),
                     Some(Err(error)) => {
                         let fate = Fate::failed(id, &error);
@@ -223,7 +224,7 @@ impl Batch {
             };
             match wait {
                 Wait::Accepted => self.tell(self.tally.count() + 1, &fate)?,
-                Wait::Delivered => fates.push((sending, fate)),
+                Wait::Delivered => fates.push((known.sending(), fate)),
             }
         }
         Ok(fates)
@@ -262,8 +263,26 @@ impl Batch {
     }
 }
 
-/// A message with its handle; without one if an earlier call was told that it is accepted, longer ago than the SDK remembers.
-type Sent = (MessageId, Option<Sending>);
+/// What is known of a message.
+enum Known {
+    /// It has a handle.
+    Sending(Sending),
+    /// An earlier call was told that it is accepted, longer ago than the SDK remembers.
+    AcceptedBefore,
+    /// Somebody cancelled it.
+    Cancelled,
+}
+
+impl Known {
+    fn sending(self) -> Option<Sending> {
+        match self {
+            Self::Sending(sending) => Some(sending),
+            Self::AcceptedBefore | Self::Cancelled => None,
+        }
+    }
+}
+
+type Sent = (MessageId, Known);
 
 /// How many messages share a commit.
 const TOGETHER: usize = 256;
@@ -275,22 +294,29 @@ async fn send_all(
     messages: &[&str],
     sent: mpsc::Sender<Sent>,
 ) -> Result<(), Error> {
+    let is_cancelled = |id: &MessageId| job.cancelled.contains(id);
     // Messages were queued in order: what lies before the last one that is known was queued too, and is answered.
     let mut known = Vec::new();
     for id in &job.ids {
         known.push(if job.is_resumed { client.sending(*id).await? } else { None });
     }
-    let queued = known.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+    let last = job.ids.iter().zip(&known).rposition(|(id, sending)| sending.is_some() || is_cancelled(id));
+    let queued = last.map_or(0, |last| last + 1);
     known.truncate(queued);
     for (id, sending) in job.ids.iter().zip(known) {
-        if sent.send((*id, sending)).await.is_err() {
+        let known = match sending {
+            Some(sending) => Known::Sending(sending),
+            None if is_cancelled(id) => Known::Cancelled,
+            None => Known::AcceptedBefore,
+        };
+        if sent.send((*id, known)).await.is_err() {
             return Ok(());
         }
     }
     let rest: Vec<_> = job.ids.iter().copied().zip(messages.iter().copied()).skip(queued).collect();
     for some in rest.chunks(TOGETHER) {
         for sending in client.send_all_with_ids(peer, some.iter().copied()).await? {
-            if sent.send((sending.id(), Some(sending))).await.is_err() {
+            if sent.send((sending.id(), Known::Sending(sending))).await.is_err() {
                 return Ok(());
             }
         }

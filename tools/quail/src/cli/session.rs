@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use quail::profile::{Login, Profile};
-use quail_client::{Address, Client, FileStore, Options};
+use quail_client::{Address, Client, FileStore, OfflineQueue, Options};
 use quail_protocol::limits::PLATFORM_BYTES_MAX;
 use quail_protocol::text::{is_handle, is_platform};
 
@@ -136,6 +136,13 @@ impl Context {
         let store = FileStore::open(profile.state_directory())?;
         let options = Options { resume_queue: false, ..options() };
         Ok(Client::open(&login.address, &login.credentials, store, options).await?)
+    }
+
+    /// Opens the queue of this device without connecting. Returns where its state is as well.
+    pub(super) async fn offline_queue(&self) -> anyhow::Result<(OfflineQueue, PathBuf)> {
+        let (profile, login) = self.login()?;
+        let store = FileStore::open(profile.state_directory())?;
+        Ok((OfflineQueue::open(&login.credentials, store).await?, profile.state_directory()))
     }
 
     /// Connects this device to send: what is in its queue leaves. Returns where its state is as well.

@@ -21,6 +21,8 @@ pub(super) enum State {
     Delivered,
     /// Refused for good; it is nowhere.
     Refused,
+    /// Taken out of the queue before it was sent.
+    Cancelled,
     /// Sent, and no answer came.
     Unknown,
     /// Never sent.
@@ -66,8 +68,14 @@ impl Fate {
         Self { id: Some(id), accepted: None, state: State::Accepted, error: None }
     }
 
+    pub(super) fn cancelled(id: MessageId) -> Self {
+        let why = Why { reason: "CANCELLED", text: SendError::Cancelled.to_string() };
+        Self { state: State::Cancelled, error: Some(why), ..Self::unknown(id, String::new()) }
+    }
+
     pub(super) fn failed(id: MessageId, error: &SendError) -> Self {
         match error {
+            SendError::Cancelled => Self::cancelled(id),
             SendError::Refused(refusal) => Self {
                 state: State::Refused,
                 error: Some(Why { reason: refusal.reason.meta().name, text: refusal.text.clone() }),

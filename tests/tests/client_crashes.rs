@@ -2,6 +2,8 @@
 //! own are killed with SIGKILL again and again while they write to each other.
 #![allow(clippy::unwrap_used, clippy::panic)] // Test code outside of #[test] functions.
 
+use std::collections::HashSet;
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -14,6 +16,9 @@ use tempfile::TempDir;
 
 /// Longest life of a process before it is killed: long enough to connect and move some messages, most of the time.
 const LIFE_MS_MAX: u64 = 220;
+
+/// How often processes are killed.
+const KILLS: usize = 200;
 
 /// A device whose client runs in processes of its own.
 struct Device {
@@ -98,11 +103,13 @@ impl Witness {
     }
 
     fn check(&mut self, from: AccountId, delivery: Delivery) {
-        if let Event::Message(message) = delivery.acknowledge()
-            && message.sender == from
-        {
-            self.seen += 1;
-            assert_eq!(text(&message), self.seen.to_string(), "in order and once");
+        match delivery.acknowledge() {
+            Event::Message(message) if message.sender == from => {
+                self.seen += 1;
+                assert_eq!(text(&message), self.seen.to_string(), "in order and once");
+            }
+            Event::Message(_) | Event::CaughtUp => {}
+            other => panic!("unexpected {other:?}"),
         }
     }
 
@@ -121,7 +128,7 @@ async fn clients_that_are_killed_at_any_moment_send_and_show_everything_once() {
     let (ada, bob) = (world.sign_up("ada").await, world.sign_up("bob").await);
     let mut devices = [Device::new(&world, &ada, &bob), Device::new(&world, &bob, &ada)];
     let mut witness = Witness::new(&world, "bob").await;
-    for _ in 0..rounds(200) {
+    for _ in 0..rounds(KILLS) {
         devices.iter_mut().for_each(Device::live);
         // The moment is left to chance; nothing is expected to have happened by then.
         tokio::time::sleep(Duration::from_millis(chance.below(LIFE_MS_MAX))).await;
@@ -134,20 +141,35 @@ async fn clients_that_are_killed_at_any_moment_send_and_show_everything_once() {
     }
     devices.iter_mut().for_each(Device::kill);
     let sent: Vec<_> = devices.iter().map(|device| device.lines("want ").len()).collect();
-    println!("{sent:?} sent over {} kills", rounds(200));
+    println!("{sent:?} sent over {} kills", rounds(KILLS));
     tokio::join!(devices[0].finish(sent[1], None), devices[1].finish(sent[0], None));
     while witness.seen < sent[0] as u64 {
         let delivery = expect("the next event", witness.events.next()).await.unwrap();
         witness.check(ada.account(), delivery);
     }
     assert_eq!(witness.client.stats().duplicates_dropped, 0, "the server took each message once");
-    for (device, sent) in devices.iter().zip(sent.iter().rev()) {
+    for (device, sender) in [(&devices[0], &devices[1]), (&devices[1], &devices[0])] {
         assert_eq!(device.lines("queued ").len(), device.lines("want ").len());
-        // Everything was shown, in its order, and nothing twice.
-        let expected: Vec<_> = (1..=*sent).map(|number| number.to_string()).collect();
-        assert_eq!(device.got(), expected);
-        assert_eq!(device.lines("aside "), [""; 0], "what was given up had been shown before");
+        check_shown(device, sender);
     }
+}
+
+/// Everything was shown, in its order, and nothing twice. What three processes in a row were killed with just before it was in
+/// the log was set aside, and that was told; with lives this short it happens to one or another.
+fn check_shown(device: &Device, sender: &Device) {
+    let got: Vec<u64> = device.got().iter().map(|number| number.parse().unwrap()).collect();
+    let backwards = got.windows(2).find(|pair| pair[0] >= pair[1]);
+    assert_eq!(backwards, None, "in order and once");
+    let aside: HashSet<_> = device.lines("aside ").into_iter().collect();
+    assert!(aside.len() <= rounds(KILLS) / 10, "{} were set aside", aside.len());
+    let mut got = got.into_iter().peekable();
+    for line in sender.lines("want ") {
+        let (number, id) = line.split_once(' ').unwrap();
+        let is_shown = got.next_if_eq(&number.parse::<u64>().unwrap()).is_some();
+        assert!(is_shown != aside.contains(id), "{number} was shown: {is_shown}, and else set aside");
+    }
+    assert_eq!(got.next(), None);
+    println!("{} set aside", aside.len());
 }
 
 #[tokio::test]
@@ -193,26 +215,32 @@ async fn a_send_command_that_is_killed_sends_the_rest_when_it_is_given_again() {
     profile.save(&Login { address: world.address(), credentials: ada.credentials.clone() }).unwrap();
     let reader = bob.open().await;
     let mut events = reader.events().await.unwrap();
-    let input = directory.path().join("lines");
+    let (input, output) = (directory.path().join("lines"), directory.path().join("told"));
     for round in 0..rounds(8) {
         let lines: Vec<_> = (0..LINES).map(|line| format!("{round} {line}")).collect();
         std::fs::write(&input, lines.join("\n") + "\n").unwrap();
         let command = || {
             let mut command = Command::new(binary("quail"));
-            command.args(["send", "bob", "--file"]).arg(&input).stdout(Stdio::null()).stderr(Stdio::null());
-            command.env("QUAIL_CONFIG_DIR", directory.path());
+            command.args(["send", "bob", "--json", "--file"]).arg(&input).stderr(Stdio::null());
+            command.env("QUAIL_CONFIG_DIR", directory.path()).stdout(File::create(&output).unwrap());
             command
+        };
+        let is_done = || {
+            let told = std::fs::read_to_string(&output).unwrap().lines().count();
+            // It may be killed between the end of its work and its own.
+            told == LINES && !std::fs::exists(profile.state_directory().join("send.json")).unwrap()
         };
         for _ in 0..3 {
             let mut process = command().spawn().unwrap();
             tokio::time::sleep(Duration::from_millis(chance.below(150))).await;
             process.kill().unwrap();
-            if process.wait().unwrap().success() {
-                // It was done before it was killed, so to give it again would mean to send it again.
+            process.wait().unwrap();
+            if is_done() {
+                // To give it again would mean to send it again.
                 break;
             }
         }
-        if std::fs::exists(profile.state_directory().join("send.json")).unwrap() || round == 0 {
+        if !is_done() {
             let mut last = command();
             let waiting = tokio::task::spawn_blocking(move || last.status().unwrap());
             assert!(expect("the command to end", waiting).await.unwrap().success());

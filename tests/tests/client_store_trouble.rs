@@ -144,6 +144,7 @@ async fn every_trouble_with_the_store_has_a_reason_and_a_next_step() {
     }
     drop(store);
     assert!(terminal.run(&send).await.status.success(), "once the other one has gone it works");
+    assert!(terminal.run(&["tail", "--until-caught-up"]).await.status.success());
 
     let other = Terminal::new(&world, &bob);
     copy(&terminal.state(), &other.state());

@@ -66,7 +66,8 @@ impl Events {
         self.next.take().map(|(delivery, _)| delivery).ok_or(Error::Closed)
     }
 
-    /// Returns the next event if it is here already. One that another process died with is here a moment later.
+    /// Returns the next event if it is here already. One that another process died with is here a moment later, and counts as
+    /// in hand from the first call on: call again soon, or it is blamed for what the program does meanwhile.
     pub fn try_next(&mut self) -> Option<Delivery> {
         if self.next.is_none() {
             let delivery = self.receiver.try_recv().ok()?;

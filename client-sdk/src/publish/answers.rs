@@ -60,7 +60,7 @@ impl Inner {
                 let answer = AnsweredSend { number, id: stored.id, digest: stored.digest(), accepted };
                 self.remember(&answer);
                 self.change(PublishChange::Accepted(answer));
-                self.leave(queued, Ok(accepted), all, room);
+                self.leave(&queued, Ok(accepted), all, room);
             }
             Answer::Refused(number, refusal) => match verdict(refusal.reason, refusal.temporary) {
                 Verdict::Again => self.refused_for_now(number, &refusal)?,
@@ -83,12 +83,12 @@ impl Inner {
                         self.pending_tried = Some(new);
                         self.queue.push_again(new, queued);
                     } else {
-                        self.refuse(queued, refusal, all, room);
+                        self.refuse(&queued, refusal, all, room);
                     }
                 }
                 Verdict::Final => {
                     let queued = self.queue.decided(number)?;
-                    self.refuse(queued, refusal, all, room);
+                    self.refuse(&queued, refusal, all, room);
                 }
             },
         }
@@ -99,7 +99,7 @@ impl Inner {
         self.queue.refused_for_now(number, refusal.retry_after, Instant::now(), chance())
     }
 
-    fn refuse(&mut self, queued: Queued<Waiter>, refusal: Refusal, all: &mut Answered, room: &mut usize) {
+    fn refuse(&mut self, queued: &Queued<Waiter>, refusal: Refusal, all: &mut Answered, room: &mut usize) {
         let send = queued.message.to_stored(queued.number);
         let refused = RefusedSend { send, reason: refusal.reason as i32, text: refusal.text.clone() };
         if self.refused.len() >= REFUSALS_KEPT_MAX {
@@ -113,7 +113,7 @@ impl Inner {
 
     fn leave(
         &mut self,
-        queued: Queued<Waiter>,
+        queued: &Queued<Waiter>,
         outcome: Result<Accepted, SendError>,
         all: &mut Answered,
         room: &mut usize,

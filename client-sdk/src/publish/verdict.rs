@@ -32,6 +32,8 @@ pub(crate) fn verdict(reason: Reason, temporary: bool) -> Verdict {
         Reason::NumberPassed => Verdict::NewNumber,
         Reason::Clock => Verdict::AgainUnseen,
         Reason::Unauthenticated => Verdict::SessionEnded,
+        // Nothing is wrong with the message, whatever the server says of it: it was one before.
+        Reason::AfterRefused => Verdict::Again,
         // About the message itself.
         Reason::UnknownAccount
         | Reason::BodyTooLarge
@@ -60,7 +62,6 @@ pub(crate) fn verdict(reason: Reason, temporary: bool) -> Verdict {
         | Reason::Replaced
         // Temporary by the table: a server that says otherwise means it.
         | Reason::Internal
-        | Reason::AfterRefused
         | Reason::Stalled
         | Reason::Busy
         | Reason::Overloaded
@@ -77,18 +78,50 @@ mod tests {
 
     use super::*;
 
+    /// What becomes of a message that is refused finally.
+    const EXPECTED: &[(&str, Verdict)] = &[
+        ("NUMBER_PASSED", Verdict::NewNumber),
+        ("CLOCK", Verdict::AgainUnseen),
+        ("UNAUTHENTICATED", Verdict::SessionEnded),
+        ("AFTER_REFUSED", Verdict::Again),
+        ("MALFORMED", Verdict::Final),
+        ("FRAME_TOO_LARGE", Verdict::Final),
+        ("FRAME_TIMEOUT", Verdict::Final),
+        ("WRONG_FRAME", Verdict::Final),
+        ("VERSION", Verdict::Final),
+        ("LIMIT", Verdict::Final),
+        ("INTERNAL", Verdict::Final),
+        ("WRONG_CREDENTIALS", Verdict::Final),
+        ("HANDLE_TAKEN", Verdict::Final),
+        ("HANDLE_INVALID", Verdict::Final),
+        ("PASSWORD_INVALID", Verdict::Final),
+        ("SIGN_UP_CLOSED", Verdict::Final),
+        ("INVITE_INVALID", Verdict::Final),
+        ("DEVICE_LIMIT", Verdict::Final),
+        ("UNKNOWN_ACCOUNT", Verdict::Final),
+        ("BODY_TOO_LARGE", Verdict::Final),
+        ("BODY_INVALID", Verdict::Final),
+        ("ID_INVALID", Verdict::Final),
+        ("ID_TIME", Verdict::Final),
+        ("ID_REUSED", Verdict::Final),
+        ("NUMBER_REUSED", Verdict::Final),
+        ("ACK_INVALID", Verdict::Final),
+        ("REPLACED", Verdict::Final),
+        ("STALLED", Verdict::Final),
+        ("BUSY", Verdict::Final),
+        ("OVERLOADED", Verdict::Final),
+        ("DIRECTORY_UNAVAILABLE", Verdict::Final),
+        ("DRAINING", Verdict::Final),
+        ("RATE_LIMITED", Verdict::Final),
+    ];
+
     #[test]
     fn every_reason_goes_by_the_servers_word_and_the_table() {
         for meta in REASONS {
             assert_eq!(verdict(meta.reason, true), Verdict::Again, "{}", meta.name);
-            let finally = verdict(meta.reason, false);
-            let expected = match meta.name {
-                "NUMBER_PASSED" => Verdict::NewNumber,
-                "CLOCK" => Verdict::AgainUnseen,
-                "UNAUTHENTICATED" => Verdict::SessionEnded,
-                _ => Verdict::Final,
-            };
-            assert_eq!(finally, expected, "{}", meta.name);
+            let row = EXPECTED.iter().find(|(name, _)| *name == meta.name);
+            let (_, expected) = row.unwrap_or_else(|| panic!("{} has no row", meta.name));
+            assert_eq!(verdict(meta.reason, false), *expected, "{}", meta.name);
         }
     }
 

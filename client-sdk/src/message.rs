@@ -128,7 +128,8 @@ pub enum Event {
         /// Last position of the stretch.
         upto: Position,
     },
-    /// An event was given up, because three processes of this device ended with it in hand. The body is not given: it may
+    /// An event was given up, because three processes of this device ended within a minute after it was given to them, without
+    /// an acknowledgement. The body is not given: it may
     /// be what they died of. Acknowledging lets what is behind it flow on, and tells the server, for which the message then
     /// is not delivered by this device.
     SetAside {

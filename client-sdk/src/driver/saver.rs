@@ -5,8 +5,10 @@
 //!
 //! Invariant: there is one of these per client, and it is never given up half way.
 
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::feed::SUSPECT_FOR;
 use crate::shared::Shared;
 
 /// Commits until it is told to stop, and then what is left.
@@ -31,9 +33,15 @@ async fn publish(shared: &Shared, stop: &CancellationToken) {
 }
 
 async fn feed(shared: &Shared, stop: &CancellationToken) {
+    let mut looking = tokio::time::interval(SUSPECT_FOR / 2);
+    looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let is_last = tokio::select! {
             () = shared.feed.commit_due() => false,
+            _ = looking.tick() => {
+                shared.feed.release_old();
+                continue;
+            }
             () = stop.cancelled() => true,
         };
         if is_last {

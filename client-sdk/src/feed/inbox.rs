@@ -14,6 +14,7 @@
 //! one (a repeated message); everything here is bounded.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Instant;
 
 use quail_protocol::id::{Origin, Position, Stamp};
 use quail_protocol::limits::CURSORS_MAX;
@@ -131,11 +132,11 @@ impl Inbox {
     }
 
     /// Notes that something is about to be handed out, if it is. It may be handed out once the change is committed.
-    pub(crate) fn prepare(&mut self, place: Place, arrival: Arrival, hold: bool) {
+    pub(crate) fn prepare(&mut self, place: Place, arrival: Arrival, hold: bool, now: Instant) {
         if self.judge(place, arrival, hold) != Verdict::HandOut {
             return;
         }
-        let (offer, changes) = self.hands.offer(place);
+        let (offer, changes) = self.hands.offer(place, now);
         self.change_all(changes);
         if offer.gives_up && !self.set_aside.contains(&place) {
             self.set_aside.push(place);
@@ -201,8 +202,8 @@ impl Inbox {
     }
 
     /// The application is about to be given an event that another process died with. Returns the change to wait for.
-    pub(crate) fn take_in_hand(&mut self, place: Place) -> u64 {
-        match self.hands.take(place) {
+    pub(crate) fn take_in_hand(&mut self, place: Place, now: Instant) -> u64 {
+        match self.hands.take(place, now) {
             Some(change) => self.change(change),
             None => self.changes,
         }
@@ -213,6 +214,12 @@ impl Inbox {
         if let Some(change) = self.hands.release(place) {
             self.change(change);
         }
+    }
+
+    /// What the application has held for long is not what the process dies of.
+    pub(crate) fn release_old(&mut self, now: Instant) {
+        let released = self.hands.release_old(now);
+        self.change_all(released);
     }
 
     /// The client ends in good order: whatever the application holds, the end is not its doing.

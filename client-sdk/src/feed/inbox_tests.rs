@@ -14,7 +14,7 @@ fn key(number: u64) -> MessageKey {
 }
 
 fn prepare_and_arrive(inbox: &mut Inbox, place: Place, arrival: Arrival, hold: bool) -> Verdict {
-    inbox.prepare(place, arrival, hold);
+    inbox.prepare(place, arrival, hold, Instant::now());
     inbox.arrive(place, arrival, hold).unwrap()
 }
 
@@ -168,7 +168,7 @@ fn what_was_set_aside_is_told_until_the_server_has_heard() {
         let mut inbox = Inbox::restore(store.clone());
         arrive(&mut inbox, 1);
         arrive(&mut inbox, 2);
-        inbox.take_in_hand((ORIGIN, Position(1)));
+        inbox.take_in_hand((ORIGIN, Position(1)), Instant::now());
         commit(&mut inbox, &mut store);
     }
     let mut inbox = Inbox::restore(store.clone());
@@ -291,7 +291,7 @@ proptest! {
                 Step::Write => {
                     let Some((origin, position, key)) = server.write() else { continue };
                     let (place, arrival) = ((origin, position), Arrival::Message(key));
-                    inbox.prepare(place, arrival, false);
+                    inbox.prepare(place, arrival, false, Instant::now());
                     commit(&mut inbox, &mut store);
                     app.acknowledged.extend(unsaved.drain());
                     if inbox.arrive(place, arrival, false).unwrap() == Verdict::HandOut {

@@ -7,6 +7,7 @@
 //! Invariants: locks are never held across an await; an attach number is used, an event handed out, and a cursor
 //! acknowledged only after it was committed; what was taken out of the pending changes is committed, or the client ends.
 
+mod commit;
 mod hands;
 pub(crate) mod inbox;
 pub(crate) mod receipts;
@@ -14,19 +15,20 @@ mod shown;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Instant;
 
 use quail_protocol::id::{AccountId, Origin, Position, Stamp};
 use quail_protocol::limits::FEED_WINDOW_EVENTS;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::sending::Ticket;
-use crate::shared::blocking;
-use crate::store::{FeedState, Owner, Part, Place, Store, StoreError};
+use crate::store::{Owner, Place, Store};
 use crate::{Accepted, Delivery, Error, SendError};
 use hands::Offer;
-use inbox::{Arrival, Attaching, Batch, Inbox, TooManyPending, Verdict};
+use inbox::{Arrival, Attaching, Inbox, TooManyPending, Verdict};
 use receipts::{Receipts, Watch};
 
+pub(crate) use hands::SUSPECT_FOR;
 pub use receipts::TRACKED_MESSAGES_MAX;
 
 /// What the feed is wanted for.
@@ -126,7 +128,7 @@ impl Feed {
     /// The application is about to be given an event that another process died with. Returns the change to wait for.
     pub(crate) fn take_in_hand(&self, place: Place) -> u64 {
         let inbox = &mut *self.inbox();
-        let change = inbox.take_in_hand(place);
+        let change = inbox.take_in_hand(place, Instant::now());
         self.changed(inbox);
         change
     }
@@ -186,7 +188,8 @@ impl Feed {
     pub(crate) async fn prepare(&self, arrivals: impl IntoIterator<Item = (Place, Arrival)>, hold: bool) {
         let change = {
             let inbox = &mut *self.inbox();
-            arrivals.into_iter().for_each(|(place, arrival)| inbox.prepare(place, arrival, hold));
+            let now = Instant::now();
+            arrivals.into_iter().for_each(|(place, arrival)| inbox.prepare(place, arrival, hold, now));
             self.changed(inbox);
             inbox.last_change()
         };
@@ -265,51 +268,13 @@ impl Feed {
         }
     }
 
-    // Commits and the end.
+    // The end.
 
-    /// Waits until there may be something to commit.
-    pub(crate) async fn commit_due(&self) {
-        self.commit_due.notified().await;
-    }
-
-    /// Commits everything that is pending. To be called by one task only, and not to be given up half way: what was taken
-    /// out would be lost.
-    pub(crate) async fn commit(&self) -> Result<(), Error> {
-        loop {
-            if let Some(error) = self.failed.get() {
-                return Err(error.clone());
-            }
-            let Some(mut batch) = self.inbox().take_batch() else { return Ok(()) };
-            let changes = std::mem::take(&mut batch.changes);
-            blocking(&self.store, move |store| store.commit_feed(&changes)).await?;
-            self.done(&mut self.inbox(), &batch);
-        }
-    }
-
-    /// Sees to it that pending changes are committed: at once, or soon.
-    fn changed(&self, inbox: &mut Inbox) {
-        if self.store.may_block() {
-            self.commit_due.notify_one();
-            return;
-        }
-        while self.failed.get().is_none()
-            && let Some(batch) = inbox.take_batch()
-        {
-            if let Err(error) = self.store.commit_feed(&batch.changes) {
-                // Whoever commits otherwise ends the client.
-                self.failed.get_or_init(|| error.into());
-                self.commit_due.notify_one();
-            } else {
-                self.done(inbox, &batch);
-            }
-        }
-    }
-
-    fn done(&self, inbox: &mut Inbox, batch: &Batch) {
-        if inbox.committed(batch) {
-            self.ack_due.notify_one();
-        }
-        self.committed.send_replace(batch.upto);
+    /// What the application has held for long is not what the process dies of. To be called now and then.
+    pub(crate) fn release_old(&self) {
+        let inbox = &mut *self.inbox();
+        inbox.release_old(Instant::now());
+        self.changed(inbox);
     }
 
     /// The client ends in good order: its end is no event's doing.
@@ -347,35 +312,6 @@ impl Feed {
             return Err(error.clone());
         }
         self.wanted.send_modify(change);
-        Ok(())
-    }
-
-    /// Reads what the device remembers, unless that was done.
-    async fn load(&self) -> Result<(), Error> {
-        let mut loaded = self.loaded.lock().await;
-        if !*loaded {
-            let state = match self.store.may_block() {
-                true => blocking(&self.store, |store| store.load_feed()).await?,
-                false => self.store.load_feed()?,
-            };
-            self.restore(state)?;
-            *loaded = true;
-        }
-        Ok(())
-    }
-
-    fn restore(&self, state: FeedState) -> Result<(), Error> {
-        let owner = state.owner;
-        if let Some(got) = owner.filter(|got| *got != self.owner) {
-            let (part, expected) = (Part::Feed, self.owner);
-            return Err(StoreError::OtherDevice { part, expected, got }.into());
-        }
-        let inbox = &mut *self.inbox();
-        *inbox = Inbox::restore(state);
-        if owner.is_none() {
-            inbox.belongs_to(self.owner);
-            self.changed(inbox);
-        }
         Ok(())
     }
 

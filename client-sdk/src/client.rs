@@ -16,14 +16,15 @@ use tokio_util::task::TaskTracker;
 use crate::driver::{self, Opening};
 use crate::shared::Shared;
 use crate::state::{ConnectionState, Stats};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::transport::Transport;
 use crate::{Credentials, Error, Options};
 
 /// A logged-in device: sends and receives messages, reconnects by itself, resumes where it was.
 ///
-/// Clones are handles of the same client. When the last one is dropped the connection is closed at once and messages
-/// without an answer are given up; [`Client::close`] waits for them.
+/// Clones are handles of the same client. When the last one is dropped the connection is closed at once;
+/// [`Client::close`] waits for the answers to messages on their way. Messages without an answer stay in the store, and the
+/// next client of the device sends them.
 ///
 /// ```no_run
 /// # use quail_client::{Address, Client, Credentials, Error, FileStore, Options};
@@ -57,13 +58,14 @@ impl Client {
     /// Connects a device and returns once the server has answered the hello. From then on the client reconnects by
     /// itself.
     ///
-    /// `store` is where the device remembers its counters from run to run: a [`FileStore`](crate::FileStore), or a
+    /// `store` is where the device keeps its queue, and remembers what it has shown, from run to run: a [`FileStore`](crate::FileStore), or a
     /// [`MemoryStore`](crate::MemoryStore) for devices that live as long as the process. It must belong to this device
-    /// alone.
+    /// alone. What is queued in it is sent from now on, unless [`Options::resume_queue`] says otherwise or another process
+    /// sends for the device.
     ///
     /// # Errors
     /// As [`Guest::connect`](crate::Guest::connect), and finally [`Error::Refused`] with `UNAUTHENTICATED` if the session
-    /// has ended and [`Error::OtherAccount`]. Temporary errors are returned too, unless
+    /// has ended, [`Error::OtherAccount`], and [`Error::Store`] if the store cannot be read. Temporary errors are returned too, unless
     /// [`Options::wait_for_server`] says to keep trying.
     pub async fn open(
         address: &Address,
@@ -73,6 +75,14 @@ impl Client {
     ) -> Result<Self, Error> {
         let transport = Transport::new(address, &options).await?;
         let shared = Arc::new(Shared::new(credentials.clone(), Arc::new(store), options));
+        if shared.options.resume_queue {
+            match shared.publish.load().await {
+                // The other one sends; this one may still receive.
+                Err(Error::Store(StoreError::InUse { .. })) => tracing::debug!("another process sends"),
+                loaded => loaded?,
+            }
+            shared.recall_seen();
+        }
         let handle = Handle { shared, tasks: TaskTracker::new() };
         let (opened, first_hello) = oneshot::channel();
         let opening = Opening::new(opened, handle.shared.options.wait_for_server);
@@ -126,7 +136,8 @@ impl Client {
     /// Handles of messages and [`Events`](crate::Events) then end with [`Error::Closed`]. Closing again does nothing.
     ///
     /// # Errors
-    /// [`Error::Unanswered`] if messages were left without an answer; the client is closed nevertheless.
+    /// [`Error::Unanswered`] if messages were left without an answer; the client is closed nevertheless, and they stay in
+    /// the store.
     pub async fn close(&self) -> Result<(), Error> {
         let shared = self.shared();
         shared.publish.close(Error::Closed);

@@ -177,6 +177,9 @@ pub enum Error {
     /// A message id is no UUID version 7. The caller is to blame.
     #[error("{0} is no UUID version 7")]
     IdInvalid(quail_protocol::id::MessageId),
+    /// Another message was sent under this id. The caller is to blame.
+    #[error("another message was sent as {0}")]
+    IdTaken(quail_protocol::id::MessageId),
     /// The request is longer than a request may be. The caller is to blame.
     #[error("a request has at most {max} bytes, not {len}")]
     RequestTooLarge {
@@ -197,7 +200,8 @@ pub enum Error {
     /// The device was logged out by the application.
     #[error("the device is logged out")]
     LoggedOut,
-    /// The client was closed while sends had no answer. They may or may not have been accepted.
+    /// The client was closed while sends had no answer. They stay in the store, and the next client of the device sends
+    /// them; a [`MemoryStore`](crate::MemoryStore) ends with its process.
     #[error("closed with {count} sends unanswered")]
     Unanswered {
         /// How many.
@@ -277,11 +281,11 @@ pub enum SendError {
     /// The server refused the message for good; it is nowhere. Temporary refusals never get here: they are sent again.
     #[error("{0}")]
     Refused(Refusal),
-    /// The server decided this send before and no longer holds the answer: the message was accepted or refused.
-    #[error("the server no longer holds the answer to this send")]
-    OutcomeUnknown,
-    /// The client ended before the answer came: the message may or may not have been accepted. Sending it again under
-    /// the same id is safe.
+    /// The application cancelled the message; it was sent nowhere.
+    #[error("the message was cancelled")]
+    Cancelled,
+    /// The client ended before the answer came: the message may or may not have been accepted. It stays in the store, and
+    /// the next client of the device sends it; sending it again under the same id is safe.
     #[error("the client ended before the answer: {0}")]
     Stopped(Error),
     /// Receipts can no longer arrive, because the feed of this client ended. The message itself was accepted.

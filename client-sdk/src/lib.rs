@@ -31,14 +31,17 @@
 //!
 //! - **Accepted is durable**: [`Sending::accepted`] resolves after the server has the message on disk.
 //! - **Send twice is send once**: a message is repeated over reconnects under one identity; it is accepted once.
+//! - **Queued is durable**: with a [`FileStore`], what [`Client::send`] has returned is on this machine's disk, and is sent
+//!   once, in order, by this client or the next one, whatever happens to the process.
 //! - **Delivered until acknowledged, shown once**: an event comes again until the program acknowledges it, over
-//!   reconnects and restarts; within one client it is handed out once.
+//!   reconnects and restarts, and never after; one that comes again says so ([`Delivery::attempt`]).
+//! - **No event stops a device**: one that three processes died with is set aside ([`Event::SetAside`]).
 //! - **Bounded**: every queue, wait and retry has a limit with a name; see [`sending`], [`Options`].
 //!
 //! # How it is built
 //!
-//! Decisions are state machines without IO: the queue of sends (`publish/queue.rs`), the arrivals (`feed/inbox.rs`), the
-//! receipts, the back-off. One driver task per client (`driver/`) does the IO around them; requests (`api/`) run on the
+//! Decisions are state machines without IO: the queue of sends (`publish/queue.rs`), the arrivals (`feed/inbox.rs`), what
+//! is in hand (`feed/hands.rs`), the receipts, the back-off. One driver task per client (`driver/`) does the IO around them; requests (`api/`) run on the
 //! caller's task. What crosses from run to run is in [`store`].
 //!
 //! Invariants: no password, token or body is logged or shown by `Debug`; nothing from the network is trusted without a
@@ -68,6 +71,7 @@ pub mod transport;
 pub use api::accounts::{PROFILES_MAX, Profile};
 pub use api::chat::new_message_id;
 pub use api::devices::Device;
+pub use api::offline::OfflineQueue;
 pub use api::ping::PingReport;
 pub use client::Client;
 pub use credentials::{Credentials, SessionToken};
@@ -76,6 +80,7 @@ pub use events::{Acknowledgement, Delivery, Events};
 pub use guest::Guest;
 pub use message::{Body, Event, Message};
 pub use options::Options;
+pub use publish::changes::{ChangeError, QueuedMessage, RefusedMessage};
 pub use quail_protocol::address::{Address, AddressError, Pin};
 pub use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
 pub use quail_protocol::v1::Reason;

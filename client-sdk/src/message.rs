@@ -58,7 +58,7 @@ impl Body {
 
     /// Takes a body over from a received frame. The bytes are copied: a body the application keeps must not keep the
     /// whole receive buffer alive.
-    fn from_wire(kind: i32, bytes: &[u8]) -> Self {
+    pub(crate) fn from_wire(kind: i32, bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) if kind == BodyKind::PlainText as i32 => Self::Text(text.to_owned()),
             _ => Self::Other { kind, bytes: Bytes::copy_from_slice(bytes) },
@@ -127,6 +127,18 @@ pub enum Event {
         from: Position,
         /// Last position of the stretch.
         upto: Position,
+    },
+    /// An event was given up, because three processes of this device ended within a minute after it was given to them, without
+    /// an acknowledgement. The body is not given: it may
+    /// be what they died of. Acknowledging lets what is behind it flow on, and tells the server, for which the message then
+    /// is not delivered by this device.
+    SetAside {
+        /// The origin.
+        origin: Origin,
+        /// Its position at the origin.
+        position: Position,
+        /// Sender and id, if it is a message.
+        message: Option<(AccountId, MessageId)>,
     },
     /// Everything that waited when the feed was attached has been handed out. Comes once per attach, so again after
     /// every reconnect.

@@ -36,6 +36,9 @@ pub struct Options {
     /// Whether [`Client::open`](crate::Client::open) keeps trying while the server cannot be reached, instead of
     /// returning the first temporary error.
     pub wait_for_server: bool,
+    /// Whether [`Client::open`](crate::Client::open) reads the queue of the store and sends what is left in it. A client
+    /// that only receives, beside another process that sends, says no; the queue is then read by the first send.
+    pub resume_queue: bool,
     /// Local UDP address; `None` lets the system choose. Its family must be that of the server's address.
     pub bind_address: Option<SocketAddr>,
     /// A socket shared with other clients of this process, for programs with many clients; overrules `bind_address`.
@@ -55,6 +58,7 @@ impl Default for Options {
             close_timeout: Duration::from_secs(5),
             keep_alive: KEEP_ALIVE,
             wait_for_server: false,
+            resume_queue: true,
             bind_address: None,
             socket: None,
         }

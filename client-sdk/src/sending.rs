@@ -10,8 +10,9 @@ use std::sync::{Arc, OnceLock};
 use quail_protocol::id::{MessageId, Origin, Position, Stamp};
 use tokio::sync::Notify;
 
-use crate::SendError;
+use crate::publish::changes::ChangeError;
 use crate::shared::Shared;
+use crate::{Body, SendError};
 
 pub use crate::feed::TRACKED_MESSAGES_MAX;
 pub use crate::publish::{QUEUED_BYTES_MAX, QUEUED_MESSAGES_MAX};
@@ -57,7 +58,8 @@ impl Sending {
         self.id
     }
 
-    /// Returns the device's own number of this send.
+    /// Returns the number under which this handle met the message: the device's own count of its sends. Zero if the message
+    /// was accepted before.
     pub fn number(&self) -> u64 {
         self.number
     }
@@ -68,8 +70,9 @@ impl Sending {
     /// message stays on its way.
     ///
     /// # Errors
-    /// [`SendError::Refused`] and [`SendError::OutcomeUnknown`] are the server's last word; [`SendError::Stopped`] if
-    /// the client ended first.
+    /// [`SendError::Refused`] is the server's last word, and stays to be seen in
+    /// [`Client::refused`](crate::Client::refused); [`SendError::Cancelled`]; [`SendError::Stopped`] if the client ended
+    /// first.
     pub async fn accepted(&self) -> Result<Accepted, SendError> {
         self.ticket.accepted().await
     }
@@ -89,9 +92,29 @@ impl Sending {
         if let Some(received) = self.ticket.received.get() {
             return received.clone();
         }
-        self.shared.feed.watch_receipts(&self.shared.store).await.map_err(SendError::FeedEnded)?;
+        self.shared.feed.watch_receipts().await.map_err(SendError::FeedEnded)?;
         self.ticket.accepted().await?;
         self.ticket.delivered().await
+    }
+}
+
+impl Sending {
+    /// Takes the message out of the queue, if it was written to no connection yet; see
+    /// [`Client::cancel`](crate::Client::cancel).
+    ///
+    /// # Errors
+    /// As [`Client::cancel`](crate::Client::cancel).
+    pub async fn cancel(&self) -> Result<(), ChangeError> {
+        self.shared.cancel(self.id).await
+    }
+
+    /// Gives the message another body, if it was written to no connection yet; see
+    /// [`Client::edit`](crate::Client::edit).
+    ///
+    /// # Errors
+    /// As [`Client::edit`](crate::Client::edit).
+    pub async fn edit(&self, body: impl Into<Body>) -> Result<(), ChangeError> {
+        self.shared.edit(self.id, body.into()).await
     }
 }
 
@@ -104,6 +127,21 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    /// Makes the ticket of a message that was accepted in an earlier run; its receipt may have come and gone.
+    pub(crate) fn accepted_before(accepted: Accepted) -> Arc<Self> {
+        let ticket = Self::default();
+        ticket.decide(Ok(accepted));
+        ticket.receive(Err(SendError::Unwatched));
+        Arc::new(ticket)
+    }
+
+    /// Makes the ticket of a message that was refused in an earlier run.
+    pub(crate) fn refused_before(error: SendError) -> Arc<Self> {
+        let ticket = Self::default();
+        ticket.decide(Err(error));
+        Arc::new(ticket)
+    }
+
     /// The server has decided, or will not.
     pub(crate) fn decide(&self, outcome: Result<Accepted, SendError>) {
         // A second outcome cannot come; if it did, the first stands.

@@ -20,7 +20,7 @@ use crate::feed::Feed;
 use crate::hello::Welcome;
 use crate::publish::Publish;
 use crate::state::{ConnectionState, Counters};
-use crate::store::{Store, StoreError};
+use crate::store::{Owner, Store, StoreError};
 use crate::transport::Link;
 use crate::{Credentials, Error, Options};
 
@@ -35,7 +35,6 @@ pub(crate) struct Live {
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) credentials: Credentials,
-    pub(crate) store: Arc<dyn Store>,
     pub(crate) publish: Publish,
     pub(crate) feed: Feed,
     pub(crate) profiles: Profiles,
@@ -57,12 +56,12 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(credentials: Credentials, store: Arc<dyn Store>, options: Options) -> Self {
+        let owner = Owner { account: credentials.account, device: credentials.device };
         Self {
             options,
             credentials,
-            store,
-            publish: Publish::new(),
-            feed: Feed::new(),
+            publish: Publish::new(store.clone(), owner),
+            feed: Feed::new(store, owner),
             profiles: Profiles::new(),
             counters: Counters::default(),
             requests: Semaphore::new(REQUESTS_MAX),
@@ -79,6 +78,17 @@ impl Shared {
     /// Returns the largest stamp shown or accepted, to be sent along: the order of stamps respects what people saw.
     pub(crate) fn seen(&self) -> u64 {
         self.seen.load(Ordering::Relaxed)
+    }
+
+    /// Takes over what other runs of the device have seen, as far as it was read.
+    pub(crate) fn recall_seen(&self) {
+        self.saw(self.publish.seen().max(self.feed.seen()));
+    }
+
+    /// The largest stamp was from a wrong clock.
+    pub(crate) fn forget_seen(&self) {
+        self.seen.store(0, Ordering::Relaxed);
+        self.feed.forget_seen();
     }
 
     /// A stamp was shown or accepted.

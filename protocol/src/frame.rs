@@ -212,7 +212,10 @@ mod tests {
     #[test]
     fn a_list_of_empty_messages_is_refused_before_it_is_decoded() {
         let ack = |cursors| v1::FeedUp {
-            frame: Some(v1::feed_up::Frame::Ack(v1::Ack { upto: vec![v1::Cursor::default(); cursors] })),
+            frame: Some(v1::feed_up::Frame::Ack(v1::Ack {
+                upto: vec![v1::Cursor::default(); cursors],
+                set_aside: vec![],
+            })),
         };
         let decode = |cursors| {
             decode::<v1::FeedUp>(&mut BytesMut::from(&to_bytes(&ack(cursors))[..]), FRAME_BYTES_MAX)

@@ -30,7 +30,7 @@ fn valid() -> impl Strategy<Value = Vec<u8>> {
         v1::PublishUp { frame: Some(v1::publish_up::Frame::Send(send)) }.encode_to_vec()
     });
     let attach = cursors.prop_map(|cursors| {
-        let attach = v1::Attach { number: 1, cursors };
+        let attach = v1::Attach { number: 1, cursors, set_aside: vec![] };
         v1::Open { stream: Some(v1::open::Stream::Feed(attach)) }.encode_to_vec()
     });
     let address =

@@ -323,14 +323,21 @@ fn accepted() -> v1::Accepted {
 }
 
 fn feed_up() -> Vec<Vector> {
-    let attach = |number, cursors| open(v1::open::Stream::Feed(v1::Attach { number, cursors }));
+    let attach_aside =
+        |number, cursors, set_aside| open(v1::open::Stream::Feed(v1::Attach { number, cursors, set_aside }));
+    let attach = |number, cursors| attach_aside(number, cursors, vec![]);
     let cursor = |origin, position| v1::Cursor { origin, position };
-    let ack = v1::feed_up::Frame::Ack(v1::Ack { upto: vec![cursor(1, 4713)] });
+    let ack = |set_aside| {
+        let ack = v1::Ack { upto: vec![cursor(1, 4713)], set_aside };
+        v1::FeedUp { frame: Some(v1::feed_up::Frame::Ack(ack)) }
+    };
     vec![
         both_ways("open_feed", attach(1, vec![])),
         both_ways("open_feed_resume", attach(2, vec![cursor(1, 4713)])),
         both_ways("open_feed_cursors", attach(3, vec![cursor(1, 4713), cursor(7, 300)])),
-        both_ways("feed_up_ack", v1::FeedUp { frame: Some(ack) }),
+        both_ways("open_feed_set_aside", attach_aside(4, vec![cursor(1, 4713)], vec![cursor(1, 4712)])),
+        both_ways("feed_up_ack", ack(vec![])),
+        both_ways("feed_up_ack_set_aside", ack(vec![cursor(1, 4712)])),
     ]
 }
 

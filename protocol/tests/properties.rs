@@ -116,9 +116,8 @@ fn feed_down() -> BoxedStrategy<v1::FeedDown> {
 }
 
 fn feed_up() -> BoxedStrategy<v1::FeedUp> {
-    option::of(cursors().prop_map(|upto| v1::feed_up::Frame::Ack(v1::Ack { upto })))
-        .prop_map(|frame| v1::FeedUp { frame })
-        .boxed()
+    let ack = |(upto, set_aside)| v1::feed_up::Frame::Ack(v1::Ack { upto, set_aside });
+    option::of((cursors(), cursors()).prop_map(ack)).prop_map(|frame| v1::FeedUp { frame }).boxed()
 }
 
 fn request() -> BoxedStrategy<v1::Request> {
@@ -155,7 +154,8 @@ fn open() -> BoxedStrategy<v1::Open> {
             S::Hello(v1::Hello { version_min, version_max, client_name, session_token })
         },
     );
-    let attach = (number(), cursors()).prop_map(|(number, cursors)| S::Feed(v1::Attach { number, cursors }));
+    let attach = (number(), cursors(), cursors())
+        .prop_map(|(number, cursors, set_aside)| S::Feed(v1::Attach { number, cursors, set_aside }));
     let publish = Just(S::Publish(v1::OpenPublish {}));
     option::of(prop_oneof![hello, attach, publish, request().prop_map(S::Request)])
         .prop_map(|stream| v1::Open { stream })

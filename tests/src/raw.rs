@@ -93,7 +93,7 @@ impl RawClient {
 
     /// Opens the feed lane.
     pub async fn attach(&self, number: u64, cursors: Vec<v1::Cursor>) -> RawStream {
-        self.open(v1::open::Stream::Feed(v1::Attach { number, cursors })).await
+        self.open(v1::open::Stream::Feed(v1::Attach { number, cursors, set_aside: vec![] })).await
     }
 
     /// Makes a request and returns the answer.
@@ -171,7 +171,7 @@ impl RawStream {
 
     /// Acknowledges on a feed lane.
     pub async fn ack(&mut self, origin: u32, position: u64) {
-        let ack = v1::Ack { upto: vec![v1::Cursor { origin, position }] };
+        let ack = v1::Ack { upto: vec![v1::Cursor { origin, position }], set_aside: vec![] };
         self.write(&v1::FeedUp { frame: Some(v1::feed_up::Frame::Ack(ack)) }).await;
     }
 

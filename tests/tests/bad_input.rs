@@ -250,7 +250,7 @@ async fn an_attach_with_impossible_values_is_refused() {
     let client = RawClient::resume(&world.address(), ada.credentials.token.as_bytes()).await;
     let cursor = v1::Cursor { origin: 1, position: 1 };
     for (number, cursors) in [(0, vec![]), (1, vec![cursor; limits::CURSORS_MAX + 1])] {
-        let open = open::Stream::Feed(v1::Attach { number, cursors });
+        let open = open::Stream::Feed(v1::Attach { number, cursors, set_aside: vec![] });
         let mut feed = client.open(open).await;
         let feed_down::Frame::Ended(error) = feed.feed().await else { panic!("attached with {number}") };
         assert_eq!(error.reason(), Reason::Malformed);

@@ -113,7 +113,7 @@ async fn frames_full_of_empty_messages_are_refused() {
     let (world, mallory, mut bystanders) = world().await;
     // Field 2 of an attach, a cursor without content, as often as a frame holds: two bytes each, many times that decoded.
     let cursors = vec![v1::Cursor::default(); (limits::OPEN_BYTES_MAX - 64) / 2];
-    let open = v1::Open { stream: Some(Stream::Feed(v1::Attach { number: 1, cursors })) };
+    let open = v1::Open { stream: Some(Stream::Feed(v1::Attach { number: 1, cursors, set_aside: vec![] })) };
     assert!(open.encoded_len() <= limits::OPEN_BYTES_MAX);
     // The same where the longest frames are allowed: empty sends, of which the last counts.
     let mut sends = BytesMut::new();
@@ -236,7 +236,7 @@ async fn bombs_on_the_feed_end_their_connection() {
     let cursors = |count| vec![v1::Cursor { origin: 1, position: 0 }; count];
     // As many as make no frame that is refused by its size or number of fields, and still more than a client may name.
     let too_many = limits::CURSORS_MAX + 1;
-    let ack = v1::Ack { upto: cursors(too_many) };
+    let ack = v1::Ack { upto: cursors(too_many), ..Default::default() };
     let bomb = frame::to_bytes(&v1::FeedUp { frame: Some(v1::feed_up::Frame::Ack(ack)) });
     let mischief = async {
         let mut number = 0;
@@ -246,7 +246,9 @@ async fn bombs_on_the_feed_end_their_connection() {
                 number += 1;
                 // Where the feed begins, and once it has.
                 let cursors = if round % 2 == 0 { cursors(too_many) } else { vec![] };
-                let open = v1::Open { stream: Some(Stream::Feed(v1::Attach { number, cursors })) };
+                let open = v1::Open {
+                    stream: Some(Stream::Feed(v1::Attach { number, cursors, set_aside: vec![] })),
+                };
                 let _ = feed.try_bytes(frame::to_bytes(&open)).await;
                 let _ = feed.try_bytes(bomb.clone()).await;
                 // To its last word, so that one bomb follows the other.

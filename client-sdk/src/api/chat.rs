@@ -1,10 +1,8 @@
 //! Chat: sending messages.
 
-use std::sync::Arc;
-
 use quail_protocol::id::{AccountId, MessageId};
 
-use crate::sending::Ticket;
+use crate::publish::queue::Outgoing;
 use crate::{Body, Client, Error, Sending};
 
 /// Mints the identity of a new message: a UUID version 7 of the present time. Two calls never return the same.
@@ -15,14 +13,17 @@ pub fn new_message_id() -> MessageId {
 impl Client {
     /// Sends a message to an account, which may be one's own.
     ///
-    /// Returns as soon as the message is in the queue; the handle tells when it is accepted and delivered. The message
-    /// is sent again, under the same identity, over reconnects and temporary refusals until the server has decided.
-    /// Messages of one client are accepted in the order of their sending. The queue is in memory: a program that must
-    /// not lose messages when it ends keeps them itself and uses [`Client::send_with_id`].
+    /// Returns as soon as the message is safe in the queue of the store: with a [`FileStore`](crate::FileStore), whatever
+    /// happens to the process from then on, it is sent, once, by this client or the next one of the device. The handle tells
+    /// when it is accepted and delivered. The message is sent again, under the same identity, over reconnects and temporary
+    /// refusals until the server has decided. Messages of one client are accepted in the order of their sending.
+    ///
+    /// Each call waits for the disk. Calls that are made at the same time share that, and [`Client::send_all`] makes many
+    /// at once.
     ///
     /// Waits while the queue is full: at most [`QUEUED_MESSAGES_MAX`](crate::sending::QUEUED_MESSAGES_MAX) messages and
-    /// [`QUEUED_BYTES_MAX`](crate::sending::QUEUED_BYTES_MAX) bytes are without an answer. Dropping the future before it
-    /// returns sends nothing.
+    /// [`QUEUED_BYTES_MAX`](crate::sending::QUEUED_BYTES_MAX) bytes are without an answer. A future that is dropped before it
+    /// returns has sent the message or not.
     ///
     /// ```no_run
     /// # async fn example(client: quail_client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -37,27 +38,78 @@ impl Client {
     /// [`Error::BodyTooLarge`] and [`Error::TextHasNul`] at once; [`Error::Store`] if the device's count of sends cannot
     /// be saved; the reason if the client has ended.
     pub async fn send(&self, to: AccountId, body: impl Into<Body>) -> Result<Sending, Error> {
-        self.enqueue(new_message_id(), to, body.into()).await
+        let (sending, change) = self.enqueue(new_message_id(), to, body.into(), true).await?;
+        self.shared().committed(change).await?;
+        Ok(sending)
+    }
+
+    /// Sends many messages to an account, in order, and returns when all of them are safe in the queue.
+    ///
+    /// Waits while the queue is full, as [`Client::send`] does. After an error, and if the future is dropped, the first of
+    /// them may have been sent; with [`Client::send_with_id`] a program can tell which.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn send_all(
+        &self,
+        to: AccountId,
+        bodies: impl IntoIterator<Item = impl Into<Body>>,
+    ) -> Result<Vec<Sending>, Error> {
+        let messages = bodies.into_iter().map(|body| (new_message_id(), body.into()));
+        self.send_all_with_ids(to, messages).await
     }
 
     /// Sends a message under an identity that was minted before, by [`new_message_id`].
     ///
-    /// For programs that keep their own queue: mint the id, store the message with it, send; after a crash send again
-    /// what has no answer, under the same id. The server takes the same message once, however often it comes. Ids older
-    /// than 60 days are refused.
+    /// For programs that know by themselves what they have to send: mint the id, store it with the message, send; after a
+    /// crash send everything again under the same ids. A message that is in the queue already, is among the last
+    /// [`ANSWERS_KEPT_MAX`](crate::store::ANSWERS_KEPT_MAX) that were accepted, or was refused and not
+    /// [noted](Client::take_note), is not sent again; the handle is that of the earlier one. The server takes the same
+    /// message once, and readers show it once, however often it comes. Ids older than 60 days are refused.
     ///
     /// # Errors
-    /// As [`Client::send`], and [`Error::IdInvalid`].
+    /// As [`Client::send`], [`Error::IdInvalid`], and [`Error::IdTaken`] if another message was sent under this id.
     pub async fn send_with_id(
         &self,
         id: MessageId,
         to: AccountId,
         body: impl Into<Body>,
     ) -> Result<Sending, Error> {
-        if id.unix_ms().is_none() {
-            return Err(Error::IdInvalid(id));
+        let (sending, change) = self.enqueue_with_id(id, to, body.into()).await?;
+        self.shared().committed(change).await?;
+        Ok(sending)
+    }
+
+    /// Sends many messages under identities that were minted before; [`Client::send_all`] and [`Client::send_with_id`] in
+    /// one.
+    ///
+    /// # Errors
+    /// As [`Client::send_with_id`].
+    pub async fn send_all_with_ids(
+        &self,
+        to: AccountId,
+        messages: impl IntoIterator<Item = (MessageId, impl Into<Body>)>,
+    ) -> Result<Vec<Sending>, Error> {
+        let (mut sendings, mut last) = (Vec::new(), 0);
+        for (id, body) in messages {
+            let (sending, change) = self.enqueue_with_id(id, to, body.into()).await?;
+            last = last.max(change);
+            sendings.push(sending);
         }
-        self.enqueue(id, to, body.into()).await
+        self.shared().committed(last).await?;
+        Ok(sendings)
+    }
+
+    async fn enqueue_with_id(
+        &self,
+        id: MessageId,
+        to: AccountId,
+        body: Body,
+    ) -> Result<(Sending, u64), Error> {
+        match id.unix_ms() {
+            Some(_) => self.enqueue(id, to, body, false).await,
+            None => Err(Error::IdInvalid(id)),
+        }
     }
 
     /// Waits until every message sent so far is accepted or refused for good. Waits without limit while the server
@@ -74,10 +126,17 @@ impl Client {
         }
     }
 
-    async fn enqueue(&self, id: MessageId, to: AccountId, body: Body) -> Result<Sending, Error> {
+    async fn enqueue(
+        &self,
+        id: MessageId,
+        to: AccountId,
+        body: Body,
+        is_new: bool,
+    ) -> Result<(Sending, u64), Error> {
         let shared = self.shared();
-        let ticket = Arc::new(Ticket::default());
-        let number = shared.publish.send(&shared.store, id, to, body, &ticket).await?;
-        Ok(Sending::new(id, number, ticket, shared.clone()))
+        let (kind, body) = body.into_wire()?;
+        let message = Outgoing { id, recipient: to, kind, body };
+        let (number, ticket, change) = shared.publish.queue(message, is_new).await?;
+        Ok((Sending::new(id, number, ticket, shared.clone()), change))
     }
 }

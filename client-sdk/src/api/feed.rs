@@ -14,7 +14,8 @@ impl Client {
     /// the client has ended.
     pub async fn events(&self) -> Result<Events, Error> {
         let shared = self.shared();
-        let receiver = shared.feed.take_events(&shared.store).await?;
+        let receiver = shared.feed.take_events().await?;
+        shared.recall_seen();
         Ok(Events::new(receiver, shared.clone()))
     }
 
@@ -28,6 +29,8 @@ impl Client {
     /// As [`Client::events`], without `EventsTaken`.
     pub async fn watch_receipts(&self) -> Result<(), Error> {
         let shared = self.shared();
-        shared.feed.watch_receipts(&shared.store).await
+        shared.feed.watch_receipts().await?;
+        shared.recall_seen();
+        Ok(())
     }
 }

@@ -9,7 +9,9 @@ pub(crate) mod accounts;
 pub(crate) mod chat;
 pub(crate) mod devices;
 pub(crate) mod feed;
+pub(crate) mod offline;
 pub(crate) mod ping;
+pub(crate) mod queue;
 pub(crate) mod sessions;
 
 use std::sync::Arc;

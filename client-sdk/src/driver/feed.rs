@@ -3,8 +3,11 @@
 //! The lane is attached while somebody wants events or receipts. The server takes the newest attach of a device for the
 //! real one, so a lane that changes its purpose is simply attached again.
 //!
-//! Invariants: an event is marked as handed out only when its place in the application's queue is reserved, so a lane
-//! that is cut off in between loses nothing; a replaced feed is never attached again.
+//! What arrived together is prepared together: one commit says of all of it that it is about to be handed out.
+//!
+//! Invariants: an event is handed out only after that commit, and marked as handed out only when its place in the
+//! application's queue is reserved, so a lane that is cut off in between loses nothing; a replaced feed is never attached
+//! again.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,6 +16,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use quail_protocol::frame;
 use quail_protocol::id::{AccountId, Origin, Position};
+use quail_protocol::limits::FEED_WINDOW_EVENTS;
 use quail_protocol::v1::{self, Reason, ReceiptKind, event, feed_down, feed_up, open};
 use quinn::SendStream;
 use tokio::sync::{mpsc, watch};
@@ -26,11 +30,15 @@ use crate::feed::inbox::{Arrival, Verdict};
 use crate::frames::{self, FrameReader, write_error};
 use crate::shared::Shared;
 use crate::state::Counters;
+use crate::store::Place;
 use crate::{Delivery, Error, Event, Message};
 
 /// Upper ends of the pauses after the server ended the lane for now.
 const REATTACH_PAUSE_MIN: Duration = Duration::from_millis(100);
 const REATTACH_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Most that is prepared together: a window.
+const TOGETHER_MAX: usize = FEED_WINDOW_EVENTS;
 
 /// Why a lane ended, where that does not end the connection.
 enum LaneEnd {
@@ -80,8 +88,9 @@ async fn attached(
     backoff: &mut Backoff,
 ) -> Result<LaneEnd, Error> {
     let reading = events.is_some();
-    let state = shared.feed.attach(&shared.store, reading).await?;
-    let attach = v1::Attach { number: state.attach_number, cursors: cursors(state.cursors) };
+    let attaching = shared.feed.attach(reading).await;
+    let (cursors, set_aside) = (cursors(attaching.cursors), cursors(attaching.set_aside));
+    let attach = v1::Attach { number: attaching.number, cursors, set_aside };
     let (stream, reader) = frames::open(connection, open::Stream::Feed(attach)).await?;
     let changed = wanted.wait_for(|wanted| wanted.events.is_some() != reading || !wanted.anything());
     let leaving = shared.finish.child_token();
@@ -113,12 +122,16 @@ async fn write(shared: &Shared, mut stream: SendStream, leaving: &CancellationTo
     let mut buffer = BytesMut::new();
     loop {
         let finishing = leaving.is_cancelled();
+        if finishing {
+            // What the application acknowledged last is told as well, and that is possible once it is committed.
+            shared.feed.settled().await;
+        }
         loop {
-            let acks = shared.feed.take_acks();
+            let (acks, set_aside) = shared.feed.take_acks();
             if acks.is_empty() {
                 break;
             }
-            let ack = feed_up::Frame::Ack(v1::Ack { upto: cursors(acks) });
+            let ack = feed_up::Frame::Ack(v1::Ack { upto: cursors(acks), set_aside: cursors(set_aside) });
             frame::encode(&v1::FeedUp { frame: Some(ack) }, &mut buffer);
             Counters::add(&shared.counters.acks_written, 1);
         }
@@ -137,97 +150,135 @@ async fn write(shared: &Shared, mut stream: SendStream, leaving: &CancellationTo
     }
 }
 
+/// Something that arrived, understood.
+enum Arrived {
+    Message(Message),
+    /// A receipt, or what is passed over.
+    Internal(Place, Option<v1::Receipt>),
+    Gap(Origin, Position, Position),
+    CaughtUp,
+    Ended(Error),
+}
+
+impl Arrived {
+    /// What the inbox needs to know, if it is about this.
+    fn for_inbox(&self) -> Option<(Place, Arrival)> {
+        match self {
+            Self::Message(message) => {
+                let key = (message.sender, message.id);
+                Some(((message.origin, message.position), Arrival::Message(key)))
+            }
+            Self::Internal(place, _) => Some((*place, Arrival::Internal)),
+            Self::Gap(origin, _, upto) => Some(((*origin, *upto), Arrival::Gap)),
+            Self::CaughtUp | Self::Ended(_) => None,
+        }
+    }
+
+    fn read(down: v1::FeedDown) -> Option<Self> {
+        match down.frame? {
+            feed_down::Frame::Ended(error) => Some(Self::Ended(Error::refused(Refusal::from_wire(error)))),
+            feed_down::Frame::CaughtUp(_) => Some(Self::CaughtUp),
+            feed_down::Frame::Gap(gap) => {
+                Some(Self::Gap(Origin(gap.origin), Position(gap.from), Position(gap.upto)))
+            }
+            feed_down::Frame::Event(event) => Some(Self::read_event(&event)),
+        }
+    }
+
+    fn read_event(event: &v1::Event) -> Self {
+        let place = (Origin(event.origin), Position(event.position));
+        match &event.body {
+            Some(event::Body::Message(message)) => match Message::from_wire(event, message) {
+                Ok(message) => Self::Message(message),
+                Err(error) => {
+                    // Unreadable today is unreadable tomorrow: waiting for a better copy would stop the feed for ever.
+                    let (origin, position) = (event.origin, event.position);
+                    tracing::warn!(%error, origin, position, "pass over an event");
+                    Self::Internal(place, None)
+                }
+            },
+            Some(event::Body::Receipt(receipt)) => Self::Internal(place, Some(receipt.clone())),
+            None => Self::Internal(place, None),
+        }
+    }
+}
+
 async fn read(
     shared: &Arc<Shared>,
     mut reader: FrameReader,
     events: Option<&mpsc::Sender<Delivery>>,
     backoff: &mut Backoff,
 ) -> Result<LaneEnd, Error> {
+    let hold = events.is_none();
     loop {
-        let permit = match events.map(mpsc::Sender::reserve) {
-            Some(reserving) => match reserving.await {
-                Ok(permit) => Some(permit),
-                // The application has dropped its end; `attached` sees that as well and ends the lane.
-                Err(_) => std::future::pending().await,
-            },
-            None => None,
+        let Some(first): Option<v1::FeedDown> = reader.next().await? else {
+            return Ok(LaneEnd::Ended(Error::lost("the server ended the feed lane")));
         };
-        let delivery = loop {
-            let Some(down): Option<v1::FeedDown> = reader.next().await? else {
-                return Ok(LaneEnd::Ended(Error::lost("the server ended the feed lane")));
-            };
-            let delivery = match down.frame {
-                Some(feed_down::Frame::Ended(error)) => {
-                    return Ok(LaneEnd::Ended(Error::refused(Refusal::from_wire(error))));
-                }
-                Some(feed_down::Frame::Event(event)) => arrived(shared, &event, permit.is_none())?,
-                Some(feed_down::Frame::Gap(gap)) => gap_arrived(shared, &gap, permit.is_none())?,
-                Some(feed_down::Frame::CaughtUp(_)) => Some(Delivery::new(Event::CaughtUp, None, shared)),
-                // A later version may say more.
+        let mut arrived: Vec<_> = Arrived::read(first).into_iter().collect();
+        while arrived.len() < TOGETHER_MAX
+            && let Some(down) = reader.ready()?
+        {
+            arrived.extend(Arrived::read(down));
+        }
+        // A commit that fails ends the client.
+        shared.feed.prepare(arrived.iter().filter_map(Arrived::for_inbox), hold).await;
+        for one in arrived {
+            let permit = match events.map(mpsc::Sender::reserve) {
+                Some(reserving) => match reserving.await {
+                    Ok(permit) => Some(permit),
+                    // The application has dropped its end; `attached` sees that as well and ends the lane.
+                    Err(_) => std::future::pending().await,
+                },
                 None => None,
             };
+            let delivery = match one {
+                Arrived::Ended(error) => return Ok(LaneEnd::Ended(error)),
+                other => take(shared, other, hold)?,
+            };
             backoff.reset();
-            if let Some(delivery) = delivery {
-                break delivery;
+            if let (Some(permit), Some(delivery)) = (permit, delivery) {
+                permit.send(delivery);
             }
-        };
-        if let Some(permit) = permit {
-            permit.send(delivery);
         }
     }
 }
 
-fn arrived(shared: &Arc<Shared>, event: &v1::Event, hold: bool) -> Result<Option<Delivery>, Error> {
-    let message = match &event.body {
-        Some(event::Body::Message(message)) => match Message::from_wire(event, message) {
-            Ok(message) => Some(message),
-            Err(error) => {
-                // Unreadable today is unreadable tomorrow: waiting for a better copy would stop the feed for ever.
-                tracing::warn!(%error, origin = event.origin, position = event.position, "pass over an event");
-                None
-            }
-        },
-        Some(event::Body::Receipt(receipt)) => {
-            receipt_arrived(shared, receipt);
-            None
-        }
-        None => None,
+/// Takes in what arrived and returns what the application is to be handed.
+fn take(shared: &Arc<Shared>, arrived: Arrived, hold: bool) -> Result<Option<Delivery>, Error> {
+    let Some((place, arrival)) = arrived.for_inbox() else {
+        shared.feed.caught_up();
+        return Ok(Some(Delivery::new(Event::CaughtUp, None, 1, shared)));
     };
-    let (origin, position) = (Origin(event.origin), Position(event.position));
-    let arrival = match &message {
-        Some(message) => Arrival::Message((message.sender, message.id)),
-        None => Arrival::Internal,
-    };
-    let verdict = arrive(shared, origin, position, arrival, hold)?;
-    let Some(message) = message.filter(|_| verdict == Verdict::HandOut) else {
-        let repeated = matches!(verdict, Verdict::Duplicate | Verdict::Again) && arrival != Arrival::Internal;
-        Counters::add(&shared.counters.duplicates_dropped, repeated.into());
-        return Ok(None);
-    };
-    shared.saw(message.stamp);
-    Counters::add(&shared.counters.handed_out, 1);
-    Ok(Some(Delivery::new(Event::Message(message), Some((origin, position)), shared)))
-}
-
-fn gap_arrived(shared: &Arc<Shared>, gap: &v1::Gap, hold: bool) -> Result<Option<Delivery>, Error> {
-    let (origin, from, upto) = (Origin(gap.origin), Position(gap.from), Position(gap.upto));
-    let verdict = arrive(shared, origin, upto, Arrival::Gap, hold)?;
+    if let Arrived::Internal(_, Some(receipt)) = &arrived {
+        receipt_arrived(shared, receipt);
+    }
+    let taken = shared.feed.arrive(place, arrival, hold);
+    let (verdict, offer) = taken.map_err(|error| Error::protocol(error.to_string()))?;
     if verdict != Verdict::HandOut {
+        let is_repeated = matches!(verdict, Verdict::Duplicate | Verdict::Again);
+        let is_message = matches!(arrived, Arrived::Message(_));
+        Counters::add(&shared.counters.duplicates_dropped, (is_repeated && is_message).into());
         return Ok(None);
     }
+    let (origin, position) = place;
+    let event = match arrived {
+        Arrived::Message(message) if offer.gives_up => {
+            tracing::error!(id = %message.id, %position, "too many processes died with this message; set it aside");
+            Event::SetAside { origin, position, message: Some((message.sender, message.id)) }
+        }
+        Arrived::Message(message) => {
+            shared.saw(message.stamp);
+            shared.feed.saw(message.stamp);
+            Event::Message(message)
+        }
+        _ if offer.gives_up => Event::SetAside { origin, position, message: None },
+        Arrived::Gap(origin, from, upto) => Event::Gap { origin, from, upto },
+        // Never handed out.
+        Arrived::Internal(..) | Arrived::CaughtUp | Arrived::Ended(_) => return Ok(None),
+    };
     Counters::add(&shared.counters.handed_out, 1);
-    Ok(Some(Delivery::new(Event::Gap { origin, from, upto }, Some((origin, upto)), shared)))
-}
-
-fn arrive(
-    shared: &Shared,
-    origin: Origin,
-    position: Position,
-    arrival: Arrival,
-    hold: bool,
-) -> Result<Verdict, Error> {
-    let verdict = shared.feed.arrive(origin, position, arrival, hold);
-    verdict.map_err(|error| Error::protocol(error.to_string()))
+    let careful = offer.is_careful;
+    Ok(Some(Delivery::new(event, Some((place, careful)), offer.attempt, shared)))
 }
 
 fn receipt_arrived(shared: &Shared, receipt: &v1::Receipt) {

@@ -6,7 +6,7 @@
 //!
 //! It connects, runs the connection until it ends (`connection.rs`), and decides what comes next: another try after a
 //! pause, or the end. The lanes of a connection (`publish.rs`, `feed.rs`) run inside this task, so nothing of a client
-//! runs on after it. Beside them it notices a server that is gone (`silence.rs`) and saves cursors now and then
+//! runs on after it. Beside them it notices a server that is gone (`silence.rs`) and commits what has changed
 //! (`saver.rs`).
 //!
 //! Invariants: between two tries there is a pause, which grows while they fail; a final error ends the client; whatever
@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use quinn::SendStream;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::backoff::{Backoff, chance};
 use crate::error::local_fault;
@@ -70,13 +71,13 @@ impl Opening {
 pub(crate) async fn run(shared: Arc<Shared>, transport: Transport, opening: Opening) {
     // Also when this task is cancelled with its runtime or panics.
     let guard = EndGuard(&shared);
-    let reason = tokio::select! {
-        reason = Box::pin(keep_connected(&shared, &transport, opening)) => reason,
-        never = saver::run(&shared) => match never {},
+    let stop = CancellationToken::new();
+    let connected = async {
+        let reason = Box::pin(keep_connected(&shared, &transport, opening)).await;
+        stop.cancel();
+        reason
     };
-    if let Err(error) = shared.feed.save(&shared.store).await {
-        tracing::warn!(%error, "save cursors; events acknowledged last will come again");
-    }
+    let ((), reason) = tokio::join!(saver::run(&shared, &stop), connected);
     tracing::debug!(%reason, "client ends");
     shared.end(reason);
     drop(guard);

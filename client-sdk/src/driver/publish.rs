@@ -20,18 +20,34 @@ use crate::publish::queue::Next;
 use crate::publish::{Answer, Decided};
 use crate::shared::Shared;
 use crate::state::Counters;
-use crate::{Accepted, Error, SendError};
+use crate::{Accepted, Error};
 
 /// How many bytes of messages are gathered for one write; one message more may go over it.
 const WRITE_BYTES: usize = 64 * 1024;
 
 /// Runs the lane until it fails or the client is to end.
 pub(super) async fn run(shared: &Arc<Shared>, connection: &quinn::Connection) -> Result<(), Error> {
-    shared.publish.lane_opened();
+    let _open = Open::new(shared);
     let (stream, reader) = frames::open(connection, open::Stream::Publish(v1::OpenPublish {})).await?;
     tokio::select! {
         ended = write(shared, stream) => ended,
         ended = read(shared, reader) => ended,
+    }
+}
+
+/// While it lives, what is queued is committed as tried, and written.
+struct Open<'a>(&'a Shared);
+
+impl<'a> Open<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.publish.lane_opened();
+        Self(shared)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.publish.lane_closed();
     }
 }
 
@@ -74,7 +90,7 @@ async fn read(shared: &Shared, mut reader: FrameReader) -> Result<(), Error> {
         if next.is_none() {
             return Err(Error::lost("the server ended the publish lane"));
         }
-        let (mut answers, mut ended) = (Vec::new(), None);
+        let mut answers = Vec::new();
         while let Some(down) = next {
             match down.frame {
                 Some(publish_down::Frame::Accepted(accepted)) => answers.push(accepted_answer(&accepted)),
@@ -83,18 +99,22 @@ async fn read(shared: &Shared, mut reader: FrameReader) -> Result<(), Error> {
                     return Err(Error::refused(refusal(refused).of_connection()));
                 }
                 Some(publish_down::Frame::Refused(refused)) => {
-                    answers.push(refused_answer(refused, &mut ended));
+                    let number = refused.number;
+                    answers.push(Answer::Refused(number, refusal(refused)));
                 }
                 // A later version may say more.
                 None => {}
             }
             next = reader.ready()?;
         }
-        let (all_decided, fits) = shared.publish.answered(answers);
-        all_decided.into_iter().for_each(|decided| settle(shared, decided));
+        let answered = shared.publish.answered(answers);
+        if answered.forget_seen {
+            shared.forget_seen();
+        }
+        answered.decided.into_iter().for_each(|decided| settle(shared, decided));
         shared.publish.announce();
-        fits?;
-        if let Some(refusal) = ended {
+        answered.fits?;
+        if let Some(refusal) = answered.session_ended {
             return Err(Error::Refused(refusal));
         }
     }
@@ -106,23 +126,6 @@ fn accepted_answer(accepted: &v1::Accepted) -> Answer {
         number,
         Accepted { origin: Origin(origin), position: Position(position), stamp: Stamp(stamp) },
     )
-}
-
-/// Reads a refusal; one that says the session has ended is noted, because it is about all sends.
-fn refused_answer(refused: v1::Refused, ended: &mut Option<Refusal>) -> Answer {
-    let number = refused.number;
-    let refusal = refusal(refused);
-    if refusal.temporary {
-        return Answer::ForNow(number, refusal);
-    }
-    if refusal.reason == Reason::Unauthenticated {
-        *ended = Some(refusal.clone());
-    }
-    let error = match refusal.reason {
-        Reason::NumberPassed => SendError::OutcomeUnknown,
-        _ => SendError::Refused(refusal),
-    };
-    Answer::Refused(number, error)
 }
 
 fn refusal(refused: v1::Refused) -> Refusal {

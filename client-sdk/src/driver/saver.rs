@@ -1,27 +1,58 @@
-//! Saves cursors now and then.
+//! Commits what has changed, as long as the client lives.
 //!
-//! A disk sync per acknowledgement would cost more than the message. A cursor that is lost in a crash only brings the
-//! events behind it again, so they are gathered for a moment.
+//! Nothing is waited for: what comes in while a commit is under way shares the next one, so the more there is, the more
+//! share one. A commit that fails ends the client, because it may promise nothing any more.
+//!
+//! Invariant: there is one of these per client, and it is never given up half way.
 
-use std::convert::Infallible;
-use std::time::Duration;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 
+use crate::feed::SUSPECT_FOR;
 use crate::shared::Shared;
 
-/// How long moves of cursors are gathered before they are saved.
-const SAVE_AFTER: Duration = Duration::from_secs(1);
+/// Commits until it is told to stop, and then what is left.
+pub(super) async fn run(shared: &Shared, stop: &CancellationToken) {
+    tokio::join!(publish(shared, stop), feed(shared, stop));
+}
 
-/// Pause after a save that failed.
-const RETRY_AFTER: Duration = Duration::from_secs(10);
-
-/// Saves as long as it is polled. The last save is the driver's.
-pub(super) async fn run(shared: &Shared) -> Infallible {
+async fn publish(shared: &Shared, stop: &CancellationToken) {
     loop {
-        shared.feed.save_due().await;
-        tokio::time::sleep(SAVE_AFTER).await;
-        while let Err(error) = shared.feed.save(&shared.store).await {
-            tracing::warn!(%error, "save cursors; will try again");
-            tokio::time::sleep(RETRY_AFTER).await;
+        let is_last = tokio::select! {
+            () = shared.publish.commit_due() => false,
+            () = stop.cancelled() => true,
+        };
+        if let Err(error) = shared.publish.commit().await {
+            tracing::error!(%error, "commit the queue");
+            return shared.end(error);
+        }
+        if is_last {
+            return;
+        }
+    }
+}
+
+async fn feed(shared: &Shared, stop: &CancellationToken) {
+    let mut looking = tokio::time::interval(SUSPECT_FOR / 2);
+    looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let is_last = tokio::select! {
+            () = shared.feed.commit_due() => false,
+            _ = looking.tick() => {
+                shared.feed.release_old();
+                continue;
+            }
+            () = stop.cancelled() => true,
+        };
+        if is_last {
+            shared.feed.release_all();
+        }
+        if let Err(error) = shared.feed.commit().await {
+            tracing::error!(%error, "commit what was acknowledged");
+            return shared.end(error);
+        }
+        if is_last {
+            return;
         }
     }
 }

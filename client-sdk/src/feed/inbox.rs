@@ -2,27 +2,33 @@
 //!
 //! An acknowledgement on the wire is cumulative: "everything up to here, for good". The application takes events in
 //! whatever order it likes. In between stands, per origin, the list of positions that arrived and are not yet
-//! acknowledged; the cursor moves over its front as far as everything is done.
+//! acknowledged; the cursor moves over its front as far as everything is done. What of all this must outlive the process
+//! leaves as [`FeedChange`]s, and only cursors that were committed are acknowledged.
+//!
+//! ```text
+//! prepare ──commit──> arrive (handed out) ──> acknowledge ──commit──> acknowledged to the server
+//! ```
 //!
 //! Invariants: a cursor never passes an event that the application holds and has not acknowledged; an event is handed
-//! out once, whether it comes again at the same position (after a reconnect) or at another one (a repeated message);
-//! everything here is bounded.
+//! out once per process, and once acknowledged in no later one, whether it comes again at the same position or at another
+//! one (a repeated message); everything here is bounded.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Instant;
 
-use quail_protocol::id::{AccountId, MessageId, Origin, Position};
+use quail_protocol::id::{Origin, Position, Stamp};
 use quail_protocol::limits::CURSORS_MAX;
 
-use crate::store::FeedState;
+use super::hands::{Hands, Offer};
+use super::shown::Shown;
+use crate::store::{FeedChange, FeedState, MessageKey, Owner, Place};
 
-/// How many messages are remembered to recognise their repetition.
-pub(crate) const RECENT_MESSAGES_MAX: usize = 16_384;
+mod commits;
+
+pub(crate) use commits::{Attaching, Batch};
 
 /// Most events that may be unacknowledged. The server stops at its window of 256; far beyond, it is broken.
 pub(crate) const PENDING_EVENTS_MAX: usize = 4096;
-
-/// The identity of a message.
-pub(crate) type MessageKey = (AccountId, MessageId);
 
 /// What arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +46,7 @@ pub(crate) enum Verdict {
     HandOut,
     /// Leave it unacknowledged at the server; nobody here reads events.
     Hold,
-    /// The same message came before, at another position; this one is done.
+    /// It was acknowledged before, or the same message came at another position; this one is done.
     Duplicate,
     /// The same position came before.
     Again,
@@ -58,15 +64,29 @@ pub(crate) struct TooManyPending;
 pub(crate) struct Inbox {
     attach_number: u64,
     origins: HashMap<Origin, Arrivals>,
-    recent: Recent,
+    /// Messages that the application holds.
+    held: HashSet<MessageKey>,
+    shown: Shown,
+    hands: Hands,
+    /// Given up, and the server may not know.
+    set_aside: Vec<Place>,
+    /// Those of them that the attach of this feed named.
+    named: Vec<Place>,
+    seen: Stamp,
+    seen_unsaved: bool,
     /// Counts moves of cursors, to know which moved last.
     moves: u64,
-    unsaved: bool,
+    cursors_unsaved: bool,
+    pending: Vec<FeedChange>,
+    /// Counts changes, those that are committed included.
+    changes: u64,
 }
 
 #[derive(Debug, Default)]
 struct Arrivals {
     cursor: Position,
+    /// The cursor that was committed.
+    saved: Position,
     /// Value of `moves` when the cursor moved last.
     moved: u64,
     ack_due: bool,
@@ -77,55 +97,84 @@ struct Arrivals {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     Held,
-    HandedOut,
+    HandedOut(Option<MessageKey>),
     Done,
 }
 
 impl Inbox {
     /// Goes on from what the device remembers.
-    pub(crate) fn restore(state: &FeedState) -> Self {
-        let mut inbox = Self { attach_number: state.attach_number, ..Self::default() };
-        for (origin, cursor) in &state.cursors {
+    pub(crate) fn restore(state: FeedState) -> Self {
+        let mut inbox = Self {
+            attach_number: state.attach_number,
+            seen: state.seen,
+            shown: Shown::restore(state.shown),
+            hands: Hands::restore(state.hands),
+            set_aside: state.set_aside,
+            ..Self::default()
+        };
+        for (origin, cursor) in state.cursors {
             inbox.moves += 1;
-            let arrivals = Arrivals { cursor: *cursor, moved: inbox.moves, ..Arrivals::default() };
-            inbox.origins.insert(*origin, arrivals);
+            let moved = inbox.moves;
+            let arrivals = Arrivals { cursor, saved: cursor, moved, ..Arrivals::default() };
+            inbox.origins.insert(origin, arrivals);
         }
         inbox
     }
 
-    /// Raises the attach number for a new attach; it may be used once [`Inbox::state`] is saved.
-    pub(crate) fn attach(&mut self) -> u64 {
-        self.attach_number += 1;
-        self.unsaved = true;
-        // The cursors that go with the attach acknowledge as well.
-        self.origins.values_mut().for_each(|arrivals| arrivals.ack_due = false);
-        self.attach_number
+    /// The part was nobody's, and is this device's.
+    pub(crate) fn belongs_to(&mut self, owner: Owner) {
+        self.change(FeedChange::Owner(owner));
     }
 
-    /// Decides what to do with something that arrived; with `hold`, nobody reads events now.
+    /// Returns the largest stamp that was shown.
+    pub(crate) fn seen(&self) -> Stamp {
+        self.seen
+    }
+
+    /// Notes that something is about to be handed out, if it is. It may be handed out once the change is committed.
+    pub(crate) fn prepare(&mut self, place: Place, arrival: Arrival, hold: bool, now: Instant) {
+        if self.judge(place, arrival, hold) != Verdict::HandOut {
+            return;
+        }
+        let (offer, changes) = self.hands.offer(place, now);
+        self.change_all(changes);
+        if offer.gives_up && !self.set_aside.contains(&place) {
+            self.set_aside.push(place);
+            if self.set_aside.len() > crate::store::SET_ASIDE_MAX {
+                self.set_aside.remove(0);
+            }
+            self.change(FeedChange::SetAside(self.set_aside.clone()));
+        }
+    }
+
+    /// Decides what to do with something that arrived and was prepared; with `hold`, nobody reads events now.
     pub(crate) fn arrive(
         &mut self,
-        origin: Origin,
-        position: Position,
+        place: Place,
         arrival: Arrival,
         hold: bool,
     ) -> Result<Verdict, TooManyPending> {
+        let (origin, position) = place;
         self.make_room_for(origin)?;
+        let verdict = self.judge(place, arrival, hold);
         let arrivals = self.origins.entry(origin).or_default();
-        if position <= arrivals.cursor {
-            // The server has not heard yet.
-            arrivals.ack_due = true;
-            return Ok(Verdict::Again);
+        let progress = match verdict {
+            Verdict::Again => {
+                // The server has not heard yet.
+                arrivals.ack_due |= position <= arrivals.saved;
+                return Ok(verdict);
+            }
+            Verdict::Duplicate | Verdict::Done => Progress::Done,
+            Verdict::Hold => Progress::Held,
+            Verdict::HandOut => Progress::HandedOut(match arrival {
+                Arrival::Message(key) => Some(key),
+                Arrival::Gap | Arrival::Internal => None,
+            }),
+        };
+        if let Progress::HandedOut(Some(key)) = progress {
+            self.held.insert(key);
         }
-        let Err(index) = arrivals.pending.binary_search_by_key(&position, |(position, _)| *position) else {
-            return Ok(Verdict::Again);
-        };
-        let (verdict, progress) = match arrival {
-            Arrival::Internal => (Verdict::Done, Progress::Done),
-            _ if hold => (Verdict::Hold, Progress::Held),
-            Arrival::Message(key) if !self.recent.insert(key) => (Verdict::Duplicate, Progress::Done),
-            Arrival::Message(_) | Arrival::Gap => (Verdict::HandOut, Progress::HandedOut),
-        };
+        let index = arrivals.pending.partition_point(|(other, _)| *other < position);
         arrivals.pending.insert(index, (position, progress));
         if progress == Progress::Done {
             self.advance(origin);
@@ -133,16 +182,73 @@ impl Inbox {
         Ok(verdict)
     }
 
-    /// The application is done with an event. Returns whether a cursor moved.
-    pub(crate) fn acknowledge(&mut self, origin: Origin, position: Position) -> bool {
+    /// Returns what is known of an event that is handed out.
+    pub(crate) fn offered(&self, place: Place) -> Offer {
+        self.hands.offered(place)
+    }
+
+    /// A stamp was shown.
+    pub(crate) fn saw(&mut self, stamp: Stamp) {
+        if stamp > self.seen {
+            self.seen = stamp;
+            self.seen_unsaved = true;
+        }
+    }
+
+    /// The stamp that was shown was from a wrong clock.
+    pub(crate) fn forget_seen(&mut self) {
+        self.seen = Stamp::default();
+        self.seen_unsaved = true;
+    }
+
+    /// The application is about to be given an event that another process died with. Returns the change to wait for.
+    pub(crate) fn take_in_hand(&mut self, place: Place, now: Instant) -> u64 {
+        match self.hands.take(place, now) {
+            Some(change) => self.change(change),
+            None => self.changes,
+        }
+    }
+
+    /// The application let go of an event without acknowledging it.
+    pub(crate) fn release(&mut self, place: Place) {
+        if let Some(change) = self.hands.release(place) {
+            self.change(change);
+        }
+    }
+
+    /// What the application has held for long is not what the process dies of.
+    pub(crate) fn release_old(&mut self, now: Instant) {
+        let released = self.hands.release_old(now);
+        self.change_all(released);
+    }
+
+    /// The client ends in good order: whatever the application holds, the end is not its doing.
+    pub(crate) fn release_all(&mut self) {
+        let released = self.hands.release_all();
+        self.change_all(released);
+    }
+
+    /// The application is done with an event. Returns whether there is something to commit.
+    pub(crate) fn acknowledge(&mut self, place: Place) -> bool {
+        let (origin, position) = place;
         let Some(arrivals) = self.origins.get_mut(&origin) else {
             return false;
         };
         let Ok(index) = arrivals.pending.binary_search_by_key(&position, |(position, _)| *position) else {
             return false;
         };
-        arrivals.pending[index].1 = Progress::Done;
-        self.advance(origin)
+        let progress = std::mem::replace(&mut arrivals.pending[index].1, Progress::Done);
+        if let Progress::HandedOut(Some(key)) = progress {
+            self.held.remove(&key);
+            // The server's clock, as far as we know it: our own may be wrong by years.
+            let shown = self.shown.add(key, self.seen.unix_ms());
+            self.change_all(shown);
+        }
+        self.advance(origin);
+        if let Some(change) = self.hands.done(place) {
+            self.change(change);
+        }
+        true
     }
 
     /// Forgets what was held and all behind it, so that it is handed out when the server brings it again. What is done
@@ -155,55 +261,53 @@ impl Inbox {
         }
     }
 
-    /// Takes the cursors that the server has not been told, at most as many as fit one acknowledgement.
-    pub(crate) fn take_acks(&mut self) -> Vec<(Origin, Position)> {
-        let due = self.origins.iter_mut().filter(|(_, arrivals)| arrivals.ack_due).take(CURSORS_MAX);
-        due.map(|(origin, arrivals)| {
-            arrivals.ack_due = false;
-            (*origin, arrivals.cursor)
-        })
-        .collect()
+    /// Decides without changing anything.
+    fn judge(&self, place: Place, arrival: Arrival, hold: bool) -> Verdict {
+        let (origin, position) = place;
+        if let Some(arrivals) = self.origins.get(&origin) {
+            let is_pending = || arrivals.pending.binary_search_by_key(&position, |(other, _)| *other).is_ok();
+            if position <= arrivals.cursor || is_pending() {
+                return Verdict::Again;
+            }
+        }
+        match arrival {
+            Arrival::Internal => Verdict::Done,
+            _ if self.hands.is_done(place) => Verdict::Duplicate,
+            _ if hold => Verdict::Hold,
+            Arrival::Message(key) if self.held.contains(&key) || self.shown.contains(&key) => {
+                Verdict::Duplicate
+            }
+            Arrival::Message(_) | Arrival::Gap => Verdict::HandOut,
+        }
     }
 
-    /// Takes the state to save, or `None` if the last one still holds.
-    pub(crate) fn take_unsaved(&mut self) -> Option<FeedState> {
-        std::mem::take(&mut self.unsaved).then(|| self.state())
-    }
-
-    /// Notes that the state could not be saved.
-    pub(crate) fn not_saved(&mut self) {
-        self.unsaved = true;
-    }
-
-    /// Returns what the device must remember: of more origins than fit an attach, those whose cursors moved last.
-    pub(crate) fn state(&self) -> FeedState {
-        let moved = self.origins.iter().filter(|(_, arrivals)| arrivals.cursor > Position::ZERO);
-        let mut cursors: Vec<_> =
-            moved.map(|(origin, arrivals)| (arrivals.moved, *origin, arrivals.cursor)).collect();
-        cursors.sort_unstable();
-        let too_many = cursors.len().saturating_sub(CURSORS_MAX);
-        let cursors =
-            cursors.into_iter().skip(too_many).map(|(_, origin, cursor)| (origin, cursor)).collect();
-        FeedState { attach_number: self.attach_number, cursors }
-    }
-
-    fn advance(&mut self, origin: Origin) -> bool {
-        let Some(arrivals) = self.origins.get_mut(&origin) else {
-            return false;
-        };
-        let mut moved = false;
+    fn advance(&mut self, origin: Origin) {
+        let Some(arrivals) = self.origins.get_mut(&origin) else { return };
+        let before = arrivals.cursor;
         while let Some((position, Progress::Done)) = arrivals.pending.front().copied() {
             arrivals.pending.pop_front();
             arrivals.cursor = position;
-            moved = true;
         }
-        if moved {
+        let cursor = arrivals.cursor;
+        if cursor > before {
             self.moves += 1;
             arrivals.moved = self.moves;
-            arrivals.ack_due = true;
-            self.unsaved = true;
+            self.cursors_unsaved = true;
+            let gone = self.hands.passed(origin, cursor);
+            self.change_all(gone.into_iter().map(FeedChange::HandGone));
         }
-        moved
+    }
+
+    fn change(&mut self, change: FeedChange) -> u64 {
+        self.pending.push(change);
+        self.changes += 1;
+        self.changes
+    }
+
+    fn change_all(&mut self, changes: impl IntoIterator<Item = FeedChange>) {
+        for change in changes {
+            self.change(change);
+        }
     }
 
     /// Keeps lists and origins bounded before something is added.
@@ -220,30 +324,6 @@ impl Inbox {
         let oldest = idle.min_by_key(|(_, arrivals)| arrivals.moved).map(|(origin, _)| *origin);
         self.origins.remove(&oldest.ok_or(TooManyPending)?);
         Ok(())
-    }
-}
-
-/// The messages handed out last.
-#[derive(Debug, Default)]
-struct Recent {
-    keys: HashSet<MessageKey>,
-    /// Oldest first.
-    order: VecDeque<MessageKey>,
-}
-
-impl Recent {
-    /// Remembers a message; returns false if it is remembered already.
-    fn insert(&mut self, key: MessageKey) -> bool {
-        if !self.keys.insert(key) {
-            return false;
-        }
-        self.order.push_back(key);
-        if self.order.len() > RECENT_MESSAGES_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.keys.remove(&oldest);
-        }
-        true
     }
 }
 

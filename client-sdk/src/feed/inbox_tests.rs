@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use quail_protocol::id::{AccountId, MessageId};
 
 use super::*;
 
@@ -12,13 +13,32 @@ fn key(number: u64) -> MessageKey {
     (AccountId([1; 16]), MessageId(u128::from(number).to_be_bytes()))
 }
 
-/// A message whose identity follows from its position.
-fn arrive(inbox: &mut Inbox, position: u64) -> Verdict {
-    inbox.arrive(ORIGIN, Position(position), Arrival::Message(key(position)), false).unwrap()
+fn prepare_and_arrive(inbox: &mut Inbox, place: Place, arrival: Arrival, hold: bool) -> Verdict {
+    inbox.prepare(place, arrival, hold, Instant::now());
+    inbox.arrive(place, arrival, hold).unwrap()
 }
 
+/// A message whose identity follows from its position.
+fn arrive(inbox: &mut Inbox, position: u64) -> Verdict {
+    prepare_and_arrive(inbox, (ORIGIN, Position(position)), Arrival::Message(key(position)), false)
+}
+
+fn acknowledge(inbox: &mut Inbox, position: u64) {
+    inbox.acknowledge((ORIGIN, Position(position)));
+}
+
+/// Commits what is pending to a store.
+fn commit(inbox: &mut Inbox, store: &mut FeedState) {
+    if let Some(batch) = inbox.take_batch() {
+        batch.changes.iter().for_each(|change| store.apply(change));
+        inbox.committed(&batch);
+    }
+}
+
+/// Commits, and returns what is acknowledged.
 fn acks(inbox: &mut Inbox) -> Vec<u64> {
-    inbox.take_acks().into_iter().map(|(_, position)| position.0).collect()
+    commit(inbox, &mut FeedState::default());
+    inbox.take_acks().0.into_iter().map(|(_, position)| position.0).collect()
 }
 
 #[test]
@@ -27,23 +47,40 @@ fn acknowledgements_out_of_order_wait_for_the_lowest() {
     for position in [2, 5, 9] {
         assert_eq!(arrive(&mut inbox, position), Verdict::HandOut);
     }
-    assert!(!inbox.acknowledge(ORIGIN, Position(9)));
-    assert!(!inbox.acknowledge(ORIGIN, Position(5)));
+    acknowledge(&mut inbox, 9);
+    acknowledge(&mut inbox, 5);
     assert_eq!(acks(&mut inbox), [0_u64; 0]);
-    assert!(inbox.acknowledge(ORIGIN, Position(2)));
+    acknowledge(&mut inbox, 2);
     assert_eq!(acks(&mut inbox), [9]);
     assert_eq!(acks(&mut inbox), [0_u64; 0], "an acknowledgement is written once");
+}
+
+#[test]
+fn nothing_is_acknowledged_before_it_is_committed() {
+    let mut inbox = Inbox::default();
+    arrive(&mut inbox, 1);
+    acknowledge(&mut inbox, 1);
+    assert!(inbox.take_acks().0.is_empty());
+    let batch = inbox.take_batch().unwrap();
+    assert!(inbox.take_acks().0.is_empty());
+    let is_shown = |change: &FeedChange| *change == FeedChange::Shown(key(1));
+    let is_cursor = |change: &FeedChange| matches!(change, FeedChange::Cursors(_));
+    assert!(batch.changes.iter().any(is_shown) && batch.changes.iter().any(is_cursor), "in one commit");
+    assert!(inbox.committed(&batch));
+    assert_eq!(inbox.take_acks().0, [(ORIGIN, Position(1))]);
 }
 
 #[test]
 fn what_the_application_never_sees_counts_in_its_turn() {
     let mut inbox = Inbox::default();
     arrive(&mut inbox, 1);
-    let verdict = inbox.arrive(ORIGIN, Position(2), Arrival::Internal, false);
-    assert_eq!((verdict, acks(&mut inbox).len()), (Ok(Verdict::Done), 0));
-    inbox.acknowledge(ORIGIN, Position(1));
+    let internal = |inbox: &mut Inbox, position| {
+        prepare_and_arrive(inbox, (ORIGIN, Position(position)), Arrival::Internal, false)
+    };
+    assert_eq!((internal(&mut inbox, 2), acks(&mut inbox).len()), (Verdict::Done, 0));
+    acknowledge(&mut inbox, 1);
     assert_eq!(acks(&mut inbox), [2]);
-    inbox.arrive(ORIGIN, Position(3), Arrival::Internal, false).unwrap();
+    internal(&mut inbox, 3);
     assert_eq!(acks(&mut inbox), [3]);
 }
 
@@ -51,9 +88,12 @@ fn what_the_application_never_sees_counts_in_its_turn() {
 fn a_repeated_message_is_handed_out_once_and_counts_as_done() {
     let mut inbox = Inbox::default();
     arrive(&mut inbox, 1);
-    let elsewhere = inbox.arrive(Origin(4), Position(7), Arrival::Message(key(1)), false);
-    assert_eq!(elsewhere, Ok(Verdict::Duplicate));
-    assert_eq!(inbox.take_acks(), [(Origin(4), Position(7))]);
+    let elsewhere = (Origin(4), Position(7));
+    assert_eq!(
+        prepare_and_arrive(&mut inbox, elsewhere, Arrival::Message(key(1)), false),
+        Verdict::Duplicate
+    );
+    assert_eq!(acks(&mut inbox), [7]);
 }
 
 #[test]
@@ -61,19 +101,23 @@ fn after_a_reconnect_what_the_application_holds_is_not_handed_out_again() {
     let mut inbox = Inbox::default();
     arrive(&mut inbox, 1);
     arrive(&mut inbox, 2);
-    inbox.acknowledge(ORIGIN, Position(1));
-    assert_eq!(inbox.attach(), 1);
-    assert_eq!(inbox.state().cursors, [(ORIGIN, Position(1))]);
+    acknowledge(&mut inbox, 1);
+    inbox.attach();
+    commit(&mut inbox, &mut FeedState::default());
+    let attaching = inbox.attaching();
+    assert_eq!((attaching.number, attaching.cursors), (1, vec![(ORIGIN, Position(1))]));
     assert_eq!(acks(&mut inbox), [0_u64; 0], "the attach has acknowledged");
     assert_eq!(arrive(&mut inbox, 2), Verdict::Again);
-    inbox.acknowledge(ORIGIN, Position(2));
+    acknowledge(&mut inbox, 2);
     assert_eq!(acks(&mut inbox), [2]);
 }
 
 #[test]
 fn what_comes_again_below_the_cursor_is_acknowledged_again() {
-    let mut inbox = Inbox::restore(&FeedState { attach_number: 4, cursors: vec![(ORIGIN, Position(10))] });
-    assert_eq!(inbox.attach(), 5);
+    let cursors = vec![(ORIGIN, Position(10))];
+    let mut inbox = Inbox::restore(FeedState { attach_number: 4, cursors, ..FeedState::default() });
+    inbox.attach();
+    assert_eq!(inbox.attaching().number, 5);
     assert_eq!(arrive(&mut inbox, 8), Verdict::Again);
     assert_eq!(acks(&mut inbox), [10]);
 }
@@ -81,10 +125,12 @@ fn what_comes_again_below_the_cursor_is_acknowledged_again() {
 #[test]
 fn while_nobody_reads_messages_stay_and_receipts_before_them_count() {
     let mut inbox = Inbox::default();
-    let hold = |inbox: &mut Inbox, position, arrival| inbox.arrive(ORIGIN, Position(position), arrival, true);
-    assert_eq!(hold(&mut inbox, 1, Arrival::Internal), Ok(Verdict::Done));
-    assert_eq!(hold(&mut inbox, 2, Arrival::Message(key(2))), Ok(Verdict::Hold));
-    assert_eq!(hold(&mut inbox, 3, Arrival::Internal), Ok(Verdict::Done));
+    let hold = |inbox: &mut Inbox, position, arrival| {
+        prepare_and_arrive(inbox, (ORIGIN, Position(position)), arrival, true)
+    };
+    assert_eq!(hold(&mut inbox, 1, Arrival::Internal), Verdict::Done);
+    assert_eq!(hold(&mut inbox, 2, Arrival::Message(key(2))), Verdict::Hold);
+    assert_eq!(hold(&mut inbox, 3, Arrival::Internal), Verdict::Done);
     assert_eq!(acks(&mut inbox), [1]);
     inbox.forget_held();
     inbox.attach();
@@ -97,32 +143,51 @@ fn no_more_is_kept_than_a_server_may_send() {
     for position in 1..=PENDING_EVENTS_MAX as u64 {
         arrive(&mut inbox, position);
     }
-    let more = inbox.arrive(ORIGIN, Position(1_000_000), Arrival::Gap, false);
+    let more = inbox.arrive((ORIGIN, Position(1_000_000)), Arrival::Gap, false);
     assert_eq!(more, Err(TooManyPending));
 }
 
 #[test]
 fn the_cursors_that_moved_last_are_kept() {
     let mut inbox = Inbox::default();
+    let mut store = FeedState::default();
     for origin in 1..=1000 {
-        inbox.arrive(Origin(origin), Position(1), Arrival::Internal, false).unwrap();
+        inbox.arrive((Origin(origin), Position(1)), Arrival::Internal, false).unwrap();
+        commit(&mut inbox, &mut store);
         inbox.take_acks();
     }
-    let state = inbox.state();
-    assert_eq!(state.cursors.len(), CURSORS_MAX);
-    assert_eq!(state.cursors.last(), Some(&(Origin(1000), Position(1))));
+    assert_eq!(store.cursors.len(), CURSORS_MAX);
+    assert_eq!(store.cursors.last(), Some(&(Origin(1000), Position(1))));
     assert!(inbox.origins.len() <= 2 * CURSORS_MAX);
-    assert!(inbox.take_unsaved().is_some() && inbox.take_unsaved().is_none());
 }
 
 #[test]
-fn the_memory_of_messages_is_bounded() {
-    let mut recent = Recent::default();
-    for number in 0..=RECENT_MESSAGES_MAX as u64 {
-        assert!(recent.insert(key(number)));
+fn what_was_set_aside_is_told_until_the_server_has_heard() {
+    let mut store = FeedState::default();
+    for _ in 0..3 {
+        let mut inbox = Inbox::restore(store.clone());
+        arrive(&mut inbox, 1);
+        arrive(&mut inbox, 2);
+        inbox.take_in_hand((ORIGIN, Position(1)), Instant::now());
+        commit(&mut inbox, &mut store);
     }
-    assert!(!recent.insert(key(1)));
-    assert!(recent.insert(key(0)), "the oldest is forgotten");
+    let mut inbox = Inbox::restore(store.clone());
+    arrive(&mut inbox, 1);
+    arrive(&mut inbox, 2);
+    let offered = |inbox: &Inbox, position| inbox.offered((ORIGIN, Position(position))).gives_up;
+    assert!(offered(&inbox, 1) && !offered(&inbox, 2));
+    acknowledge(&mut inbox, 1);
+    commit(&mut inbox, &mut store);
+    let aside = vec![(ORIGIN, Position(1))];
+    assert_eq!(inbox.take_acks(), (aside.clone(), aside.clone()));
+
+    // Whether that was read is not known.
+    let mut inbox = Inbox::restore(store.clone());
+    inbox.attach();
+    assert_eq!(inbox.attaching().set_aside, aside);
+    inbox.caught_up();
+    commit(&mut inbox, &mut store);
+    assert!(store.set_aside.is_empty());
 }
 
 #[derive(Clone, Debug)]
@@ -139,7 +204,9 @@ enum Step {
     Acknowledge(usize),
     /// The client's acknowledgements reach the server.
     Ack,
+    Commit,
     Cut,
+    Crash,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -149,7 +216,9 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Write),
         3 => any::<usize>().prop_map(Step::Acknowledge),
         2 => Just(Step::Ack),
+        2 => Just(Step::Commit),
         1 => Just(Step::Cut),
+        1 => Just(Step::Crash),
     ]
 }
 
@@ -188,46 +257,78 @@ impl Server {
     }
 }
 
+/// The application: what it has in hand, and its own log.
+#[derive(Default)]
+struct App {
+    held: Vec<(Place, Option<MessageKey>)>,
+    log: HashSet<MessageKey>,
+    acknowledged: HashSet<MessageKey>,
+    set_aside: HashSet<MessageKey>,
+}
+
+impl App {
+    fn take(&mut self, place: Place, key: MessageKey, offer: &Offer) {
+        if offer.gives_up {
+            self.set_aside.insert(key);
+            return self.held.push((place, None));
+        }
+        assert!(!self.acknowledged.contains(&key), "what was acknowledged for good is not handed out again");
+        assert!(self.log.insert(key) || offer.attempt > 1, "attempt 1 is given once");
+        self.held.push((place, Some(key)));
+    }
+}
+
 proptest! {
     #[test]
-    fn every_message_is_handed_out_once_and_acknowledged_only_by_the_application(
-        steps in prop::collection::vec(step(), 1..300),
-    ) {
-        let mut inbox = Inbox::default();
-        let mut server = Server::default();
-        let mut held: Vec<(Origin, Position)> = Vec::new();
-        let mut handed_out = Vec::new();
-        let wind_up = steps.iter().flat_map(|_| [Step::Write, Step::Acknowledge(0), Step::Ack]);
+    fn every_message_is_shown_once_over_cuts_and_crashes(steps in prop::collection::vec(step(), 1..300)) {
+        let (mut inbox, mut store) = (Inbox::default(), FeedState::default());
+        let (mut server, mut app) = (Server::default(), App::default());
+        let mut unsaved = HashSet::new();
+        let wind_up = steps.iter().flat_map(|_| [Step::Write, Step::Acknowledge(0), Step::Commit, Step::Ack]);
         for step in steps.iter().cloned().chain([Step::Cut]).chain(wind_up) {
             match step {
                 Step::Accept { origin, repeat, skip } => server.accept(Origin(origin), repeat, skip),
                 Step::Write => {
                     let Some((origin, position, key)) = server.write() else { continue };
-                    if inbox.arrive(origin, position, Arrival::Message(key), false).unwrap() == Verdict::HandOut {
-                        held.push((origin, position));
-                        handed_out.push(key);
+                    let (place, arrival) = ((origin, position), Arrival::Message(key));
+                    inbox.prepare(place, arrival, false, Instant::now());
+                    commit(&mut inbox, &mut store);
+                    app.acknowledged.extend(unsaved.drain());
+                    if inbox.arrive(place, arrival, false).unwrap() == Verdict::HandOut {
+                        app.take(place, key, &inbox.offered(place));
                     }
                 }
                 Step::Acknowledge(index) => {
-                    if !held.is_empty() {
-                        let (origin, position) = held.swap_remove(index % held.len());
-                        inbox.acknowledge(origin, position);
+                    if !app.held.is_empty() {
+                        let (place, key) = app.held.swap_remove(index % app.held.len());
+                        inbox.acknowledge(place);
+                        unsaved.extend(key);
                     }
                 }
-                Step::Ack => server.ack(inbox.take_acks()),
-                Step::Cut => {
+                Step::Commit => {
+                    commit(&mut inbox, &mut store);
+                    app.acknowledged.extend(unsaved.drain());
+                }
+                Step::Ack => server.ack(inbox.take_acks().0),
+                Step::Cut | Step::Crash => {
+                    if matches!(step, Step::Crash) {
+                        inbox = Inbox::restore(store.clone());
+                        (app.held, unsaved) = (Vec::new(), HashSet::new());
+                    }
                     inbox.attach();
-                    server.ack(inbox.state().cursors);
+                    commit(&mut inbox, &mut store);
+                    app.acknowledged.extend(unsaved.drain());
+                    server.ack(inbox.attaching().cursors);
                     server.written = 0;
                 }
             }
-            for (origin, position) in &held {
+            for ((origin, position), _) in &app.held {
                 prop_assert!(server.cursors.get(origin).is_none_or(|cursor| cursor < position));
             }
         }
         let expected: HashSet<_> = server.events.iter().map(|(_, _, key)| *key).collect();
-        prop_assert_eq!(handed_out.len(), expected.len(), "once each");
-        prop_assert_eq!(handed_out.into_iter().collect::<HashSet<_>>(), expected);
+        let told: HashSet<_> = app.log.union(&app.set_aside).copied().collect();
+        prop_assert_eq!(told, expected);
         for (origin, last) in &server.last {
             prop_assert_eq!(server.cursors.get(origin), Some(&Position(*last)), "everything is acknowledged");
         }

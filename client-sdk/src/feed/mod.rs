@@ -1,28 +1,34 @@
 //! The receiving half of a client: what stands between the feed lane and the application.
 //!
 //! The lane hands in what arrives; the application takes events and acknowledges them; the lane takes acknowledgements
-//! and the saver takes cursors. The decisions are in [`inbox`] and [`receipts`]; here is the waiting.
+//! and the driver commits changes, one commit at a time, or they are committed at once where the store does not block. The
+//! decisions are in [`inbox`], [`hands`], [`shown`] and [`receipts`]; here is the waiting.
 //!
-//! Invariants: locks are never held across an await; an attach number is used only after it was saved; states are saved
-//! one at a time, each taken when its turn comes, so an older one never overwrites a newer.
+//! Invariants: locks are never held across an await; an attach number is used, an event handed out, and a cursor
+//! acknowledged only after it was committed; what was taken out of the pending changes is committed, or the client ends.
 
+mod commit;
+mod hands;
 pub(crate) mod inbox;
 pub(crate) mod receipts;
+mod shown;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Instant;
 
-use quail_protocol::id::{AccountId, Origin, Position};
+use quail_protocol::id::{AccountId, Origin, Position, Stamp};
 use quail_protocol::limits::FEED_WINDOW_EVENTS;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::sending::Ticket;
-use crate::shared::blocking;
-use crate::store::{FeedState, Store};
+use crate::store::{Owner, Place, Store};
 use crate::{Accepted, Delivery, Error, SendError};
-use inbox::{Arrival, Inbox, TooManyPending, Verdict};
+use hands::Offer;
+use inbox::{Arrival, Attaching, Inbox, TooManyPending, Verdict};
 use receipts::{Receipts, Watch};
 
+pub(crate) use hands::SUSPECT_FOR;
 pub use receipts::TRACKED_MESSAGES_MAX;
 
 /// What the feed is wanted for.
@@ -42,18 +48,21 @@ impl Wanted {
 }
 
 /// The receiving half.
-#[derive(Debug)]
 pub(crate) struct Feed {
+    store: Arc<dyn Store>,
+    owner: Owner,
     inbox: Mutex<Inbox>,
     receipts: Mutex<Tracked>,
     wanted: watch::Sender<Wanted>,
     taken: AtomicBool,
     /// Whether the state was loaded; held while it is.
     loaded: tokio::sync::Mutex<bool>,
-    /// Held while the state is saved.
-    saving: tokio::sync::Mutex<()>,
     ack_due: Notify,
-    save_due: Notify,
+    commit_due: Notify,
+    /// Changes up to this one are committed.
+    committed: watch::Sender<u64>,
+    /// Why a commit failed that was made at once.
+    failed: OnceLock<Error>,
 }
 
 #[derive(Debug)]
@@ -63,27 +72,27 @@ struct Tracked {
 }
 
 impl Feed {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, owner: Owner) -> Self {
         Self {
+            store,
+            owner,
             inbox: Mutex::new(Inbox::default()),
             receipts: Mutex::new(Tracked { receipts: Receipts::new(), ended: None }),
             wanted: watch::Sender::new(Wanted::default()),
             taken: AtomicBool::new(false),
             loaded: tokio::sync::Mutex::new(false),
-            saving: tokio::sync::Mutex::new(()),
             ack_due: Notify::new(),
-            save_due: Notify::new(),
+            commit_due: Notify::new(),
+            committed: watch::Sender::new(0),
+            failed: OnceLock::new(),
         }
     }
 
     // What the application does.
 
     /// Makes the client attach for events and returns where they come out. Works once.
-    pub(crate) async fn take_events(
-        &self,
-        store: &Arc<dyn Store>,
-    ) -> Result<mpsc::Receiver<Delivery>, Error> {
-        self.load(store).await?;
+    pub(crate) async fn take_events(&self) -> Result<mpsc::Receiver<Delivery>, Error> {
+        self.load().await?;
         if self.taken.swap(true, Ordering::Relaxed) {
             return Err(Error::EventsTaken);
         }
@@ -93,19 +102,52 @@ impl Feed {
     }
 
     /// Makes the client attach for receipts.
-    pub(crate) async fn watch_receipts(&self, store: &Arc<dyn Store>) -> Result<(), Error> {
+    pub(crate) async fn watch_receipts(&self) -> Result<(), Error> {
         if self.wanted.borrow().receipts {
             return Ok(());
         }
-        self.load(store).await?;
+        self.load().await?;
         self.want(|wanted| wanted.receipts = true)
     }
 
     /// The application is done with an event.
-    pub(crate) fn acknowledge(&self, origin: Origin, position: Position) {
-        if self.inbox().acknowledge(origin, position) {
-            self.cursors_moved();
+    pub(crate) fn acknowledge(&self, place: Place) {
+        let inbox = &mut *self.inbox();
+        if inbox.acknowledge(place) {
+            self.changed(inbox);
         }
+    }
+
+    /// The application let go of an event.
+    pub(crate) fn release(&self, place: Place) {
+        let inbox = &mut *self.inbox();
+        inbox.release(place);
+        self.changed(inbox);
+    }
+
+    /// The application is about to be given an event that another process died with. Returns the change to wait for.
+    pub(crate) fn take_in_hand(&self, place: Place) -> u64 {
+        let inbox = &mut *self.inbox();
+        let change = inbox.take_in_hand(place, Instant::now());
+        self.changed(inbox);
+        change
+    }
+
+    /// Returns whether a change is committed.
+    pub(crate) fn is_committed(&self, change: u64) -> bool {
+        *self.committed.borrow() >= change
+    }
+
+    /// Waits until everything that was acknowledged is committed.
+    pub(crate) async fn settled(&self) {
+        let last = self.inbox().last_with_cursors();
+        self.committed(last).await;
+    }
+
+    /// Waits until a change is committed; for ever, if the client ends first.
+    pub(crate) async fn committed(&self, change: u64) {
+        // Cannot fail: the sender lives as long as `self`.
+        let _ = self.committed.subscribe().wait_for(|committed| *committed >= change).await;
     }
 
     // What the lane does.
@@ -120,34 +162,71 @@ impl Feed {
         self.wanted.send_modify(|wanted| wanted.events = None);
     }
 
-    /// Saves a new attach number and returns it with the cursors.
-    pub(crate) async fn attach(&self, store: &Arc<dyn Store>, reading: bool) -> Result<FeedState, Error> {
-        {
-            let mut inbox = self.inbox();
+    /// Commits a new attach number and returns what the attach says.
+    pub(crate) async fn attach(&self, reading: bool) -> Attaching {
+        let change = {
+            let inbox = &mut *self.inbox();
             if reading {
                 inbox.forget_held();
             }
-            inbox.attach();
-        }
-        self.save(store).await?;
-        Ok(self.inbox().state())
+            let change = inbox.attach();
+            self.changed(inbox);
+            change
+        };
+        self.committed(change).await;
+        self.inbox().attaching()
     }
 
-    /// Decides what to do with something that arrived.
+    /// The server has written everything that waited.
+    pub(crate) fn caught_up(&self) {
+        let inbox = &mut *self.inbox();
+        inbox.caught_up();
+        self.changed(inbox);
+    }
+
+    /// Commits that these are about to be handed out, as far as they are.
+    pub(crate) async fn prepare(&self, arrivals: impl IntoIterator<Item = (Place, Arrival)>, hold: bool) {
+        let change = {
+            let inbox = &mut *self.inbox();
+            let now = Instant::now();
+            arrivals.into_iter().for_each(|(place, arrival)| inbox.prepare(place, arrival, hold, now));
+            self.changed(inbox);
+            inbox.last_change()
+        };
+        self.committed(change).await;
+    }
+
+    /// Decides what to do with something that arrived, and how it is handed out.
     pub(crate) fn arrive(
         &self,
-        origin: Origin,
-        position: Position,
+        place: Place,
         arrival: Arrival,
         hold: bool,
-    ) -> Result<Verdict, TooManyPending> {
-        let mut inbox = self.inbox();
-        let verdict = inbox.arrive(origin, position, arrival, hold)?;
-        drop(inbox);
-        if matches!(verdict, Verdict::Done | Verdict::Duplicate | Verdict::Again) {
-            self.cursors_moved();
+    ) -> Result<(Verdict, Offer), TooManyPending> {
+        let inbox = &mut *self.inbox();
+        let verdict = inbox.arrive(place, arrival, hold)?;
+        match verdict {
+            Verdict::Done | Verdict::Duplicate => self.changed(inbox),
+            // The server has not heard yet.
+            Verdict::Again => self.ack_due.notify_one(),
+            Verdict::HandOut | Verdict::Hold => {}
         }
-        Ok(verdict)
+        Ok((verdict, inbox.offered(place)))
+    }
+
+    /// A stamp was shown.
+    pub(crate) fn saw(&self, stamp: Stamp) {
+        self.inbox().saw(stamp);
+    }
+
+    /// Returns the largest stamp that was shown.
+    pub(crate) fn seen(&self) -> Stamp {
+        self.inbox().seen()
+    }
+
+    /// The largest stamp that was shown was from a wrong clock.
+    pub(crate) fn forget_seen(&self) {
+        self.inbox().forget_seen();
     }
 
     /// Waits until there may be acknowledgements to write.
@@ -155,8 +234,8 @@ impl Feed {
         self.ack_due.notified().await;
     }
 
-    /// Takes the cursors that the server has not been told.
-    pub(crate) fn take_acks(&self) -> Vec<(Origin, Position)> {
+    /// Takes the cursors that the server has not been told, and what of that was given up.
+    pub(crate) fn take_acks(&self) -> (Vec<Place>, Vec<Place>) {
         self.inbox().take_acks()
     }
 
@@ -189,24 +268,20 @@ impl Feed {
         }
     }
 
-    // Saving and the end.
+    // The end.
 
-    /// Waits until there may be something to save.
-    pub(crate) async fn save_due(&self) {
-        self.save_due.notified().await;
+    /// What the application has held for long is not what the process dies of. To be called now and then.
+    pub(crate) fn release_old(&self) {
+        let inbox = &mut *self.inbox();
+        inbox.release_old(Instant::now());
+        self.changed(inbox);
     }
 
-    /// Saves what is not saved.
-    pub(crate) async fn save(&self, store: &Arc<dyn Store>) -> Result<(), Error> {
-        let _guard = self.saving.lock().await;
-        let Some(state) = self.inbox().take_unsaved() else {
-            return Ok(());
-        };
-        let saved = blocking(store, move |store| store.save_feed(&state)).await;
-        if saved.is_err() {
-            self.inbox().not_saved();
-        }
-        saved
+    /// The client ends in good order: its end is no event's doing.
+    pub(crate) fn release_all(&self) {
+        let inbox = &mut *self.inbox();
+        inbox.release_all();
+        self.changed(inbox);
     }
 
     /// No event and no receipt comes any more.
@@ -240,21 +315,6 @@ impl Feed {
         Ok(())
     }
 
-    async fn load(&self, store: &Arc<dyn Store>) -> Result<(), Error> {
-        let mut loaded = self.loaded.lock().await;
-        if !*loaded {
-            let state = blocking(store, |store| store.load_feed()).await?;
-            *self.inbox() = Inbox::restore(&state);
-            *loaded = true;
-        }
-        Ok(())
-    }
-
-    fn cursors_moved(&self) {
-        self.ack_due.notify_one();
-        self.save_due.notify_one();
-    }
-
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
         // As with the publish queue: no change under this lock is left half done.
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
@@ -262,5 +322,11 @@ impl Feed {
 
     fn tracked(&self) -> MutexGuard<'_, Tracked> {
         self.receipts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Feed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Feed").field("wanted", &self.wanted.borrow().anything()).finish_non_exhaustive()
     }
 }

@@ -1,29 +1,39 @@
-//! The sending half of a client: what stands between [`Client::send`](crate::Client::send) and the publish lane.
+//! The sending half of a client: what stands between [`Client::send`](crate::Client::send), the store and the publish lane.
 //!
-//! The application's tasks wait here for room and for numbers and leave their message in the queue; the lane takes
-//! frames out and brings answers in. The decisions are in [`queue`] and [`numbers`]; here is the waiting.
+//! ```text
+//! send ──> queue ──> pending changes ──commit──> store      (many sends, answers and tries share one commit)
+//!                                        │
+//!                     lane <── fill ─────┴── what is committed as tried
+//!                     lane ── answers ──> queue ──> pending changes
+//! ```
+//!
+//! The decisions are in [`queue`] and [`verdict`]; here is the waiting. Commits are made one at a time: by the driver where
+//! the store may block, else at once.
 //!
 //! Invariants: the lock is never held across an await; room that was taken is given back exactly when its send leaves
-//! the queue; numbers are given out under the same lock that appends to the queue, so the queue is in their order.
+//! the queue; numbers are given out under the lock under which the queue and the pending changes grow, so all three are in
+//! their order; what was taken out of the pending changes is committed, or the client ends.
 
-mod numbers;
+mod answers;
+pub(crate) mod changes;
+mod commit;
 pub(crate) mod queue;
+pub(crate) mod verdict;
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use bytes::BytesMut;
-use quail_protocol::id::{AccountId, MessageId};
+use bytes::{Bytes, BytesMut};
+use quail_protocol::id::{MessageId, Stamp};
 use tokio::sync::{Notify, Semaphore, watch};
 
-use crate::backoff::chance;
 use crate::error::Refusal;
 use crate::sending::Ticket;
-use crate::shared::blocking;
-use crate::store::{PublishState, Store};
-use crate::{Accepted, Body, Error, SendError};
-use numbers::{NUMBERS_PER_BLOCK, Numbers};
-use queue::{Filled, Next, OutOfOrder, Outgoing, Queue};
+use crate::store::{Owner, PublishChange, QueuedSend, RefusedSend, Store};
+use crate::{Accepted, Error, SendError};
+pub(crate) use answers::{Answer, Answered, Decided};
+use queue::{Filled, Next, Outgoing, Queue, Queued};
 
 /// Most messages without an answer that a client holds. [`Client::send`](crate::Client::send) waits for room.
 pub const QUEUED_MESSAGES_MAX: usize = 4096;
@@ -40,15 +50,20 @@ const CHARGE_MIN: usize = QUEUED_BYTES_MAX / QUEUED_MESSAGES_MAX;
 type Waiter = Weak<Ticket>;
 
 /// The sending half.
-#[derive(Debug)]
 pub(crate) struct Publish {
+    store: Arc<dyn Store>,
+    owner: Owner,
     inner: Mutex<Inner>,
     /// Bytes of room; see [`CHARGE_MIN`].
     room: Semaphore,
-    /// Held while a block of numbers is reserved, so that one disk sync serves all who wait.
-    reserving: tokio::sync::Mutex<()>,
+    /// Held while the store is read for the first time.
+    loading: tokio::sync::Mutex<()>,
     /// Something can be written.
     wake: Notify,
+    /// Something can be committed.
+    commit_due: Notify,
+    /// Changes up to this one are committed.
+    committed: watch::Sender<u64>,
     /// Every send up to this number is decided.
     decided_upto: watch::Sender<u64>,
 }
@@ -56,96 +71,108 @@ pub(crate) struct Publish {
 #[derive(Debug)]
 struct Inner {
     queue: Queue<Waiter>,
-    numbers: Numbers,
-    last_number: u64,
+    loaded: bool,
+    next_number: u64,
+    seen: Stamp,
+    /// A lane writes what is committed as tried.
+    lane_open: bool,
+    pending: Vec<PublishChange>,
+    /// How many answers are among the pending changes.
+    pending_answers: usize,
+    /// Up to where the pending changes make sends count as tried that a lane did not ask for.
+    pending_tried: Option<u64>,
+    /// Counts changes, those that are committed included.
+    changes: u64,
+    answered: HashMap<MessageId, ([u8; 16], Accepted)>,
+    /// Oldest first.
+    answered_order: VecDeque<MessageId>,
+    refused: VecDeque<RefusedSend>,
     closed: Option<Error>,
-}
-
-/// An answer to a send, as the lane reads it.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    Accepted(u64, Accepted),
-    /// For good.
-    Refused(u64, SendError),
-    ForNow(u64, Refusal),
-}
-
-/// A send that has left the queue, with its fate.
-#[derive(Debug)]
-pub(crate) struct Decided {
-    pub(crate) ticket: Option<Arc<Ticket>>,
-    pub(crate) recipient: AccountId,
-    pub(crate) outcome: Result<Accepted, SendError>,
+    /// Why a commit failed that was made at once.
+    failed: Option<Error>,
 }
 
 impl Publish {
-    pub(crate) fn new() -> Self {
-        let inner = Inner { queue: Queue::new(), numbers: Numbers::default(), last_number: 0, closed: None };
+    pub(crate) fn new(store: Arc<dyn Store>, owner: Owner) -> Self {
+        let inner = Inner {
+            queue: Queue::new(),
+            loaded: false,
+            next_number: 1,
+            seen: Stamp::default(),
+            lane_open: false,
+            pending: Vec::new(),
+            pending_answers: 0,
+            pending_tried: None,
+            changes: 0,
+            answered: HashMap::new(),
+            answered_order: VecDeque::new(),
+            refused: VecDeque::new(),
+            closed: None,
+            failed: None,
+        };
         Self {
+            store,
+            owner,
             inner: Mutex::new(inner),
             room: Semaphore::new(QUEUED_BYTES_MAX),
-            reserving: tokio::sync::Mutex::new(()),
+            loading: tokio::sync::Mutex::new(()),
             wake: Notify::new(),
+            commit_due: Notify::new(),
+            committed: watch::Sender::new(0),
             decided_upto: watch::Sender::new(0),
         }
     }
 
-    /// Queues a message as soon as there is room and returns its number.
+    /// Queues a message as soon as there is room. Returns its number, its ticket, and what to wait for until it is
+    /// committed ([`Publish::committed`]). One whose id is known already is not queued again.
     ///
     /// Dropping the future before it is done leaves nothing behind.
-    pub(crate) async fn send(
+    pub(crate) async fn queue(
         &self,
-        store: &Arc<dyn Store>,
-        id: MessageId,
-        recipient: AccountId,
-        body: Body,
-        ticket: &Arc<Ticket>,
-    ) -> Result<u64, Error> {
-        let (kind, body) = body.into_wire()?;
-        let charge = charge(body.len());
-        let message = Outgoing { id, recipient, kind, body };
+        message: Outgoing,
+        is_new: bool,
+    ) -> Result<(u64, Arc<Ticket>, u64), Error> {
+        self.load().await?;
+        if !is_new && let Some(known) = self.lock().known(&message)? {
+            return Ok(known);
+        }
+        let charge = charge(message.body.len());
         let Ok(room) = self.room.acquire_many(charge as u32).await else {
             return Err(self.lock().closed.clone().unwrap_or(Error::Closed));
         };
-        let number = loop {
-            {
-                let inner = &mut *self.lock();
-                if let Some(error) = &inner.closed {
-                    return Err(error.clone());
-                }
-                if let Some(number) = inner.numbers.take() {
-                    inner.queue.push(number, message, Arc::downgrade(ticket));
-                    inner.last_number = number;
-                    break number;
-                }
+        let ticket = Arc::new(Ticket::default());
+        let (number, change) = {
+            let inner = &mut *self.lock();
+            if let Some(error) = &inner.closed {
+                return Err(error.clone());
             }
-            self.reserve_numbers(store).await?;
+            // Somebody else may have sent it while there was no room. What was acquired is given back by being dropped.
+            if !is_new && let Some(known) = inner.known(&message)? {
+                return Ok(known);
+            }
+            let number = inner.take_number();
+            let change = inner.change(PublishChange::Queued(message.to_stored(number)));
+            inner.queue.push(number, message, Arc::downgrade(&ticket));
+            self.changed(inner);
+            (number, change)
         };
         // Given back when the send leaves the queue.
         room.forget();
         self.wake.notify_one();
-        Ok(number)
-    }
-
-    async fn reserve_numbers(&self, store: &Arc<dyn Store>) -> Result<(), Error> {
-        let _guard = self.reserving.lock().await;
-        let numbers = self.lock().numbers;
-        if !numbers.is_empty() {
-            return Ok(());
-        }
-        let start = match numbers.end() {
-            Some(end) => end,
-            None => blocking(store, |store| store.load_publish()).await?.next_number.max(1),
-        };
-        let end = start.saturating_add(NUMBERS_PER_BLOCK);
-        blocking(store, move |store| store.save_publish(PublishState { next_number: end })).await?;
-        self.lock().numbers.add_block(start, end);
-        Ok(())
+        Ok((number, ticket, change))
     }
 
     /// A new lane writes from the front.
     pub(crate) fn lane_opened(&self) {
-        self.lock().queue.lane_opened();
+        let inner = &mut *self.lock();
+        inner.queue.lane_opened();
+        inner.lane_open = true;
+        self.changed(inner);
+    }
+
+    /// No lane writes any more.
+    pub(crate) fn lane_closed(&self) {
+        self.lock().lane_open = false;
     }
 
     /// Takes over the server's limit of unanswered sends.
@@ -163,50 +190,37 @@ impl Publish {
         self.wake.notified().await;
     }
 
-    /// Takes in the answers that arrived together. Returns the sends that they decide, and what is wrong with the first
-    /// answer that does not fit; those behind it are not looked at.
-    pub(crate) fn answered(
-        &self,
-        answers: impl IntoIterator<Item = Answer>,
-    ) -> (Vec<Decided>, Result<(), Error>) {
-        let mut all_decided = Vec::new();
+    /// Takes in the answers that arrived together.
+    pub(crate) fn answered(&self, answers: impl IntoIterator<Item = Answer>) -> Answered {
+        let mut all = Answered { decided: Vec::new(), forget_seen: false, session_ended: None, fits: Ok(()) };
         let mut room = 0;
-        let mut inner = self.lock();
-        let fits = answers.into_iter().try_for_each(|answer| {
-            let (number, outcome) = match answer {
-                Answer::Accepted(number, accepted) => (number, Ok(accepted)),
-                Answer::Refused(number, error) => (number, Err(error)),
-                Answer::ForNow(number, refusal) => {
-                    let now = Instant::now();
-                    return inner.queue.refused_for_now(number, refusal.retry_after, now, chance());
-                }
-            };
-            let queued = inner.queue.decided(number)?;
-            room += charge(queued.message.body.len());
-            let (ticket, recipient) = (queued.waiter.upgrade(), queued.message.recipient);
-            all_decided.push(Decided { ticket, recipient, outcome });
-            Ok(())
-        });
+        let inner = &mut *self.lock();
+        let fits = answers.into_iter().try_for_each(|answer| inner.answer(answer, &mut all, &mut room));
+        all.fits = fits.map_err(|error| Error::protocol(error.to_string()));
+        self.changed(inner);
         let wake = inner.queue.has_unwritten();
-        drop(inner);
         self.room.add_permits(room);
         if wake {
             self.wake.notify_one();
         }
-        (all_decided, fits.map_err(|error: OutOfOrder| Error::protocol(error.to_string())))
+        all
     }
 
     /// Lets those go on who wait in [`Publish::flushed`]; to be called when everybody else knows what was decided.
     pub(crate) fn announce(&self) {
         let inner = self.lock();
-        let upto = inner.queue.first_number().map_or(inner.last_number, |first| first - 1);
+        let last = inner.next_number.saturating_sub(1);
+        let upto = inner.queue.first_number().map_or(last, |first| first - 1);
         drop(inner);
         self.decided_upto.send_if_modified(|decided| std::mem::replace(decided, upto) != upto);
     }
 
     /// Waits until every send that is queued now is decided.
     pub(crate) async fn flushed(&self) {
-        let target = self.lock().last_number;
+        let target = {
+            let inner = self.lock();
+            if inner.loaded { inner.next_number.saturating_sub(1) } else { 0 }
+        };
         // The sender lives as long as `self`, so this cannot fail.
         let _ = self.decided_upto.subscribe().wait_for(|decided| *decided >= target).await;
     }
@@ -222,7 +236,7 @@ impl Publish {
         self.room.close();
     }
 
-    /// Takes no more messages and gives up those that are queued.
+    /// Takes no more messages and gives up waiting for those that are queued; they stay in the store.
     pub(crate) fn end(&self, reason: &Error) {
         self.close(reason.clone());
         let queued = self.lock().queue.drain();
@@ -237,76 +251,73 @@ impl Publish {
     }
 }
 
+impl Inner {
+    /// Finds a message that was sent before under the same id.
+    fn known(&mut self, message: &Outgoing) -> Result<Option<(u64, Arc<Ticket>, u64)>, Error> {
+        let changes = self.changes;
+        let digest = message.to_stored(0).digest();
+        let is_same = |other: [u8; 16]| {
+            if other == digest { Ok(()) } else { Err(Error::IdTaken(message.id)) }
+        };
+        if let Some(queued) = self.queue.find(message.id) {
+            is_same(queued.message.to_stored(0).digest())?;
+            return Ok(Some((queued.number, ticket_of(queued), changes)));
+        }
+        if let Some((known, accepted)) = self.answered.get(&message.id) {
+            is_same(*known)?;
+            return Ok(Some((0, Ticket::accepted_before(*accepted), changes)));
+        }
+        if let Some(refused) = self.refused.iter().find(|refused| refused.send.id == message.id) {
+            is_same(refused.send.digest())?;
+            let error = SendError::Refused(Refusal::from_store(refused));
+            return Ok(Some((refused.send.number, Ticket::refused_before(error), changes)));
+        }
+        Ok(None)
+    }
+
+    fn take_number(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        number
+    }
+
+    /// Notes a change to be committed and returns its count.
+    fn change(&mut self, change: PublishChange) -> u64 {
+        self.pending.push(change);
+        self.changes += 1;
+        self.changes
+    }
+}
+
+impl Outgoing {
+    fn to_stored(&self, number: u64) -> QueuedSend {
+        let Self { id, recipient, kind, ref body } = *self;
+        QueuedSend { number, id, recipient, kind, body: Bytes::clone(body) }
+    }
+
+    fn from_stored(send: QueuedSend) -> Self {
+        Self { id: send.id, recipient: send.recipient, kind: send.kind, body: send.body }
+    }
+}
+
+/// Returns the ticket of a queued message, and makes one if nobody holds it any more.
+fn ticket_of(queued: &mut Queued<Waiter>) -> Arc<Ticket> {
+    queued.waiter.upgrade().unwrap_or_else(|| {
+        let ticket = Arc::new(Ticket::default());
+        queued.waiter = Arc::downgrade(&ticket);
+        ticket
+    })
+}
+
 fn charge(body_len: usize) -> usize {
     (body_len + ENTRY_BYTES).max(CHARGE_MIN)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::MemoryStore;
-
-    fn publish() -> (Publish, Arc<dyn Store>, Arc<Ticket>) {
-        (Publish::new(), Arc::new(MemoryStore::new()), Arc::new(Ticket::default()))
-    }
-
-    async fn send(
-        publish: &Publish,
-        store: &Arc<dyn Store>,
-        ticket: &Arc<Ticket>,
-        text: &str,
-    ) -> Result<u64, Error> {
-        publish.send(store, crate::new_message_id(), AccountId([1; 16]), text.into(), ticket).await
-    }
-
-    #[tokio::test]
-    async fn numbers_are_saved_as_used_before_they_are() {
-        let (publish, store, ticket) = publish();
-        assert_eq!(send(&publish, &store, &ticket, "a").await, Ok(1));
-        assert_eq!(send(&publish, &store, &ticket, "b").await, Ok(2));
-        assert_eq!(store.load_publish().unwrap().next_number, 1 + NUMBERS_PER_BLOCK);
-        let (publish, _, _) = self::publish();
-        assert_eq!(send(&publish, &store, &ticket, "c").await, Ok(1 + NUMBERS_PER_BLOCK));
-    }
-
-    #[tokio::test]
-    async fn a_full_queue_makes_senders_wait_until_an_answer_makes_room() {
-        let (publish, store, ticket) = publish();
-        for _ in 0..QUEUED_MESSAGES_MAX {
-            send(&publish, &store, &ticket, "x").await.unwrap();
-        }
-        let next = send(&publish, &store, &ticket, "one too many");
-        tokio::pin!(next);
-        assert!(
-            std::future::poll_fn(|context| std::task::Poll::Ready(next.as_mut().poll(context).is_pending()))
-                .await
-        );
-        publish.fill(&mut BytesMut::new(), 100, 0);
-        let refused = Answer::Refused(1, SendError::OutcomeUnknown);
-        assert_eq!(publish.answered([refused]).0.len(), 1);
-        assert_eq!(next.await, Ok(1 + QUEUED_MESSAGES_MAX as u64));
-    }
-
-    #[tokio::test]
-    async fn answers_before_one_that_does_not_fit_still_count() {
-        let (publish, store, ticket) = publish();
-        send(&publish, &store, &ticket, "x").await.unwrap();
-        publish.fill(&mut BytesMut::new(), 100, 0);
-        let answer = |number| Answer::Refused(number, SendError::OutcomeUnknown);
-        let (decided, fits) = publish.answered([answer(1), answer(7)]);
-        assert_eq!(decided.len(), 1);
-        assert!(matches!(fits, Err(Error::Protocol { .. })));
-        assert_eq!((publish.unanswered(), publish.room.available_permits()), (0, QUEUED_BYTES_MAX));
-        publish.announce();
-        publish.flushed().await;
-    }
-
-    #[tokio::test]
-    async fn the_end_reaches_those_who_wait_and_those_who_come() {
-        let (publish, store, ticket) = publish();
-        send(&publish, &store, &ticket, "x").await.unwrap();
-        publish.end(&Error::LoggedOut);
-        assert_eq!(ticket.accepted().await, Err(SendError::Stopped(Error::LoggedOut)));
-        assert_eq!(send(&publish, &store, &ticket, "y").await, Err(Error::LoggedOut));
+impl std::fmt::Debug for Publish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publish").field("unanswered", &self.unanswered()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,11 +3,13 @@
 //! A send stays here, in the order of its number, until the server has accepted or refused it for good. The lane reads
 //! frames to write out of it and tells it the answers. What makes it more than a list:
 //!
+//! - Nothing is written that was not committed as tried before: what is behind may still be edited and cancelled. Answers
+//!   that were not committed count as unanswered, so that whatever is sent again after a crash is in the server's window.
 //! - A new lane begins from the front: everything unanswered is written again under the same number and id.
 //! - After a temporary refusal the server refuses all that was written behind it. Once these answers are in and the
 //!   pause is over, a `Restart` is written and the queue goes on from the refused send.
 //!
-//! Invariants: at most `window` sends are written and unanswered; answers come in the order of the writes, anything
+//! Invariants: at most `window` sends are written and their answers not committed; answers come in the order of the writes, anything
 //! else is the server's fault; a send leaves the queue exactly once.
 
 use std::collections::VecDeque;
@@ -43,6 +45,10 @@ pub(crate) struct Queued<T> {
     pub(crate) number: u64,
     pub(crate) message: Outgoing,
     pub(crate) waiter: T,
+    /// The number under which it came into the queue.
+    original: u64,
+    /// How often it got a new one.
+    pub(crate) renumbered: u32,
     written_before: bool,
 }
 
@@ -87,6 +93,23 @@ pub(crate) struct Queue<T> {
     pause_until: Option<Instant>,
     backoff: Backoff,
     window: usize,
+    /// Sends up to this number may be written.
+    tried_upto: u64,
+    /// Sends up to this number may be written soon: nobody can edit them any more.
+    trying_upto: u64,
+    /// Answered, and that is not committed.
+    settling: usize,
+    /// How many in the queue have another number than the one they came with.
+    renumbered: usize,
+}
+
+/// Why a message in the queue cannot be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fixed {
+    /// There is none of this id.
+    Unknown,
+    /// It may have been written to a connection.
+    OnItsWay,
 }
 
 impl<T> Queue<T> {
@@ -99,13 +122,79 @@ impl<T> Queue<T> {
             pause_until: None,
             backoff: Backoff::new(REFUSAL_PAUSE_MIN, REFUSAL_PAUSE_MAX),
             window: SENDS_UNANSWERED_MAX,
+            tried_upto: 0,
+            trying_upto: 0,
+            settling: 0,
+            renumbered: 0,
         }
     }
 
     /// Appends a send. Numbers must rise.
     pub(crate) fn push(&mut self, number: u64, message: Outgoing, waiter: T) {
         debug_assert!(self.entries.back().is_none_or(|last| last.number < number));
-        self.entries.push_back(Queued { number, message, waiter, written_before: false });
+        let (original, renumbered, written_before) = (number, 0, false);
+        self.entries.push_back(Queued { number, message, waiter, original, renumbered, written_before });
+    }
+
+    /// Takes back a send that was refused because of its number, at the end and under a new one.
+    pub(crate) fn push_again(&mut self, number: u64, queued: Queued<T>) {
+        // Nobody can edit it any more, nor what is before it.
+        self.trying_upto = self.trying_upto.max(number);
+        self.renumbered += usize::from(queued.renumbered == 0);
+        let renumbered = queued.renumbered + 1;
+        self.entries.push_back(Queued { number, renumbered, ..queued });
+    }
+
+    /// Returns up to which number sends are to be committed as tried, if that is news: two windows, so that there is something
+    /// to write while the next commit is under way.
+    pub(crate) fn try_more(&mut self) -> Option<u64> {
+        let ahead = self.entries.len().min(2 * self.window).checked_sub(1)?;
+        let upto = self.entries.get(ahead)?.number;
+        let is_news = upto > self.trying_upto;
+        self.trying_upto = self.trying_upto.max(upto);
+        is_news.then_some(upto)
+    }
+
+    /// Sends up to this number may be written: that they may be is committed.
+    pub(crate) fn tried(&mut self, upto: u64) {
+        self.tried_upto = self.tried_upto.max(upto);
+        self.trying_upto = self.trying_upto.max(upto);
+    }
+
+    /// So many answers are about to be committed.
+    pub(crate) fn settling(&mut self, count: usize) {
+        self.settling += count;
+    }
+
+    /// So many answers were committed.
+    pub(crate) fn settled(&mut self, count: usize) {
+        self.settling = self.settling.saturating_sub(count);
+    }
+
+    /// Returns the sends in the queue with whether each may be on its way.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Queued<T>, bool)> {
+        self.entries.iter().map(|entry| (entry, entry.number <= self.trying_upto))
+    }
+
+    /// Finds a message by its id.
+    pub(crate) fn find(&mut self, id: MessageId) -> Option<&mut Queued<T>> {
+        self.entries.iter_mut().find(|entry| entry.message.id == id)
+    }
+
+    /// Returns a message that was not written yet and will not be before the caller is done with it.
+    pub(crate) fn unwritten(&mut self, id: MessageId) -> Result<&mut Queued<T>, Fixed> {
+        let trying_upto = self.trying_upto;
+        let entry = self.find(id).ok_or(Fixed::Unknown)?;
+        if entry.number > trying_upto { Ok(entry) } else { Err(Fixed::OnItsWay) }
+    }
+
+    /// Takes out a message that was not written yet.
+    pub(crate) fn cancel(&mut self, id: MessageId) -> Result<Queued<T>, Fixed> {
+        let number = self.unwritten(id)?.number;
+        let at = self.entries.iter().position(|entry| entry.number == number).ok_or(Fixed::Unknown)?;
+        let cancelled = self.entries.remove(at).ok_or(Fixed::Unknown)?;
+        self.renumbered -= usize::from(cancelled.renumbered > 0);
+        Ok(cancelled)
     }
 
     /// A new lane: nothing is written yet, and the server holds no refusal against it. A pause goes on, so that a
@@ -145,11 +234,14 @@ impl<T> Queue<T> {
             self.expected = 0;
             encode(publish_up::Frame::Restart(v1::Restart {}), buffer);
         }
-        while self.written < self.window && self.written < self.entries.len() {
+        while self.written + self.settling < self.window {
+            let Some(entry) = self.entries.get_mut(self.written) else { break };
+            if entry.number > self.tried_upto {
+                break;
+            }
             if buffer.len() >= bytes_max {
                 return (filled, Next::Write);
             }
-            let entry = &mut self.entries[self.written];
             encode(publish_up::Frame::Send(entry.to_wire(seen)), buffer);
             filled.sends += 1;
             filled.resent += usize::from(entry.written_before);
@@ -166,7 +258,10 @@ impl<T> Queue<T> {
             self.backoff.reset();
         }
         self.written -= 1;
-        self.entries.remove(self.expected).ok_or(OutOfOrder { expected: None, got: number })
+        let decided = self.entries.remove(self.expected);
+        let decided = decided.ok_or(OutOfOrder { expected: None, got: number })?;
+        self.renumbered -= usize::from(decided.renumbered > 0);
+        Ok(decided)
     }
 
     /// Notes that the server refused a send for now, and with it all that was written behind it.
@@ -196,6 +291,7 @@ impl<T> Queue<T> {
     /// Takes everything out, for the end of the client.
     pub(crate) fn drain(&mut self) -> Vec<Queued<T>> {
         self.lane_opened();
+        self.renumbered = 0;
         self.entries.drain(..).collect()
     }
 
@@ -209,9 +305,12 @@ impl<T> Queue<T> {
         self.refused || self.written < self.entries.len()
     }
 
-    /// Returns the number of the first send without an answer.
+    /// Returns the least number under which a send without an answer came into the queue.
     pub(crate) fn first_number(&self) -> Option<u64> {
-        self.entries.front().map(|entry| entry.number)
+        if self.renumbered == 0 {
+            return self.entries.front().map(|entry| entry.number);
+        }
+        self.entries.iter().map(|entry| entry.original).min()
     }
 
     fn check_order(&self, number: u64) -> Result<(), OutOfOrder> {

@@ -18,6 +18,7 @@ fn message(number: u64) -> Outgoing {
 
 fn queue(numbers: std::ops::RangeInclusive<u64>) -> Queue<()> {
     let mut queue = Queue::new();
+    queue.tried(u64::MAX);
     numbers.for_each(|number| queue.push(number, message(number), ()));
     queue
 }
@@ -146,6 +147,59 @@ fn answers_out_of_order_or_to_nothing_are_the_servers_fault() {
     assert!(queue.refused_for_now(3, None, Instant::now(), 0.0).is_err());
 }
 
+#[test]
+fn nothing_is_written_before_it_is_committed_as_tried() {
+    let now = Instant::now();
+    let mut queue = Queue::new();
+    (1..=600).for_each(|number| queue.push(number, message(number), ()));
+    assert_eq!(write(&mut queue, now), [0_u64; 0]);
+    assert_eq!(queue.try_more(), Some(2 * SENDS_UNANSWERED_MAX as u64));
+    assert_eq!(write(&mut queue, now), [0_u64; 0], "it is only about to be committed");
+    assert_eq!(queue.try_more(), None);
+    queue.tried(3);
+    assert_eq!(write(&mut queue, now), [1, 2, 3]);
+}
+
+#[test]
+fn answers_that_are_not_committed_count_as_unanswered() {
+    let now = Instant::now();
+    let mut queue = queue(1..=300);
+    write(&mut queue, now);
+    queue.decided(1).unwrap();
+    queue.settling(1);
+    assert_eq!(write(&mut queue, now), [0_u64; 0]);
+    queue.settled(1);
+    assert_eq!(write(&mut queue, now), [SENDS_UNANSWERED_MAX as u64 + 1]);
+}
+
+#[test]
+fn only_what_was_not_tried_can_be_changed() {
+    let mut queue = Queue::new();
+    (1..=3).for_each(|number| queue.push(number, message(number), ()));
+    queue.tried(2);
+    assert_eq!(queue.unwritten(message(2).id).unwrap_err(), Fixed::OnItsWay);
+    assert_eq!(queue.unwritten(message(9).id).unwrap_err(), Fixed::Unknown);
+    assert_eq!(queue.cancel(message(3).id).unwrap().number, 3);
+    queue.push(4, message(4), ());
+    queue.tried(4);
+    assert_eq!(write(&mut queue, Instant::now()), [1, 2, 4], "a cancelled number is a hole");
+}
+
+#[test]
+fn a_send_with_a_new_number_is_the_last_and_still_the_oldest() {
+    let now = Instant::now();
+    let mut queue = queue(1..=2);
+    write(&mut queue, now);
+    let passed = queue.decided(1).unwrap();
+    queue.push_again(3, passed);
+    assert_eq!(queue.first_number(), Some(1));
+    let mut buffer = BytesMut::new();
+    queue.fill(&mut buffer, ROOM, 0, now);
+    queue.decided(2).unwrap();
+    assert_eq!((queue.first_number(), queue.decided(3).unwrap().renumbered), (Some(1), 1));
+    assert_eq!(queue.first_number(), None);
+}
+
 /// What happens next in the model.
 #[derive(Clone, Debug)]
 enum Step {
@@ -215,6 +269,7 @@ proptest! {
     fn every_send_is_decided_once_and_in_order_whatever_happens(steps in prop::collection::vec(step(), 1..200)) {
         let mut now = Instant::now();
         let mut queue = Queue::new();
+        queue.tried(u64::MAX);
         let mut server = Server::default();
         let (mut pushed, mut resolved) = (0, Vec::new());
         let finish = [Step::Cut, Step::Pass(400_000), Step::Write];

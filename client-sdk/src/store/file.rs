@@ -1,36 +1,39 @@
 //! A store in a directory of files.
 //!
 //! ```text
-//! publish.json   {"format":1,"next_number":4097}
-//! feed.json      {"format":1,"attach_number":3,"cursors":[[1,77]]}
-//! publish.lock   locked by the process that sends
-//! feed.lock      locked by the process that receives
+//! publish.redb   the queue and the answers       publish.lock   locked by the process that sends
+//! feed.redb      cursors and what was shown      feed.lock      locked by the process that receives
 //! ```
 //!
-//! A file is replaced by writing its successor beside it, syncing it, and renaming it into place, so that after a crash
-//! there is the old state or the new one. The lock is a file of its own, because the state's file is a new one after
-//! every save.
+//! Each part is an embedded database (redb): a commit is one transaction with a checksum, durable when it returns, and a
+//! crash leaves the state before or after it. A database is made beside its place and renamed into it, so one that is
+//! there is whole. Directories of format 1 are carried over ([`super::migrate`]). Every page is checked when a database is
+//! opened, so damage is an error and not another message; damage to the last commit alone looks like a commit that a crash
+//! cut short, and leaves the state before it.
 //!
 //! Invariants: a part is neither read nor written without holding its lock; files are readable by their owner only; what
-//! cannot be understood is an error and is never overwritten.
+//! cannot be understood is an error, and nothing is put in its place; a database that failed is opened anew by the next call.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use quail_protocol::id::{Origin, Position};
-use quail_protocol::limits::CURSORS_MAX;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use redb::Database;
 
-use super::{FeedState, Part, PublishState, Store, StoreError};
+use super::migrate::{self, Old, OldError};
+use super::tables::{self, TableError};
+use super::{FeedChange, FeedState, Part, PublishChange, PublishState, Store, StoreError};
 
-/// The form of the files that this version writes, and the only one it reads.
-const FORMAT: u32 = 1;
+/// Memory that each database may use for pages it has read.
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Longest file that is read. The longest that is written has some 2 KiB.
-const FILE_BYTES_MAX: u64 = 64 * 1024;
+/// A file longer than this gives space back when it is opened, if most of it is free.
+const COMPACT_BYTES_MIN: u64 = 8 * 1024 * 1024;
+
+/// How many times the data a file may be long.
+const COMPACT_RATIO: u64 = 4;
 
 /// Remembers in a directory, which belongs to one device.
 ///
@@ -39,35 +42,26 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 #[derive(Debug)]
 pub struct FileStore {
     directory: PathBuf,
-    publish: Mutex<Option<File>>,
-    feed: Mutex<Option<File>>,
+    publish: Mutex<Option<Opened>>,
+    feed: Mutex<Option<Opened>>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct PublishFile {
-    format: u32,
-    next_number: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct FeedFile {
-    format: u32,
-    attach_number: u64,
-    cursors: Vec<(u32, u64)>,
+#[derive(Debug)]
+struct Opened {
+    /// Before the lock, so that it is closed while the lock is held.
+    database: Database,
+    _lock: File,
 }
 
 impl FileStore {
     /// Opens a directory, making it, readable by its owner only, if there is none.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
+    /// [`StoreError::Full`], [`StoreError::NotWritable`] and [`StoreError::Io`]. What is in the directory is looked at on
+    /// first use.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self, StoreError> {
         let directory = directory.as_ref().to_owned();
-        let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&directory).map_err(|error| io("make directory", &directory, &error))?;
+        make_directory(&directory).map_err(|error| io("make directory", &directory, &error))?;
         Ok(Self { directory, publish: Mutex::new(None), feed: Mutex::new(None) })
     }
 
@@ -76,21 +70,54 @@ impl FileStore {
         &self.directory
     }
 
-    /// Runs a call with the part's lock held; takes it first if this is the first use.
-    fn locked<T>(
+    /// Makes a call with the part's lock held; takes it and opens the database if this is the first use.
+    fn with<T>(
         &self,
         part: Part,
-        call: impl FnOnce(&Path) -> Result<T, StoreError>,
+        call: impl FnOnce(&Database) -> Result<T, TableError>,
     ) -> Result<T, StoreError> {
-        let lock = match part {
+        let opened = match part {
             Part::Publish => &self.publish,
             Part::Feed => &self.feed,
         };
-        let mut lock = lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if lock.is_none() {
-            *lock = Some(self.lock(part)?);
+        let mut slot = opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.directory.join(format!("{part}.redb"));
+        let opened = match slot.take() {
+            Some(opened) => opened,
+            None => self.open_part(part, &path)?,
+        };
+        let result = guarded(part, &path, || call(&opened.database));
+        match &result {
+            Ok(_) => *slot = Some(opened),
+            // What it holds in memory may be ahead of the disk.
+            Err(_) => drop(guarded(part, &path, || {
+                drop(opened);
+                Ok(())
+            })),
         }
-        call(&self.directory.join(format!("{part}.json")))
+        result
+    }
+
+    fn open_part(&self, part: Part, path: &Path) -> Result<Opened, StoreError> {
+        let lock = self.lock(part)?;
+        let exists = path.try_exists().map_err(|error| io("read", path, &error))?;
+        if !exists {
+            self.make(part, path)?;
+        }
+        let database = guarded(part, path, || {
+            let mut builder = Database::builder();
+            builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+            let mut database = builder.open(path)?;
+            tables::check(&database)?;
+            let length = path.metadata().map_or(0, |metadata| metadata.len());
+            if length > COMPACT_BYTES_MIN && tables::stored_bytes(&database)? < length / COMPACT_RATIO {
+                database.compact()?;
+            }
+            Ok(database)
+        })?;
+        // Also when a crash came between the database and this.
+        self.mark_carried_over(part)?;
+        Ok(Opened { database, _lock: lock })
     }
 
     fn lock(&self, part: Part) -> Result<File, StoreError> {
@@ -104,84 +131,139 @@ impl FileStore {
             Err(TryLockError::Error(error)) => Err(io("lock", &path, &error)),
         }
     }
+
+    /// Makes a database with what an older version left.
+    fn make(&self, part: Part, path: &Path) -> Result<(), StoreError> {
+        let old_path = self.old_path(part);
+        let old = migrate::read(part, &old_path).map_err(|error| match error {
+            OldError::Io(error) => io("read", &old_path, &error),
+            OldError::Newer(format) => StoreError::Newer { part, place: show(&old_path), format },
+            OldError::Damaged(detail) => damaged(part, &old_path, detail),
+        })?;
+        let successor = path.with_extension("redb.new");
+        // Made empty here, for its owner only; the database fills it.
+        let made = private().create(true).truncate(true).open(&successor);
+        drop(made.map_err(|error| io("write", &successor, &error))?);
+        guarded(part, &successor, || {
+            let database = Database::builder().set_cache_size(CACHE_BYTES).create(&successor)?;
+            tables::create(&database, part)?;
+            match &old {
+                Some(Old::Publish(next_number)) => tables::begin_at(&database, *next_number),
+                Some(Old::Feed(number, cursors)) => {
+                    let changes = [FeedChange::Attached(*number), FeedChange::Cursors(cursors.clone())];
+                    tables::commit_feed(&database, &changes)
+                }
+                None => Ok(()),
+            }
+        })?;
+        std::fs::rename(&successor, path).map_err(|error| io("replace", path, &error))?;
+        self.sync_directory()
+    }
+
+    /// Sees to it that an older version refuses the directory instead of counting from one again.
+    fn mark_carried_over(&self, part: Part) -> Result<(), StoreError> {
+        let old_path = self.old_path(part);
+        match migrate::read(part, &old_path) {
+            Ok(Some(_)) => self.replace(&old_path, migrate::CARRIED_OVER),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where an older version kept the part.
+    fn old_path(&self, part: Part) -> PathBuf {
+        self.directory.join(format!("{part}.json"))
+    }
+
+    /// Puts a new file in the place of an old one, so that a crash leaves the one or the other.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let successor = path.with_extension("json.new");
+        let written = private().create(true).truncate(true).open(&successor).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        });
+        written.map_err(|error| io("write", &successor, &error))?;
+        std::fs::rename(&successor, path).map_err(|error| io("replace", path, &error))?;
+        self.sync_directory()
+    }
+
+    /// The rename itself is in the directory, and that must reach the disk too.
+    fn sync_directory(&self) -> Result<(), StoreError> {
+        sync_directory(&self.directory).map_err(|error| io("sync", &self.directory, &error))
+    }
+}
+
+/// Makes a directory for its owner only, with those above it, and sees to it that a power cut leaves it there.
+fn make_directory(directory: &Path) -> std::io::Result<()> {
+    let parents = directory.ancestors().skip(1).map(|parent| match parent.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => parent,
+    });
+    let mut changed = Vec::new();
+    for (made, parent) in directory.ancestors().zip(parents) {
+        if made.try_exists()? {
+            break;
+        }
+        changed.push(parent);
+    }
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)?;
+    changed.into_iter().try_for_each(sync_directory)
+}
+
+fn sync_directory(directory: &Path) -> std::io::Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    File::open(directory)?.sync_all()
 }
 
 impl Store for FileStore {
     fn load_publish(&self) -> Result<PublishState, StoreError> {
-        self.locked(Part::Publish, |path| {
-            let Some(file) = read::<PublishFile>(Part::Publish, path)? else {
-                return Ok(PublishState::default());
-            };
-            check_format(file.format, Part::Publish, path)?;
-            match file.next_number {
-                0 => Err(damaged(Part::Publish, path, "send numbers start at 1")),
-                next_number => Ok(PublishState { next_number }),
-            }
-        })
+        self.with(Part::Publish, tables::load_publish)
     }
 
-    fn save_publish(&self, state: PublishState) -> Result<(), StoreError> {
-        let file = PublishFile { format: FORMAT, next_number: state.next_number };
-        self.locked(Part::Publish, |path| replace(path, &file))
+    fn commit_publish(&self, changes: &[PublishChange]) -> Result<(), StoreError> {
+        self.with(Part::Publish, |database| tables::commit_publish(database, changes))
     }
 
     fn load_feed(&self) -> Result<FeedState, StoreError> {
-        self.locked(Part::Feed, |path| {
-            let Some(file) = read::<FeedFile>(Part::Feed, path)? else {
-                return Ok(FeedState::default());
-            };
-            check_format(file.format, Part::Feed, path)?;
-            if file.cursors.len() > CURSORS_MAX {
-                return Err(damaged(Part::Feed, path, "too many cursors"));
-            }
-            let cursors =
-                file.cursors.into_iter().map(|(origin, position)| (Origin(origin), Position(position)));
-            Ok(FeedState { attach_number: file.attach_number, cursors: cursors.collect() })
-        })
+        self.with(Part::Feed, tables::load_feed)
     }
 
-    fn save_feed(&self, state: &FeedState) -> Result<(), StoreError> {
-        let cursors = state.cursors.iter().map(|(origin, position)| (origin.0, position.0)).collect();
-        let file = FeedFile { format: FORMAT, attach_number: state.attach_number, cursors };
-        self.locked(Part::Feed, |path| replace(path, &file))
+    fn commit_feed(&self, changes: &[FeedChange]) -> Result<(), StoreError> {
+        self.with(Part::Feed, |database| tables::commit_feed(database, changes))
     }
 }
 
-fn read<T: DeserializeOwned>(part: Part, path: &Path) -> Result<Option<T>, StoreError> {
-    let length = match path.metadata() {
-        Ok(metadata) => metadata.len(),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io("read", path, &error)),
-    };
-    if length > FILE_BYTES_MAX {
-        return Err(damaged(part, path, "the file is too long"));
+/// Calls the database. It may panic over pages that it did not write itself; that is damage like any other.
+fn guarded<T>(
+    part: Part,
+    path: &Path,
+    call: impl FnOnce() -> Result<T, TableError>,
+) -> Result<T, StoreError> {
+    match std::panic::catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| table_error(part, path, &error)),
+        Err(_) => Err(damaged(part, path, "the database gave up reading it")),
     }
-    let bytes = std::fs::read(path).map_err(|error| io("read", path, &error))?;
-    let parsed = serde_json::from_slice(&bytes);
-    parsed.map(Some).map_err(|error| damaged(part, path, error.to_string()))
 }
 
-/// Puts a new file in the place of an old one, so that a crash leaves the one or the other.
-fn replace(path: &Path, content: &impl Serialize) -> Result<(), StoreError> {
-    let bytes = serde_json::to_vec(content)
-        .map_err(|error| StoreError::Other { detail: format!("encode {}: {error}", show(path)) })?;
-    let successor = path.with_extension("json.new");
-    let written = private().create(true).truncate(true).open(&successor).and_then(|mut file| {
-        file.write_all(&bytes)?;
-        file.sync_all()
-    });
-    written.map_err(|error| io("write", &successor, &error))?;
-    std::fs::rename(&successor, path).map_err(|error| io("replace", path, &error))?;
-    sync_directory(path)
-}
-
-/// The rename itself is in the directory, and that must reach the disk too.
-fn sync_directory(path: &Path) -> Result<(), StoreError> {
-    let Some(directory) = path.parent().filter(|_| cfg!(unix)) else {
-        return Ok(());
-    };
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| io("sync", directory, &error))
+fn table_error(part: Part, path: &Path, error: &TableError) -> StoreError {
+    match error {
+        TableError::Newer(format) => StoreError::Newer { part, place: show(path), format: *format },
+        TableError::Database(redb::Error::DatabaseAlreadyOpen) => {
+            StoreError::InUse { part, place: show(path) }
+        }
+        // A file that ends too early is damaged as well.
+        TableError::Database(redb::Error::Io(error))
+            if !matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
+        {
+            io("use", path, error)
+        }
+        other => damaged(part, path, other.to_string()),
+    }
 }
 
 /// Files for their owner only.
@@ -193,19 +275,19 @@ fn private() -> OpenOptions {
     options
 }
 
-fn check_format(format: u32, part: Part, path: &Path) -> Result<(), StoreError> {
-    match format {
-        FORMAT => Ok(()),
-        other => Err(damaged(part, path, format!("format {other} is not known to this version"))),
-    }
-}
-
 fn damaged(part: Part, path: &Path, detail: impl Into<String>) -> StoreError {
     StoreError::Damaged { part, place: show(path), detail: detail.into() }
 }
 
 fn io(action: &'static str, path: &Path, error: &std::io::Error) -> StoreError {
-    StoreError::Io { action, place: show(path), detail: error.to_string() }
+    let (place, detail) = (show(path), error.to_string());
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::Full { place },
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            StoreError::NotWritable { place, detail }
+        }
+        _ => StoreError::Io { action, place, detail },
+    }
 }
 
 fn show(path: &Path) -> String {

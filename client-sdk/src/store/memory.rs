@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{FeedState, PublishState, Store, StoreError};
+use super::{FeedChange, FeedState, PublishChange, PublishState, Store, StoreError};
 
 /// Remembers in memory. Share it between clients of one device with `Arc`, one after the other.
 ///
@@ -10,7 +10,8 @@ use super::{FeedState, PublishState, Store, StoreError};
 /// from 1 again, it would be refused with `NUMBER_REUSED` or `NUMBER_PASSED`.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    state: Mutex<(PublishState, FeedState)>,
+    publish: Mutex<PublishState>,
+    feed: Mutex<FeedState>,
 }
 
 impl MemoryStore {
@@ -18,29 +19,35 @@ impl MemoryStore {
     pub fn new() -> Self {
         Self::default()
     }
-
-    fn lock(&self) -> MutexGuard<'_, (PublishState, FeedState)> {
-        // Both parts are replaced in one go, so a panic elsewhere cannot have left half of one.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Store for MemoryStore {
     fn load_publish(&self) -> Result<PublishState, StoreError> {
-        Ok(self.lock().0)
+        Ok(lock(&self.publish).clone())
     }
 
-    fn save_publish(&self, state: PublishState) -> Result<(), StoreError> {
-        self.lock().0 = state;
+    fn commit_publish(&self, changes: &[PublishChange]) -> Result<(), StoreError> {
+        let mut state = lock(&self.publish);
+        changes.iter().for_each(|change| state.apply(change));
         Ok(())
     }
 
     fn load_feed(&self) -> Result<FeedState, StoreError> {
-        Ok(self.lock().1.clone())
+        Ok(lock(&self.feed).clone())
     }
 
-    fn save_feed(&self, state: &FeedState) -> Result<(), StoreError> {
-        self.lock().1 = state.clone();
+    fn commit_feed(&self, changes: &[FeedChange]) -> Result<(), StoreError> {
+        let mut state = lock(&self.feed);
+        changes.iter().for_each(|change| state.apply(change));
         Ok(())
     }
+
+    fn may_block(&self) -> bool {
+        false
+    }
+}
+
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Changes do not panic, so none is left half done.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

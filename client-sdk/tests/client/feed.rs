@@ -284,3 +284,32 @@ async fn an_application_that_does_not_read_stops_only_its_own_feed() {
     lane.read_acks_upto(256).await;
     assert!(events.try_next().is_none());
 }
+
+#[tokio::test]
+async fn what_was_acknowledged_never_comes_again_and_what_was_not_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = FakeServer::start();
+    for run in 1..=2 {
+        let (client, mut peer) = server.client(FileStore::open(directory.path()).unwrap()).await;
+        let mut events = soon(client.events()).await.unwrap();
+        let (_, mut lane) = peer.feed().await;
+        for position in 1..=3 {
+            lane.message(position).await;
+        }
+        // The second one is acknowledged in the first run, though the first is not.
+        for expected in if run == 1 { vec!["1", "2", "3"] } else { vec!["1", "3"] } {
+            let (text, delivery) = next_text(&mut events).await;
+            assert_eq!((text.as_str(), delivery.attempt()), (expected, run));
+            if text == "2" || run == 2 {
+                delivery.acknowledge();
+            }
+        }
+        let closing = async {
+            if run == 2 {
+                lane.read_acks_upto(3).await;
+            }
+            while lane.next::<v1::FeedUp>().await.is_some() {}
+        };
+        tokio::join!(soon(client.close()), closing).0.unwrap();
+    }
+}

@@ -8,5 +8,6 @@ mod support;
 
 mod connecting;
 mod feed;
+mod migration;
 mod publish;
 mod requests;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quail_client::store::PublishState;
+use quail_client::store::PublishChange;
 use quail_client::{
     Accepted, Body, ConnectionState, Error, FileStore, MemoryStore, Options, Origin, Position, Reason,
     SendError, Stamp, Store, new_message_id,
@@ -72,17 +72,28 @@ async fn a_final_refusal_is_for_one_message_only() {
     let (client, mut peer) = server.client(MemoryStore::new()).await;
     let mut lane = peer.publish().await;
     let refused = soon(client.send(PEER, "one")).await.unwrap();
-    let passed = soon(client.send(PEER, "two")).await.unwrap();
+    let again = soon(client.send(PEER, "two")).await.unwrap();
     let good = soon(client.send(PEER, "three")).await.unwrap();
+    for _ in 0..3 {
+        lane.read_send().await;
+    }
     lane.refuse(1, Reason::UnknownAccount.error()).await;
     lane.refuse(2, Reason::NumberPassed.error()).await;
     lane.accept(3).await;
+    let renumbered = lane.read_send().await;
+    assert_eq!((renumbered.number, renumbered.id.as_ref()), (4, again.id().as_bytes().as_slice()));
+    lane.accept(4).await;
     let error = soon(refused.accepted()).await.unwrap_err();
     assert_eq!(error.reason(), Some(Reason::UnknownAccount));
     assert!(error.is_final());
     assert_eq!(soon(refused.delivered()).await, Err(error));
-    assert_eq!(soon(passed.accepted()).await, Err(SendError::OutcomeUnknown));
+    assert_eq!(soon(again.accepted()).await, Ok(accepted(4)));
     assert_eq!(soon(good.accepted()).await, Ok(accepted(3)));
+    let listed: Vec<_> =
+        soon(client.refused()).await.unwrap().into_iter().map(|refused| refused.id).collect();
+    assert_eq!(listed, [refused.id()]);
+    soon(client.take_note(refused.id())).await.unwrap();
+    assert!(soon(client.refused()).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -136,9 +147,12 @@ async fn a_session_that_ends_on_the_lane_ends_the_client_and_all_sends() {
     let two = soon(client.send(PEER, "two")).await.unwrap();
     lane.read_send().await;
     lane.refuse(1, Reason::Unauthenticated.error()).await;
-    assert_eq!(soon(one.accepted()).await.unwrap_err().reason(), Some(Reason::Unauthenticated));
-    let Err(SendError::Stopped(error)) = soon(two.accepted()).await else { panic!("it was given up") };
-    assert_eq!(error.reason(), Some(Reason::Unauthenticated));
+    for sending in [one, two] {
+        let Err(SendError::Stopped(error)) = soon(sending.accepted()).await else {
+            panic!("it was given up")
+        };
+        assert_eq!(error.reason(), Some(Reason::Unauthenticated));
+    }
 }
 
 #[tokio::test]
@@ -182,20 +196,18 @@ async fn numbers_are_never_used_twice_over_runs() {
         let mut lane = peer.publish().await;
         soon(client.send(PEER, "one")).await.unwrap();
         let number = lane.read_send().await.number;
-        let saved = std::fs::read_to_string(directory.path().join("publish.json")).unwrap();
-        assert!(saved.contains(&format!("\"next_number\":{}", number + 4096)), "{saved}");
         first_numbers.push(number);
         lane.accept(number).await;
         soon(client.close()).await.unwrap();
     }
-    assert_eq!(first_numbers, [1, 4097]);
+    assert_eq!(first_numbers, [1, 2]);
 }
 
 #[tokio::test]
 async fn a_second_sender_of_the_device_is_told_which_part_is_taken() {
     let directory = tempfile::tempdir().unwrap();
     let owner = FileStore::open(directory.path()).unwrap();
-    owner.save_publish(PublishState::default()).unwrap();
+    owner.commit_publish(&[PublishChange::Tried(0)]).unwrap();
     let server = FakeServer::start();
     let (client, _peer) = server.client(FileStore::open(directory.path()).unwrap()).await;
     let error = soon(client.send(PEER, "one")).await.unwrap_err();
@@ -222,11 +234,11 @@ async fn the_largest_messages_and_minted_ids_pass() {
     let server = FakeServer::start();
     let (client, mut peer) = server.client(MemoryStore::new()).await;
     let mut lane = peer.publish().await;
-    let id = new_message_id();
-    for _ in 0..20 {
-        soon(client.send_with_id(id, PEER, "x".repeat(61_440))).await.unwrap();
+    let ids: Vec<_> = (0..20).map(|_| new_message_id()).collect();
+    for id in &ids {
+        soon(client.send_with_id(*id, PEER, "x".repeat(61_440))).await.unwrap();
     }
-    for number in 1..=20 {
+    for (id, number) in ids.iter().zip(1..) {
         let send = lane.read_send().await;
         assert_eq!(
             (send.number, send.id.as_ref(), send.body.len()),
@@ -308,4 +320,68 @@ async fn debug_output_of_a_client_hides_its_token() {
     let (client, _peer) = server.client(MemoryStore::new()).await;
     let shown = format!("{client:?} {:?}", credentials());
     assert!(!shown.contains("7, 7") && !shown.contains("0707"), "{shown}");
+}
+
+#[tokio::test]
+async fn what_is_queued_is_sent_by_the_next_client_and_can_be_watched_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = FakeServer::start();
+    let (client, mut peer) = server.client(FileStore::open(directory.path()).unwrap()).await;
+    let mut lane = peer.publish().await;
+    let sending = soon(client.send(PEER, "one")).await.unwrap();
+    let before = lane.read_send().await;
+    drop(client);
+    assert_eq!(soon(sending.accepted()).await, Err(SendError::Stopped(Error::Closed)));
+    let id = sending.id();
+    drop(sending);
+    peer.closed().await;
+
+    let store = soon(async {
+        loop {
+            // The old client closes its store when its driver has ended.
+            let store = FileStore::open(directory.path()).unwrap();
+            if store.load_publish().is_ok() {
+                break store;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let (client, mut peer) = server.client(store).await;
+    let [queued] = &soon(client.queued()).await.unwrap()[..] else { panic!("one is queued") };
+    assert_eq!((queued.id, queued.recipient, queued.body.as_text()), (id, PEER, Some("one")));
+    assert!(queued.is_on_its_way);
+    let sending = soon(client.sending(id)).await.unwrap().expect("it is queued");
+    assert_eq!(soon(sending.cancel()).await, Err(quail_client::ChangeError::OnItsWay(id)));
+    let mut lane = peer.publish().await;
+    let again = lane.read_send().await;
+    assert_eq!((again.number, again.id, again.body), (before.number, before.id, before.body));
+    lane.accept(1).await;
+    assert_eq!(soon(sending.accepted()).await, Ok(accepted(1)));
+    soon(client.close()).await.unwrap();
+}
+
+#[tokio::test]
+async fn while_there_is_no_connection_the_queue_can_be_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = FakeServer::start();
+    let (client, mut peer) = server.client(FileStore::open(directory.path()).unwrap()).await;
+    let lane = peer.publish().await;
+    drop(lane);
+    peer.cut();
+    let mut state = client.state();
+    soon(state.wait_for(|state| *state != ConnectionState::Online)).await.unwrap();
+    let sent = soon(client.send_all(PEER, ["one", "two", "three"])).await.unwrap();
+    // The lane of a new connection is opened before its hello is answered, so this may be too late; then it says so.
+    let is_changed = soon(sent[1].edit("zwei")).await.is_ok() && soon(sent[2].cancel()).await.is_ok();
+    let mut peer = server.welcome().await;
+    let mut lane = peer.publish().await;
+    let mut bodies = Vec::new();
+    for _ in 0..if is_changed { 2 } else { 3 } {
+        bodies.push(lane.read_send().await.body);
+    }
+    if is_changed {
+        assert_eq!(bodies, ["one", "zwei"]);
+        assert_eq!(soon(sent[2].accepted()).await, Err(SendError::Cancelled));
+    }
 }

@@ -42,7 +42,13 @@ impl Pair {
         }
         for account in [ADA, BOB] {
             let (feed, device) = (feed(account), device(account));
-            pair.decide(Command::Attach { feed, account, device, cursors: Vec::new() });
+            pair.decide(Command::Attach {
+                feed,
+                account,
+                device,
+                cursors: Vec::new(),
+                set_aside: Vec::new(),
+            });
         }
         // An attach reads the backlog; there is none.
         for account in [ADA, BOB] {
@@ -78,7 +84,7 @@ impl Pair {
     fn ack(&mut self, account: AccountId) {
         let (feed, device) = (feed(account), device(account));
         let upto = vec![(ORIGIN, self.state.last_position())];
-        self.decide(Command::Ack { feed, account, device, upto });
+        self.decide(Command::Ack { feed, account, device, upto, set_aside: Vec::new() });
     }
 
     /// So many messages to the other one, who acknowledges them together; the sender acknowledges the receipt.

@@ -96,6 +96,8 @@ pub enum Command {
         device: DeviceId,
         /// What the device says it has taken.
         cursors: Vec<(Origin, Position)>,
+        /// What of that it gave up.
+        set_aside: Vec<(Origin, Position)>,
     },
     /// Acknowledges what was written to a feed.
     Ack {
@@ -107,6 +109,8 @@ pub enum Command {
         device: DeviceId,
         /// Up to where, per origin.
         upto: Vec<(Origin, Position)>,
+        /// Single events that the device gave up.
+        set_aside: Vec<(Origin, Position)>,
     },
     /// A connection with its lanes is gone.
     Disconnected {

@@ -97,13 +97,17 @@ impl State {
             Command::Restart { connection } => {
                 self.refusing.remove(&connection);
             }
-            Command::Attach { feed, account, device, cursors } => {
+            Command::Attach { feed, account, device, cursors, set_aside } => {
                 let claim = Claim::of(&cursors, (self.origin, self.last_position), &self.ancestors);
-                self.attach(feed, (account, device), claim, outcome);
+                let set_aside = self.own_positions(&set_aside);
+                self.attach(feed, (account, device), claim, set_aside, outcome);
             }
-            Command::Ack { feed, account, device, upto } => {
-                if let Some(upto) = self.own_cursor(&upto) {
-                    self.ack(feed, (account, device), upto, now_ms, outcome);
+            Command::Ack { feed, account, device, upto, set_aside } => {
+                let set_aside = self.own_positions(&set_aside);
+                let upto = self.own_positions(&upto).into_iter().max();
+                if upto.is_some() || !set_aside.is_empty() {
+                    let ack = (upto.unwrap_or(Position::ZERO), &set_aside[..]);
+                    self.ack(feed, (account, device), ack, now_ms, outcome);
                 }
             }
             Command::Disconnected { connection, account, device } => {
@@ -144,7 +148,7 @@ impl State {
     }
 
     /// Cursors of other origins belong to other nodes.
-    fn own_cursor(&self, cursors: &[(Origin, Position)]) -> Option<Position> {
-        cursors.iter().filter(|(origin, _)| *origin == self.origin).map(|(_, position)| *position).max()
+    fn own_positions(&self, cursors: &[(Origin, Position)]) -> Vec<Position> {
+        cursors.iter().filter(|(origin, _)| *origin == self.origin).map(|(_, position)| *position).collect()
     }
 }

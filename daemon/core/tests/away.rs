@@ -64,7 +64,13 @@ impl World {
                     }
                     let upto = vec![(ORIGIN, event.position)];
                     effects.push(effect);
-                    effects.extend(self.turn(Command::Ack { feed: at, account, device, upto }));
+                    effects.extend(self.turn(Command::Ack {
+                        feed: at,
+                        account,
+                        device,
+                        upto,
+                        set_aside: Vec::new(),
+                    }));
                 }
                 other => effects.push(other),
             }
@@ -79,7 +85,13 @@ impl World {
 
     fn attach(&mut self, account: AccountId, device: DeviceId, number: u64) -> Vec<Effect> {
         let cursors = vec![(ORIGIN, Position::ZERO)];
-        self.turn(Command::Attach { feed: feed(device, number), account, device, cursors })
+        self.turn(Command::Attach {
+            feed: feed(device, number),
+            account,
+            device,
+            cursors,
+            set_aside: Vec::new(),
+        })
     }
 
     fn send(&mut self) {
@@ -165,7 +177,13 @@ fn a_device_that_is_off_for_59_days_costs_nobody_else_anything() {
     assert_eq!(gaps(&effects), [(1, sent[sent.len() - PER_DAY * 30 - 1])]);
     assert_eq!(delivered(&effects, feed(TABLET, 7)), young);
     let upto = vec![(ORIGIN, Position(*young.last().unwrap()))];
-    world.turn(Command::Ack { feed: feed(TABLET, 7), account: BOB, device: TABLET, upto });
+    world.turn(Command::Ack {
+        feed: feed(TABLET, 7),
+        account: BOB,
+        device: TABLET,
+        upto,
+        set_aside: Vec::new(),
+    });
     assert_eq!((world.state.unresolved(), world.stored()), (0, vec![]));
 }
 
@@ -208,7 +226,13 @@ fn what_waited_for_an_unlinked_device_alone_is_gone_before_it_is_told() {
     world.attach(BOB, PHONE, 2);
     world.send();
     let took = vec![(ORIGIN, Position(world.sent[50].0))];
-    world.turn(Command::Ack { feed: feed(PHONE, 2), account: BOB, device: PHONE, upto: took });
+    world.turn(Command::Ack {
+        feed: feed(PHONE, 2),
+        account: BOB,
+        device: PHONE,
+        upto: took,
+        set_aside: Vec::new(),
+    });
     assert_eq!(world.stored(), []);
     let late = world.turn(Command::Bound { account: BOB, device: TABLET });
     assert_eq!(late, [Effect::CloseDevice { device: TABLET }]);

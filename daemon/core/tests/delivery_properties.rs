@@ -221,7 +221,7 @@ impl World {
         device.arrived_upto = device.cursor;
         let cursors = vec![(ORIGIN, Position(device.cursor))];
         let (account, device) = (account(OWNERS[d]), crate::device(d));
-        self.turn(Command::Attach { feed, account, device, cursors });
+        self.turn(Command::Attach { feed, account, device, cursors, set_aside: vec![] });
     }
 
     fn detach(&mut self, d: usize) {
@@ -247,7 +247,13 @@ impl World {
     fn ack(&mut self, d: usize) {
         let Some(feed) = self.devices[d].feed else { return };
         let upto = vec![(ORIGIN, Position(self.devices[d].cursor))];
-        self.turn(Command::Ack { feed, account: account(OWNERS[d]), device: device(d), upto });
+        self.turn(Command::Ack {
+            feed,
+            account: account(OWNERS[d]),
+            device: device(d),
+            upto,
+            set_aside: vec![],
+        });
     }
 
     fn apply(&mut self, op: Op) {

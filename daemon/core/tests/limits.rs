@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // Test code outside of #[test] functions.
 
 use quail_core::ports::directory::AccountFacts;
-use quail_core::ports::outbox::{Batch, Entry, Outbox, TwinOutbox};
+use quail_core::ports::outbox::{Batch, Entry, Note, Outbox, TwinOutbox};
 use quail_core::{
     Command, ConnectionId, Effect, FeedId, OUTBOX_EVENTS_MAX, Outcome, SendCommand, State, ValidSend,
 };
@@ -62,13 +62,22 @@ impl Core {
     }
 
     fn attach(&mut self, account: AccountId, number: u64, cursor: u64) -> Vec<Effect> {
+        self.attach_aside(account, number, cursor, &[])
+    }
+
+    fn attach_aside(&mut self, account: AccountId, number: u64, cursor: u64, aside: &[u64]) -> Vec<Effect> {
         let (feed, cursors) = (feed(number), vec![(ORIGIN, Position(cursor))]);
-        self.turn(Command::Attach { feed, account, device: device(account), cursors })
+        let set_aside = positions(aside);
+        self.turn(Command::Attach { feed, account, device: device(account), cursors, set_aside })
     }
 
     fn ack(&mut self, account: AccountId, number: u64, upto: u64) -> Vec<Effect> {
-        let upto = vec![(ORIGIN, Position(upto))];
-        self.turn(Command::Ack { feed: feed(number), account, device: device(account), upto })
+        self.ack_aside(account, number, &[upto], &[])
+    }
+
+    fn ack_aside(&mut self, account: AccountId, number: u64, upto: &[u64], aside: &[u64]) -> Vec<Effect> {
+        let (feed, upto, set_aside) = (feed(number), positions(upto), positions(aside));
+        self.turn(Command::Ack { feed, account, device: device(account), upto, set_aside })
     }
 }
 
@@ -83,6 +92,10 @@ fn a_session_that_was_read_before_its_device_was_removed_is_closed() {
     let facts = AccountFacts { account: ADA, handle: "ada".to_owned(), version: 2, devices: vec![] };
     core.turn(Command::Facts { facts, ticket: None });
     assert_eq!(core.turn(bound(device(ADA))), [Effect::CloseDevice { device: device(ADA) }]);
+}
+
+fn positions(positions: &[u64]) -> Vec<(Origin, Position)> {
+    positions.iter().map(|position| (ORIGIN, Position(*position))).collect()
 }
 
 fn device(account: AccountId) -> DeviceId {
@@ -233,6 +246,68 @@ fn an_acknowledgement_beyond_everything_ends_the_feed() {
     core.introduce(BOB);
     core.attach(BOB, 1, 0);
     let effects = core.ack(BOB, 1, 1);
+    let Effect::Ended { error, .. } = &effects[0] else { panic!("{effects:?}") };
+    assert_eq!(error.reason(), Reason::AckInvalid);
+}
+
+/// The stretches of the receipts that the sender's feed was brought.
+fn receipts(effects: &[Effect]) -> Vec<(u64, u64)> {
+    let stretch = |effect: &Effect| match effect {
+        Effect::Deliver { event, .. } => match event.note {
+            Note::Receipt { after, upto, .. } => Some((after.0, upto.0)),
+            _ => None,
+        },
+        _ => None,
+    };
+    effects.iter().filter_map(stretch).collect()
+}
+
+fn two_who_write() -> Core {
+    let mut core = Core::new();
+    core.introduce(ADA);
+    core.introduce(BOB);
+    core.attach(ADA, 1, 0);
+    (1..=3).for_each(|number| drop(core.send(number)));
+    core
+}
+
+#[test]
+fn what_was_set_aside_is_passed_and_not_delivered() {
+    let mut core = two_who_write();
+    assert_eq!(delivered(&core.attach(BOB, 2, 0)), [1, 2, 3]);
+    assert_eq!(receipts(&core.ack_aside(BOB, 2, &[3], &[2])), [(0, 1), (2, 3)]);
+    assert_eq!(delivered(&core.attach(BOB, 3, 3)), [0_u64; 0], "it does not come again");
+}
+
+#[test]
+fn what_is_set_aside_before_it_is_passed_is_remembered_until_then() {
+    let mut core = two_who_write();
+    core.attach(BOB, 2, 0);
+    assert_eq!(core.ack_aside(BOB, 2, &[], &[2]), []);
+    assert_eq!(receipts(&core.ack(BOB, 2, 1)), [(0, 1)]);
+    assert_eq!(receipts(&core.ack(BOB, 2, 3)), [(2, 3)]);
+}
+
+#[test]
+fn what_an_attach_set_aside_is_not_delivered_by_its_cursor() {
+    let mut core = two_who_write();
+    core.attach(BOB, 2, 0);
+    assert_eq!(receipts(&core.attach_aside(BOB, 3, 3, &[2])), [(0, 1), (2, 3)]);
+}
+
+#[test]
+fn what_was_set_aside_on_an_older_feed_counts_on_the_next_one_before_it_is_written() {
+    let mut core = two_who_write();
+    core.attach(BOB, 2, 0);
+    core.attach(BOB, 3, 0);
+    assert_eq!(receipts(&core.ack_aside(BOB, 3, &[3], &[1, 3])), [(1, 2)]);
+}
+
+#[test]
+fn setting_aside_what_was_never_sent_ends_the_feed() {
+    let mut core = two_who_write();
+    core.attach(BOB, 2, 0);
+    let effects = core.ack_aside(BOB, 2, &[3], &[4]);
     let Effect::Ended { error, .. } = &effects[0] else { panic!("{effects:?}") };
     assert_eq!(error.reason(), Reason::AckInvalid);
 }

@@ -83,9 +83,9 @@ impl Gateway {
         }
         let feed = FeedId { connection, number: attach.number };
         let (account, device) = (session.account, session.device);
-        let cursors = cursors(&attach.cursors)?;
+        let (cursors, set_aside) = (cursors(&attach.cursors)?, cursors(&attach.set_aside)?);
         self.count("attach", "OK", 1);
-        Ok(Command::Attach { feed, account, device, cursors })
+        Ok(Command::Attach { feed, account, device, cursors, set_aside })
     }
 
     /// Turns frames of a feed lane into commands.
@@ -101,7 +101,8 @@ impl Gateway {
         let (account, device) = (session.account, session.device);
         let command = |frame: v1::FeedUp| match frame.frame {
             Some(v1::feed_up::Frame::Ack(ack)) => {
-                Ok(Command::Ack { feed, account, device, upto: cursors(&ack.upto)? })
+                let (upto, set_aside) = (cursors(&ack.upto)?, cursors(&ack.set_aside)?);
+                Ok(Command::Ack { feed, account, device, upto, set_aside })
             }
             None => Err(Reason::WrongFrame.error()),
         };

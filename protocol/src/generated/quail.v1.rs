@@ -466,6 +466,9 @@ pub struct Attach {
     /// What the device has taken for good, per origin. Counts as an acknowledgement.
     #[prost(message, repeated, tag = "2")]
     pub cursors: ::prost::alloc::vec::Vec<Cursor>,
+    /// Events that the cursors pass although the device gave them up; see Ack.set_aside.
+    #[prost(message, repeated, tag = "3")]
+    pub set_aside: ::prost::alloc::vec::Vec<Cursor>,
 }
 /// A frame from the client on the feed lane.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -490,6 +493,9 @@ pub struct Ack {
     /// Per origin; cumulative.
     #[prost(message, repeated, tag = "1")]
     pub upto: ::prost::alloc::vec::Vec<Cursor>,
+    /// Single events that the device gave up: they need not be sent again, and do not count as delivered by it.
+    #[prost(message, repeated, tag = "2")]
+    pub set_aside: ::prost::alloc::vec::Vec<Cursor>,
 }
 /// A frame from the server on the feed lane.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -4,7 +4,7 @@
 //! $QUAIL_CONFIG_DIR, else $XDG_CONFIG_HOME/quail, else ~/.config/quail
 //! └── profiles/NAME/            mode 0700
 //!     ├── credentials.json      mode 0600: address, account, device, session token
-//!     └── state/                counters of the device, written by the SDK
+//!     └── state/                queue and counters of the device, written by the SDK; send.json: an unfinished send
 //! ```
 //!
 //! Whoever can read the credentials is the device. So files that others can read are not used until their owner has

@@ -19,10 +19,11 @@ impl State {
         feed: FeedId,
         (account, device): (AccountId, DeviceId),
         claim: Claim,
+        set_aside: Vec<Position>,
         outcome: &mut Outcome,
     ) {
         let opened = match self.accounts.get_mut(&account) {
-            Some(outbox) => outbox.open_feed(feed, (account, device), claim, outcome),
+            Some(outbox) => outbox.open_feed(feed, (account, device), claim, set_aside, outcome),
             None => Err(Reason::Unauthenticated),
         };
         match opened {
@@ -36,7 +37,7 @@ impl State {
         &mut self,
         id: FeedId,
         (account, device_id): (AccountId, DeviceId),
-        upto: Position,
+        (upto, set_aside): (Position, &[Position]),
         now_ms: u64,
         outcome: &mut Outcome,
     ) {
@@ -50,7 +51,8 @@ impl State {
         let Some(feed) = device.feed.as_mut().filter(|feed| feed.id == id) else {
             return;
         };
-        if upto > last_position {
+        let sent = |position: &Position| *position <= last_position;
+        if !sent(&upto) || !set_aside.iter().all(sent) || !feed.set_aside(set_aside) {
             device.feed = None;
             outcome.after.push(Effect::Ended { feed: id, error: Reason::AckInvalid.error() });
             return;
@@ -108,6 +110,8 @@ impl State {
                 outcome.after.push(Effect::Deliver { feed: id, event });
             }
         }
+        // What was claimed in advance and given up ends a stretch as it passes.
+        device.whole_since = taken.whole_since();
         if device.settle() {
             outcome.entries.push(Entry::Device { account, device: device_id, record: device.record });
             outbox.resolve(account, outcome);
@@ -129,6 +133,7 @@ impl AccountOutbox {
         id: FeedId,
         (account, device_id): (AccountId, DeviceId),
         claim: Claim,
+        set_aside: Vec<Position>,
         outcome: &mut Outcome,
     ) -> Result<&mut Self, Reason> {
         let device = self.device_mut(device_id).ok_or(Reason::Unauthenticated)?;
@@ -145,6 +150,8 @@ impl AccountOutbox {
             outcome.after.push(Effect::OriginGone { feed: id, origin, from });
         }
         let mut feed = Feed::new(id, device.record.cursor, claimed);
+        // What no cursor of the attach passes is not given up by it; at most as many as the wire allows are left.
+        feed.set_aside(&set_aside.into_iter().filter(|position| *position <= claimed).collect::<Vec<_>>());
         if claimed < acked {
             // The device forgot what it had acknowledged: this origin no longer has it, the device must be told.
             feed.pass_gap(claimed.next(), acked);

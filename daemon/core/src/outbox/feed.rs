@@ -5,7 +5,7 @@
 //! read is under way per feed. A feed that is behind and has no room for a read is stalled: only an acknowledgement moves it on.
 //! How long that may last is not decided here, for there is no clock; whoever has one is told of it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use quail_protocol::id::{AccountId, DeviceId, Position};
 use quail_protocol::limits::{FEED_WINDOW_BYTES, FEED_WINDOW_EVENTS};
@@ -40,8 +40,11 @@ struct InFlight {
 
 #[derive(Clone, Copy, Debug)]
 enum Item {
-    Message { sender: AccountId },
+    Message {
+        sender: AccountId,
+    },
     Other,
+    /// A gap, or an event that the device gave up: neither was delivered.
     Gap,
 }
 
@@ -57,6 +60,8 @@ pub(super) struct Feed {
     pub(super) caught_up: bool,
     /// Whether it was last told to be stalled.
     stalled: bool,
+    /// What the device gave up and has not passed yet. At most a window of events.
+    aside: BTreeSet<Position>,
     window: VecDeque<InFlight>,
     window_bytes: usize,
 }
@@ -65,7 +70,7 @@ impl Feed {
     pub(super) fn new(id: FeedId, next: Position, claimed: Position) -> Self {
         let (window, window_bytes) = (VecDeque::new(), 0);
         let (mode, caught_up, stalled) = (Mode::Behind, false, false);
-        Self { id, next, claimed, mode, caught_up, stalled, window, window_bytes }
+        Self { id, next, claimed, mode, caught_up, stalled, aside: BTreeSet::new(), window, window_bytes }
     }
 
     /// Takes note of an event above `next` and returns whether it is to be written.
@@ -86,8 +91,10 @@ impl Feed {
             Note::Message { .. } | Note::Receipt { .. } | Note::Lost { .. } => Item::Other,
         };
         if event.position <= self.claimed {
-            if let Item::Message { sender } = item {
-                taken.add(sender, event.position);
+            match item {
+                _ if self.aside.remove(&event.position) => taken.split(event.position),
+                Item::Message { sender } => taken.add(sender, event.position),
+                Item::Other | Item::Gap => {}
             }
             return false;
         }
@@ -135,11 +142,19 @@ impl Feed {
         self.window.len() < FEED_WINDOW_EVENTS && self.window_bytes < FEED_WINDOW_BYTES
     }
 
+    /// Takes note of events that the device gave up, and returns false if these are more than may be unacknowledged.
+    pub(super) fn set_aside(&mut self, positions: &[Position]) -> bool {
+        let passed = self.done();
+        self.aside.extend(positions.iter().filter(|position| **position > passed));
+        self.aside.len() <= FEED_WINDOW_EVENTS
+    }
+
     /// Takes what is acknowledged up to `upto` out of the window and returns whether there was anything.
     pub(super) fn ack(&mut self, upto: Position, taken: &mut Acknowledged) -> bool {
         let before = self.window.len();
         while let Some(front) = self.window.front().filter(|front| front.position <= upto) {
             match front.item {
+                _ if self.aside.remove(&front.position) => taken.split(front.position),
                 Item::Message { sender } => taken.add(sender, front.position),
                 Item::Other => {}
                 Item::Gap => taken.split(front.position),
@@ -147,6 +162,8 @@ impl Feed {
             self.window_bytes -= front.bytes;
             self.window.pop_front();
         }
+        // Positions in holes never come.
+        self.aside = self.aside.split_off(&upto.min(self.next).next());
         self.window.len() < before
     }
 

@@ -185,11 +185,17 @@ impl World {
             Up::Attach { feed, cursor } => {
                 let feed = FeedId { connection, number: feed };
                 let cursors = vec![(ORIGIN, Position(cursor))];
-                batch.push(Command::Attach { feed, account, device, cursors });
+                batch.push(Command::Attach { feed, account, device, cursors, set_aside: vec![] });
             }
             Up::Ack { feed, upto } => {
                 let feed = FeedId { connection, number: feed };
-                batch.push(Command::Ack { feed, account, device, upto: vec![(ORIGIN, Position(upto))] });
+                batch.push(Command::Ack {
+                    feed,
+                    account,
+                    device,
+                    upto: vec![(ORIGIN, Position(upto))],
+                    set_aside: vec![],
+                });
             }
         }
         self.submit(batch);

@@ -14,7 +14,7 @@ use quail::launcher::LauncherError;
 use quail::output::Output;
 use quail::profile::ProfileError;
 use quail::text::TextError;
-use quail_client::{Error, Reason, StoreError};
+use quail_client::{ChangeError, Error, Reason, StoreError};
 
 /// It worked.
 pub(super) const EXIT_OK: u8 = 0;
@@ -110,6 +110,8 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<(&'static str, Opt
         return Some((reason, when(error).or_else(|| hint.map(str::to_owned))));
     } else if let Some(error) = cause.downcast_ref::<StoreError>() {
         of_store(error)
+    } else if let Some(error) = cause.downcast_ref::<ChangeError>() {
+        of_change(error)
     } else if let Some(error) = cause.downcast_ref::<ProfileError>() {
         of_profile(error)
     } else if let Some(error) = cause.downcast_ref::<LauncherError>() {
@@ -207,8 +209,26 @@ fn of_store(error: &StoreError) -> (&'static str, Option<&'static str>) {
             "IN_USE",
             Some("wait for the other quail process, or use a device of your own: quail --profile NAME login"),
         ),
+        StoreError::OtherDevice { .. } => ("OTHER_DEVICE", Some(AGAIN)),
+        StoreError::Newer { .. } => ("NEWER", Some("a later quail wrote it: update this one")),
         StoreError::Damaged { .. } => ("DAMAGED", Some(AGAIN)),
-        _ => ("STORE", None),
+        StoreError::Full { .. } => ("DISK_FULL", Some("make some space; what is queued is still there")),
+        StoreError::NotWritable { .. } => (
+            "NOT_WRITABLE",
+            Some("give yourself the right to write there, or set QUAIL_CONFIG_DIR to another place"),
+        ),
+        _ => ("STORE", Some("look after the disk; what is queued is still there")),
+    }
+}
+
+fn of_change(error: &ChangeError) -> (&'static str, Option<&'static str>) {
+    match error {
+        ChangeError::OnItsWay(_) => {
+            ("ON_ITS_WAY", Some("the server may have it, and nothing is taken back from there"))
+        }
+        ChangeError::NotQueued(_) => ("NOT_QUEUED", Some("quail queue lists what is queued")),
+        ChangeError::Client(error) => of_client(error),
+        _ => ("FAILED", None),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `quail logout`: ends the session of this device and forgets it.
 //!
-//! Invariant: a device is forgotten only after the server has ended its session, unless the user insists; a session that
-//! nobody can end any more would stay in the account's list.
+//! Invariants: a device is forgotten only after the server has ended its session, unless the user insists; a session that
+//! nobody can end any more would stay in the account's list. Nor is one forgotten that has messages to send.
 
 use clap::Args;
 use quail::profile::{Profile, ProfileError};
@@ -9,14 +9,14 @@ use quail_client::{Client, Error, MemoryStore, Reason};
 use serde::Serialize;
 
 use super::Context;
-use super::failure::Outcome;
+use super::failure::{Failure, Outcome};
 use super::session::options;
 
 /// End the session of this device and forget it
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct LogOut {
-    /// Forget the device also when the server cannot be told
+    /// Forget the device also when the server cannot be told, or messages are queued, which are then lost
     #[arg(long)]
     force: bool,
 }
@@ -35,6 +35,9 @@ struct LoggedOut<'a> {
 
 impl LogOut {
     pub(super) async fn run(self, context: Context) -> anyhow::Result<Outcome> {
+        if !self.force {
+            nothing_queued(&context).await?;
+        }
         let told = match end_session(&context).await {
             Ok(()) => true,
             Err(error) if self.force && may_be_forced(&error) => {
@@ -50,6 +53,18 @@ impl LogOut {
         context.output.result(format!("profile {name} is logged out"), &programs)?;
         Ok(Outcome::Good)
     }
+}
+
+/// What the device has not sent is sent by no other one.
+async fn nothing_queued(context: &Context) -> Result<(), Failure> {
+    // Where the queue cannot be read, nobody can say that something is in it.
+    let queued = context.offline_queue().await.map_or(0, |(queue, _)| queue.queued().len());
+    if queued == 0 {
+        return Ok(());
+    }
+    let text = format!("messages that were not sent yet: {queued}");
+    let hint = "send them: quail queue send; or give them up: quail logout --force";
+    Err(Failure::failed("QUEUED", text).hint(hint))
 }
 
 async fn end_session(context: &Context) -> anyhow::Result<()> {
@@ -73,7 +88,6 @@ fn may_be_forced(error: &anyhow::Error) -> bool {
 }
 
 fn hinted(error: anyhow::Error) -> anyhow::Error {
-    use super::failure::Failure;
     match error.downcast_ref::<Error>() {
         Some(Error::Unreachable { .. } | Error::UnknownHost { .. } | Error::ConnectionRefused { .. }) => {
             Failure::failed("UNREACHABLE", format!("the server cannot be told: {error}"))

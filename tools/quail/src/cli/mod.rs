@@ -18,6 +18,7 @@ mod logout;
 mod passwd;
 mod password;
 mod ping;
+mod queue;
 mod send;
 mod session;
 mod signup;
@@ -71,6 +72,7 @@ enum Command {
     Passwd(passwd::Passwd),
     Devices(devices::Devices),
     Send(send::Send),
+    Queue(queue::Queue),
     Tail(tail::Tail),
     Ping(ping::Ping),
     Demo(demo::Demo),
@@ -111,6 +113,7 @@ fn run(command: Command, context: Context) -> anyhow::Result<Outcome> {
             Command::Passwd(command) => command.run(context).await,
             Command::Devices(command) => command.run(context).await,
             Command::Send(command) => command.run(context).await,
+            Command::Queue(command) => command.run(context).await,
             Command::Tail(command) => command.run(context).await,
             Command::Ping(command) => command.run(context).await,
             Command::Demo(command) => command.run(context).await,

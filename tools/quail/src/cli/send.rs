@@ -1,7 +1,8 @@
 //! `quail send`: sends messages, from an argument, a file or stdin.
 //!
 //! All input is read and checked before the first message leaves, so a mistake in the last line does not leave half of
-//! the text sent. Then everything is sent at once; the answers are waited for in order.
+//! the text sent. Then everything is queued on this machine's disk and sent at once; the answers are waited for in order. A call
+//! that was killed or gave up leaves its job behind (`job.rs`), and the same call again goes on with it.
 //!
 //! Invariants: a message that nobody answered for is never called accepted; the exit code is 0 only if every message got
 //! as far as was asked for.
@@ -17,15 +18,17 @@ use indicatif::ProgressBar;
 use quail::output::Output;
 use quail::text;
 use quail_client::sending::QUEUED_MESSAGES_MAX;
-use quail_client::{AccountId, Client, Error, Sending};
+use quail_client::{AccountId, Client, Error, MessageId, Sending};
 use tokio::sync::mpsc;
 
 use super::failure::{Failure, Outcome};
 use super::session::handle;
 use super::{Context, bar, duration};
 use fate::{Fate, State, Tally};
+use job::Job;
 
 mod fate;
+pub(super) mod job;
 
 /// Send messages
 #[derive(Args, Debug)]
@@ -85,12 +88,18 @@ impl Send {
             Some(text) => vec![text::whole(text)?],
             None => text::lines(&input)?,
         };
-        let client = context.connect().await?;
+        let (client, state) = context.connect_to_send().await?;
+        // Takes the queue for this process.
+        client.queued().await?;
         let peer = client.look_up(&self.handle).await?.account;
         if self.wait == Wait::Delivered {
             client.watch_receipts().await?;
         }
         let began = Instant::now();
+        let job = Job::begin(&state, peer, &messages)?;
+        if job.is_resumed {
+            context.output.note("going on with what an earlier call left");
+        }
         let mut batch = Batch {
             client,
             output: context.output,
@@ -99,8 +108,11 @@ impl Send {
             patience: self.timeout,
             tally: Tally::new(self.wait.state(), messages.len()),
         };
-        batch.send(peer, &messages, self.wait).await?;
+        batch.send(peer, &job, &messages, self.wait).await?;
         batch.bar.finish_and_clear();
+        if batch.tally.is_answered() {
+            job.finish()?;
+        }
         self.conclude(batch, began.elapsed()).await
     }
 
@@ -134,8 +146,7 @@ impl Send {
         };
         let (reason, hint) = match self.wait {
             _ if !tally.is_answered() => {
-                let hint =
-                    "some may have been accepted all the same: ask the recipient before sending them again";
+                let hint = "what has no answer stays queued: the same command again goes on with it and sends nothing twice";
                 ("NOT_ACCEPTED", hint)
             }
             Wait::Accepted => ("NOT_ACCEPTED", "the others are; correct these and send them again"),
@@ -159,13 +170,19 @@ struct Batch {
 }
 
 impl Batch {
-    async fn send(&mut self, peer: AccountId, messages: &[&str], wait: Wait) -> anyhow::Result<()> {
+    async fn send(
+        &mut self,
+        peer: AccountId,
+        job: &Job,
+        messages: &[&str],
+        wait: Wait,
+    ) -> anyhow::Result<()> {
         // As many as the client itself queues: here they only wait for their turn to be looked at.
         let (sent, mut answers) = mpsc::channel(QUEUED_MESSAGES_MAX);
         let client = self.client.clone();
         let mut failed = None;
         let sending = async {
-            failed = send_all(&client, peer, messages, sent).await.err();
+            failed = send_all(&client, peer, job, messages, sent).await.err();
             // The end comes when all answers have been looked at.
             std::future::pending::<()>().await;
         };
@@ -185,33 +202,48 @@ impl Batch {
     /// Looks at the answers in order; returns them if they are not all there is to say.
     async fn watch_accepted(
         &mut self,
-        answers: &mut mpsc::Receiver<Sending>,
+        answers: &mut mpsc::Receiver<Sent>,
         wait: Wait,
-    ) -> anyhow::Result<Vec<(Sending, Fate)>> {
+    ) -> anyhow::Result<Vec<(Option<Sending>, Fate)>> {
         let mut fates = Vec::new();
         while !self.patience.is_zero() || !answers.is_empty() {
-            let Some(sending) = answers.recv().await else { break };
-            let fate = match within(self.patience, sending.accepted()).await {
-                Some(Ok(accepted)) => Fate::accepted(sending.id(), accepted),
-                Some(Err(error)) => Fate::failed(sending.id(), &error),
-                None => Fate::unknown(sending.id(), self.gave_up()),
+            let Some((id, known)) = answers.recv().await else { break };
+            let fate = match &known {
+                Known::AcceptedBefore => Fate::accepted_before(id),
+                Known::Cancelled => Fate::cancelled(id),
+                Known::Sending(sending) => match within(self.patience, sending.accepted()).await {
+                    Some(Ok(accepted)) => Fate::accepted(id, accepted),
+                    Some(Err(error)) => {
+                        let fate = Fate::failed(id, &error);
+                        // It is told here, so nobody need be told again.
+                        self.client.take_note(id).await?;
+                        fate
+                    }
+                    None => Fate::unknown(id, self.gave_up()),
+                },
             };
             match wait {
                 Wait::Accepted => self.tell(self.tally.count() + 1, &fate)?,
-                Wait::Delivered => fates.push((sending, fate)),
+                Wait::Delivered => fates.push((known.sending(), fate)),
             }
         }
         Ok(fates)
     }
 
-    async fn watch_delivered(&mut self, fates: Vec<(Sending, Fate)>) -> anyhow::Result<()> {
+    async fn watch_delivered(&mut self, fates: Vec<(Option<Sending>, Fate)>) -> anyhow::Result<()> {
         for (sending, mut fate) in fates {
-            if fate.is_accepted() {
-                match within(self.patience, sending.delivered()).await {
+            match sending.filter(|_| fate.is_accepted()) {
+                Some(sending) => match within(self.patience, sending.delivered()).await {
                     Some(Ok(())) => fate.delivered(),
                     Some(Err(error)) => fate.undelivered(error.to_string()),
                     None => fate.undelivered(self.gave_up()),
+                },
+                None if fate.is_accepted() => {
+                    fate.undelivered(
+                        "accepted by an earlier call; whether it arrived is not known".to_owned(),
+                    );
                 }
+                None => {}
             }
             self.tell(self.tally.count() + 1, &fate)?;
         }
@@ -231,16 +263,62 @@ impl Batch {
     }
 }
 
+/// What is known of a message.
+enum Known {
+    /// It has a handle.
+    Sending(Sending),
+    /// An earlier call was told that it is accepted, longer ago than the SDK remembers.
+    AcceptedBefore,
+    /// Somebody cancelled it.
+    Cancelled,
+}
+
+impl Known {
+    fn sending(self) -> Option<Sending> {
+        match self {
+            Self::Sending(sending) => Some(sending),
+            Self::AcceptedBefore | Self::Cancelled => None,
+        }
+    }
+}
+
+type Sent = (MessageId, Known);
+
+/// How many messages share a commit.
+const TOGETHER: usize = 256;
+
 async fn send_all(
     client: &Client,
     peer: AccountId,
+    job: &Job,
     messages: &[&str],
-    sent: mpsc::Sender<Sending>,
+    sent: mpsc::Sender<Sent>,
 ) -> Result<(), Error> {
-    for message in messages {
-        let sending = client.send(peer, *message).await?;
-        if sent.send(sending).await.is_err() {
-            break;
+    let is_cancelled = |id: &MessageId| job.cancelled.contains(id);
+    // Messages were queued in order: what lies before the last one that is known was queued too, and is answered.
+    let mut known = Vec::new();
+    for id in &job.ids {
+        known.push(if job.is_resumed { client.sending(*id).await? } else { None });
+    }
+    let last = job.ids.iter().zip(&known).rposition(|(id, sending)| sending.is_some() || is_cancelled(id));
+    let queued = last.map_or(0, |last| last + 1);
+    known.truncate(queued);
+    for (id, sending) in job.ids.iter().zip(known) {
+        let known = match sending {
+            Some(sending) => Known::Sending(sending),
+            None if is_cancelled(id) => Known::Cancelled,
+            None => Known::AcceptedBefore,
+        };
+        if sent.send((*id, known)).await.is_err() {
+            return Ok(());
+        }
+    }
+    let rest: Vec<_> = job.ids.iter().copied().zip(messages.iter().copied()).skip(queued).collect();
+    for some in rest.chunks(TOGETHER) {
+        for sending in client.send_all_with_ids(peer, some.iter().copied()).await? {
+            if sent.send((sending.id(), Known::Sending(sending))).await.is_err() {
+                return Ok(());
+            }
         }
     }
     Ok(())

@@ -1,10 +1,11 @@
 //! From a profile to a connection: what the commands that talk to a server share.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use quail::profile::{Login, Profile};
-use quail_client::{Address, Client, FileStore, Options};
+use quail_client::{Address, Client, FileStore, OfflineQueue, Options};
 use quail_protocol::limits::PLATFORM_BYTES_MAX;
 use quail_protocol::text::{is_handle, is_platform};
 
@@ -129,11 +130,27 @@ impl Context {
         }
     }
 
-    /// Connects this device.
+    /// Connects this device, and leaves its queue to whoever sends.
     pub(super) async fn connect(&self) -> anyhow::Result<Client> {
         let (profile, login) = self.login()?;
         let store = FileStore::open(profile.state_directory())?;
-        Ok(Client::open(&login.address, &login.credentials, store, options()).await?)
+        let options = Options { resume_queue: false, ..options() };
+        Ok(Client::open(&login.address, &login.credentials, store, options).await?)
+    }
+
+    /// Opens the queue of this device without connecting. Returns where its state is as well.
+    pub(super) async fn offline_queue(&self) -> anyhow::Result<(OfflineQueue, PathBuf)> {
+        let (profile, login) = self.login()?;
+        let store = FileStore::open(profile.state_directory())?;
+        Ok((OfflineQueue::open(&login.credentials, store).await?, profile.state_directory()))
+    }
+
+    /// Connects this device to send: what is in its queue leaves. Returns where its state is as well.
+    pub(super) async fn connect_to_send(&self) -> anyhow::Result<(Client, PathBuf)> {
+        let (profile, login) = self.login()?;
+        let store = FileStore::open(profile.state_directory())?;
+        let client = Client::open(&login.address, &login.credentials, store, options()).await?;
+        Ok((client, profile.state_directory()))
     }
 }
 

@@ -134,6 +134,15 @@ impl Printing {
             Event::Gap { origin, from, upto } => self.output.note(format!(
                 "gap: the server no longer holds positions {from} to {upto} of origin {origin}; messages may be missing"
             )),
+            Event::SetAside { origin, position, message } => {
+                let what = match message {
+                    Some((sender, id)) => format!("message {id} from account {sender}"),
+                    None => format!("the event at position {position} of origin {origin}"),
+                };
+                self.output.note(format!(
+                    "{what} is set aside: three programs of this device ended while they had it; other devices still get it"
+                ));
+            }
             _ => {}
         }
         written.push(acknowledgement);

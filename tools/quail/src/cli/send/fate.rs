@@ -21,6 +21,8 @@ pub(super) enum State {
     Delivered,
     /// Refused for good; it is nowhere.
     Refused,
+    /// Taken out of the queue before it was sent.
+    Cancelled,
     /// Sent, and no answer came.
     Unknown,
     /// Never sent.
@@ -61,8 +63,19 @@ impl Fate {
         Self { id: Some(id), accepted: Some(accepted), state: State::Accepted, error: None }
     }
 
+    /// An earlier call was told so.
+    pub(super) fn accepted_before(id: MessageId) -> Self {
+        Self { id: Some(id), accepted: None, state: State::Accepted, error: None }
+    }
+
+    pub(super) fn cancelled(id: MessageId) -> Self {
+        let why = Why { reason: "CANCELLED", text: SendError::Cancelled.to_string() };
+        Self { state: State::Cancelled, error: Some(why), ..Self::unknown(id, String::new()) }
+    }
+
     pub(super) fn failed(id: MessageId, error: &SendError) -> Self {
         match error {
+            SendError::Cancelled => Self::cancelled(id),
             SendError::Refused(refusal) => Self {
                 state: State::Refused,
                 error: Some(Why { reason: refusal.reason.meta().name, text: refusal.text.clone() }),
@@ -239,7 +252,7 @@ mod tests {
                 r#""error":{"reason":"NOT_SENT","text":"the client is closed"}}"#
             )
         );
-        let unknown = Fate::failed(ID, &SendError::OutcomeUnknown);
+        let unknown = Fate::failed(ID, &SendError::Stopped(quail_client::Error::Closed));
         assert_eq!(unknown.state, State::Unknown);
     }
 

@@ -76,14 +76,17 @@ pub const COMMANDS: &[Command] = &[
     Command { code: 11, name: "restart", kind: Kind::Journal, lane: Lane::Publish, needs_session: true, bytes_max: FRAME_BYTES_MAX, rate: RateClass::Send },
     Command { code: 12, name: "attach", kind: Kind::Journal, lane: Lane::Feed, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Feed },
     Command { code: 13, name: "ack", kind: Kind::Journal, lane: Lane::Feed, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Feed },
+    Command { code: 14, name: "read", kind: Kind::Journal, lane: Lane::Feed, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Send },
     Command { code: 20, name: "sign_up", kind: Kind::Directory, lane: Lane::Request, needs_session: false, bytes_max: OPEN_BYTES_MAX, rate: RateClass::SignUp },
     Command { code: 21, name: "log_in", kind: Kind::Directory, lane: Lane::Request, needs_session: false, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Password },
     Command { code: 22, name: "log_out", kind: Kind::Directory, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
     Command { code: 23, name: "change_password", kind: Kind::Directory, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Password },
     Command { code: 24, name: "unlink_device", kind: Kind::Directory, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
+    Command { code: 25, name: "set_privacy", kind: Kind::Directory, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
     Command { code: 40, name: "look_up", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::LookUp },
     Command { code: 41, name: "ping", kind: Kind::Query, lane: Lane::Request, needs_session: false, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
     Command { code: 42, name: "list_devices", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
+    Command { code: 43, name: "get_privacy", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
 ];
 
 /// Returns the command of a code.
@@ -101,9 +104,11 @@ impl crate::v1::request::Command {
             C::LogOut(_) => 22,
             C::ChangePassword(_) => 23,
             C::UnlinkDevice(_) => 24,
+            C::SetPrivacy(_) => 25,
             C::LookUp(_) => 40,
             C::Ping(_) => 41,
             C::ListDevices(_) => 42,
+            C::GetPrivacy(_) => 43,
         };
         // The table's own test proves that each code above has a row.
         by_code(code).unwrap_or(&COMMANDS[0])
@@ -135,6 +140,8 @@ mod tests {
             (C::LookUp(Default::default()), "look_up"),
             (C::Ping(Default::default()), "ping"),
             (C::ListDevices(Default::default()), "list_devices"),
+            (C::SetPrivacy(Default::default()), "set_privacy"),
+            (C::GetPrivacy(Default::default()), "get_privacy"),
         ];
         for (command, name) in all {
             assert_eq!(command.meta().name, name);

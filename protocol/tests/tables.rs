@@ -141,6 +141,8 @@ fn the_limits_are_those_of_the_code() {
         ("FEED_WINDOW_BYTES", size(limits::FEED_WINDOW_BYTES), "bytes"),
         ("REQUESTS_MAX", size(limits::REQUESTS_MAX), "streams"),
         ("CURSORS_MAX", size(limits::CURSORS_MAX), "origins"),
+        ("READ_STRETCHES_MAX", size(limits::READ_STRETCHES_MAX), "stretches"),
+        ("READS_UNANSWERED_MAX", size(limits::READS_UNANSWERED_MAX), "reads"),
         ("FIELDS_MAX", size(limits::FIELDS_MAX), "fields"),
         ("ID_AGE_MAX", seconds(limits::ID_AGE_MAX), "s"),
         ("ID_AHEAD_MAX", seconds(limits::ID_AHEAD_MAX), "s"),

@@ -56,6 +56,28 @@ pub struct SendCommand {
     pub send: Result<ValidSend, v1::Error>,
 }
 
+/// A mark whose fields have been checked for form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidRead {
+    /// Who sent the messages that were read.
+    pub sender: AccountId,
+    /// Which: at these origins those above the first position, up to and including the second.
+    pub stretches: Vec<(Origin, Position, Position)>,
+}
+
+/// A mark of what was read, as it came up a feed lane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadCommand {
+    /// The feed lane, where the answer goes.
+    pub feed: FeedId,
+    /// Who read.
+    pub account: AccountId,
+    /// On which device.
+    pub device: DeviceId,
+    /// The mark, or the refusal that was already clear; it takes this way too so that answers keep their order.
+    pub read: Result<ValidRead, v1::Error>,
+}
+
 /// Everything the core can be asked to decide.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
@@ -108,6 +130,8 @@ pub enum Command {
         /// Up to where, per origin.
         upto: Vec<(Origin, Position)>,
     },
+    /// Says what was read.
+    Read(ReadCommand),
     /// A connection with its lanes is gone.
     Disconnected {
         /// The connection.
@@ -204,6 +228,13 @@ pub enum Effect {
         feed: FeedId,
         /// Whether only an acknowledgement can move the feed on.
         stalled: bool,
+    },
+    /// Answers a mark of what was read.
+    ReadAnswered {
+        /// The feed lane.
+        feed: FeedId,
+        /// Why it was not taken, if it was not.
+        error: Option<v1::Error>,
     },
     /// Ends a feed.
     Ended {

@@ -16,6 +16,9 @@ pub mod ports;
 mod receipts;
 mod state;
 
-pub use command::{Accepted, Command, ConnectionId, Effect, FeedId, Outcome, SendCommand, Ticket, ValidSend};
+pub use command::{
+    Accepted, Command, ConnectionId, Effect, FeedId, Outcome, ReadCommand, SendCommand, Ticket, ValidRead,
+    ValidSend,
+};
 pub use outbox::{ANCESTORS_MAX, Ancestor, OUTBOX_AGE_MAX, OUTBOX_BYTES_MAX, OUTBOX_EVENTS_MAX};
 pub use state::State;

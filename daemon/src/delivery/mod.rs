@@ -72,6 +72,8 @@ pub enum FeedItem {
     CaughtUp,
     /// Whether the feed waits for an acknowledgement, told anew with each that was not enough. Not written.
     Stalled(bool),
+    /// A mark of what was read was taken, or why it was not.
+    ReadAnswer(Option<v1::Error>),
     /// The feed ends.
     Ended(v1::Error),
 }
@@ -175,8 +177,8 @@ impl Releaser {
         Self { delivery, reads }
     }
 
-    fn count_sends(&self, result: &'static str, count: u64) {
-        let labels = CommandLabels { command: "send", result };
+    fn count(&self, command: &'static str, result: &'static str, count: u64) {
+        let labels = CommandLabels { command, result };
         self.delivery.metrics.commands.get_or_create(&labels).inc_by(count);
     }
 
@@ -199,7 +201,7 @@ impl Release for Releaser {
                     (connection, Down::Accepted(accepted))
                 }
                 Effect::Refused { connection, number, error } => {
-                    self.count_sends(error.reason().meta().name, 1);
+                    self.count("send", error.reason().meta().name, 1);
                     (connection, Down::Refused { number, error })
                 }
                 Effect::Deliver { feed, event } => {
@@ -216,6 +218,11 @@ impl Release for Releaser {
                 }
                 Effect::CaughtUp { feed } => feed_item(feed, FeedItem::CaughtUp),
                 Effect::Stalled { feed, stalled } => feed_item(feed, FeedItem::Stalled(stalled)),
+                Effect::ReadAnswered { feed, error } => {
+                    let result = error.as_ref().map_or("OK", |error| error.reason().meta().name);
+                    self.count("read", result, 1);
+                    feed_item(feed, FeedItem::ReadAnswer(error))
+                }
                 Effect::Ended { feed, error } => feed_item(feed, FeedItem::Ended(error)),
                 Effect::CloseDevice { device } => {
                     self.close_device(device, &mut by_connection);
@@ -237,7 +244,7 @@ impl Release for Releaser {
         }
         // Before anybody is told, so that whoever was told finds it counted.
         if accepted_sends > 0 {
-            self.count_sends("OK", accepted_sends);
+            self.count("send", "OK", accepted_sends);
         }
         self.delivery.metrics.delivered.inc_by(delivered);
         self.delivery.metrics.backlog_queue.set(self.reads.len() as i64);

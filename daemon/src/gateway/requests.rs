@@ -124,6 +124,16 @@ impl Gateway {
                 self.apply(vec![changed.map_err(refused)?]).await.map_err(Reason::error)?;
                 Answer::Done(v1::Done {})
             }
+            (Asked::SetPrivacy(asked), Some(session)) => {
+                let changed = self.directory.set_privacy(&session, asked).await;
+                // Once this is applied, no receipt leaves that the account does not want.
+                self.apply(vec![changed.map_err(refused)?]).await.map_err(Reason::error)?;
+                Answer::Done(v1::Done {})
+            }
+            (Asked::GetPrivacy(v1::GetPrivacy {}), Some(session)) => {
+                let found = query::get_privacy(&*self.reads, &session).await;
+                Answer::Privacy(found.map_err(|error| error.to_error())?)
+            }
             (Asked::LookUp(asked), Some(session)) => {
                 let found = query::look_up(&*self.reads, asked).await;
                 if matches!(found, Err(query::QueryError::UnknownAccount)) {
@@ -142,6 +152,8 @@ impl Gateway {
                 Asked::LogOut(_)
                 | Asked::UnlinkDevice(_)
                 | Asked::ChangePassword(_)
+                | Asked::SetPrivacy(_)
+                | Asked::GetPrivacy(_)
                 | Asked::LookUp(_)
                 | Asked::ListDevices(_),
                 None,

@@ -299,23 +299,24 @@ impl Connection {
             Up::Publish(frames) => {
                 let commands = self.gateway.publish(self.id, session, frames).await;
                 let commands = commands.map_err(|error| End::Close(error.reason()))?;
-                self.lanes.handed_over(
-                    commands.iter().filter(|command| matches!(command, Command::Send(_))).count(),
-                );
+                self.lanes.handed_over(&commands);
                 commands
             }
-            Up::Feed(frames) => match self.gateway.feed(
-                FeedId { connection: self.id, number: self.lanes.feed_number() },
-                session,
-                frames,
-            ) {
-                Ok(commands) => commands,
-                Err(error) => {
-                    let reason = error.reason();
-                    self.lanes.end_feed(error);
-                    return self.refused(reason);
+            Up::Feed(frames) => {
+                let feed = FeedId { connection: self.id, number: self.lanes.feed_number() };
+                let commands = match self.lanes.count_reads(&frames) {
+                    Ok(()) => self.gateway.feed(feed, session, frames).await,
+                    Err(reason) => Err(reason.error()),
+                };
+                match commands {
+                    Ok(commands) => commands,
+                    Err(error) => {
+                        let reason = error.reason();
+                        self.lanes.end_feed(error);
+                        return self.refused(reason);
+                    }
                 }
-            },
+            }
         };
         self.submit(commands).await
     }

@@ -264,7 +264,13 @@ mod tests {
 
     fn commands() -> Vec<Command> {
         let (account, device) = (AccountId([1; 16]), DeviceId([1; 16]));
-        let facts = AccountFacts { account, handle: "ada".to_owned(), version: 1, devices: vec![device] };
+        let facts = AccountFacts {
+            account,
+            handle: "ada".to_owned(),
+            version: 1,
+            read_receipts: true,
+            devices: vec![device],
+        };
         let mut id = MessageId([0; 16]);
         id.0[6] = 0x70;
         id.0[8] = 0x80;

@@ -42,6 +42,7 @@ struct Account {
     version: u64,
     created_ms: u64,
     is_disabled: bool,
+    read_receipts: bool,
     devices: BTreeMap<DeviceId, Device>,
 }
 
@@ -105,8 +106,15 @@ impl State {
     ) -> AccountFacts {
         self.handles.insert(handle.clone(), id);
         let devices = BTreeMap::new();
-        let mut account =
-            Account { handle, password_hash, version: 1, created_ms: now_ms, is_disabled: false, devices };
+        let mut account = Account {
+            handle,
+            password_hash,
+            version: 1,
+            created_ms: now_ms,
+            is_disabled: false,
+            read_receipts: true,
+            devices,
+        };
         if let Some(device) = device {
             self.sessions.insert(device.token_hash, (id, device.device));
             account.devices.insert(device.device, Device::new(device.name, device.platform, now_ms));
@@ -216,6 +224,22 @@ impl State {
         self.remove_device(id, device)
     }
 
+    fn set_privacy(
+        &mut self,
+        id: AccountId,
+        by: DeviceId,
+        read_receipts: bool,
+    ) -> Result<AccountFacts, DirectoryError> {
+        let account = self.accounts.get_mut(&id).ok_or(DirectoryError::UnknownDevice)?;
+        if !account.devices.contains_key(&by) {
+            return Err(DirectoryError::UnknownDevice);
+        }
+        if std::mem::replace(&mut account.read_receipts, read_receipts) != read_receipts {
+            account.version += 1;
+        }
+        Ok(account.facts(id))
+    }
+
     fn devices(&self, id: AccountId) -> Vec<DeviceSummary> {
         let devices = self.accounts.get(&id).into_iter().flat_map(|account| &account.devices);
         let summary = |(device, stored): (&DeviceId, &Device)| DeviceSummary {
@@ -258,6 +282,7 @@ impl Account {
             account,
             handle: self.handle.clone(),
             version: self.version,
+            read_receipts: self.read_receipts,
             devices: self.devices.keys().copied().collect(),
         }
     }
@@ -349,6 +374,15 @@ impl Directory for TwinDirectory {
     ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
         let mut state = self.state();
         Box::pin(ready(state.change_password(account, keep, &expected_password_hash, new_password_hash)))
+    }
+
+    fn set_privacy(
+        &self,
+        account: AccountId,
+        by: DeviceId,
+        read_receipts: bool,
+    ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
+        Box::pin(ready(self.state().set_privacy(account, by, read_receipts)))
     }
 
     fn facts(&self, account: AccountId) -> PortFuture<'_, Result<Option<AccountFacts>, DirectoryError>> {

@@ -19,6 +19,7 @@ use crate::api::accounts::Profiles;
 use crate::feed::Feed;
 use crate::hello::Welcome;
 use crate::publish::Publish;
+use crate::reads::Reads;
 use crate::state::{ConnectionState, Counters};
 use crate::store::{Store, StoreError};
 use crate::transport::Link;
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) publish: Publish,
     pub(crate) feed: Feed,
+    pub(crate) reads: Reads,
     pub(crate) profiles: Profiles,
     pub(crate) counters: Counters,
     /// As many as the server allows at once.
@@ -63,6 +65,7 @@ impl Shared {
             store,
             publish: Publish::new(),
             feed: Feed::new(),
+            reads: Reads::new(),
             profiles: Profiles::new(),
             counters: Counters::default(),
             requests: Semaphore::new(REQUESTS_MAX),

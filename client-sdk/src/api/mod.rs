@@ -10,6 +10,7 @@ pub(crate) mod chat;
 pub(crate) mod devices;
 pub(crate) mod feed;
 pub(crate) mod ping;
+pub(crate) mod privacy;
 pub(crate) mod sessions;
 
 use std::sync::Arc;

@@ -24,9 +24,10 @@ use crate::error::Refusal;
 use crate::feed::Wanted;
 use crate::feed::inbox::{Arrival, Verdict};
 use crate::frames::{self, FrameReader, write_error};
+use crate::sending::Progress;
 use crate::shared::Shared;
 use crate::state::Counters;
-use crate::{Delivery, Error, Event, Message};
+use crate::{Delivery, Error, Event, Message, ReadReceipt};
 
 /// Upper ends of the pauses after the server ended the lane for now.
 const REATTACH_PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -80,9 +81,11 @@ async fn attached(
     backoff: &mut Backoff,
 ) -> Result<LaneEnd, Error> {
     let reading = events.is_some();
+    shared.reads.load(&shared.store).await?;
     let state = shared.feed.attach(&shared.store, reading).await?;
     let attach = v1::Attach { number: state.attach_number, cursors: cursors(state.cursors) };
     let (stream, reader) = frames::open(connection, open::Stream::Feed(attach)).await?;
+    shared.reads.lane_opened();
     let changed = wanted.wait_for(|wanted| wanted.events.is_some() != reading || !wanted.anything());
     let leaving = shared.finish.child_token();
     let mut writing = pin!(write(shared, stream, &leaving));
@@ -122,9 +125,14 @@ async fn write(shared: &Shared, mut stream: SendStream, leaving: &CancellationTo
             frame::encode(&v1::FeedUp { frame: Some(ack) }, &mut buffer);
             Counters::add(&shared.counters.acks_written, 1);
         }
+        // Behind the acknowledgements: the server takes as read only what it knows to be acknowledged.
+        let pause = shared.reads.fill(&mut buffer, |origin| shared.feed.acknowledged(origin));
         if !buffer.is_empty() {
             stream.write_all(&buffer).await.map_err(write_error)?;
             buffer.clear();
+        }
+        if let Err(error) = shared.reads.save(&shared.store).await {
+            tracing::warn!(%error, "save marks of what was read; those that are answered will be made again");
         }
         if finishing {
             finish_lane(stream).await;
@@ -133,6 +141,7 @@ async fn write(shared: &Shared, mut stream: SendStream, leaving: &CancellationTo
         tokio::select! {
             () = &mut finish => {}
             () = shared.feed.ack_due() => {}
+            () = shared.reads.due(pause) => {}
         }
     }
 }
@@ -163,6 +172,10 @@ async fn read(
                 Some(feed_down::Frame::Event(event)) => arrived(shared, &event, permit.is_none())?,
                 Some(feed_down::Frame::Gap(gap)) => gap_arrived(shared, &gap, permit.is_none())?,
                 Some(feed_down::Frame::CaughtUp(_)) => Some(Delivery::new(Event::CaughtUp, None, shared)),
+                Some(feed_down::Frame::Read(answer)) => {
+                    shared.reads.answered(answer)?;
+                    None
+                }
                 // A later version may say more.
                 None => None,
             };
@@ -178,39 +191,43 @@ async fn read(
 }
 
 fn arrived(shared: &Arc<Shared>, event: &v1::Event, hold: bool) -> Result<Option<Delivery>, Error> {
-    let message = match &event.body {
+    let (origin, position) = (Origin(event.origin), Position(event.position));
+    let (arrival, content) = match &event.body {
         Some(event::Body::Message(message)) => match Message::from_wire(event, message) {
-            Ok(message) => Some(message),
+            Ok(message) => (Arrival::Message((message.sender, message.id)), Some(Event::Message(message))),
             Err(error) => {
                 // Unreadable today is unreadable tomorrow: waiting for a better copy would stop the feed for ever.
                 tracing::warn!(%error, origin = event.origin, position = event.position, "pass over an event");
-                None
+                shared.reads.missed(origin);
+                (Arrival::Internal, None)
             }
         },
-        Some(event::Body::Receipt(receipt)) => {
-            receipt_arrived(shared, receipt);
-            None
-        }
-        None => None,
-    };
-    let (origin, position) = (Origin(event.origin), Position(event.position));
-    let arrival = match &message {
-        Some(message) => Arrival::Message((message.sender, message.id)),
-        None => Arrival::Internal,
+        Some(event::Body::Receipt(receipt)) => match receipt_arrived(shared, receipt) {
+            Some(read) => (Arrival::Passing, Some(Event::Read(read))),
+            None => (Arrival::Internal, None),
+        },
+        None => (Arrival::Internal, None),
     };
     let verdict = arrive(shared, origin, position, arrival, hold)?;
-    let Some(message) = message.filter(|_| verdict == Verdict::HandOut) else {
-        let repeated = matches!(verdict, Verdict::Duplicate | Verdict::Again) && arrival != Arrival::Internal;
+    let Some(mut content) = content.filter(|_| verdict == Verdict::HandOut) else {
+        let repeated =
+            matches!(verdict, Verdict::Duplicate | Verdict::Again) && matches!(arrival, Arrival::Message(_));
         Counters::add(&shared.counters.duplicates_dropped, repeated.into());
         return Ok(None);
     };
-    shared.saw(message.stamp);
+    if let Event::Message(message) = &mut content {
+        shared.saw(message.stamp);
+        if message.recipient == shared.credentials.account {
+            message.after = shared.reads.handed_out(message.sender, origin, position);
+        }
+    }
     Counters::add(&shared.counters.handed_out, 1);
-    Ok(Some(Delivery::new(Event::Message(message), Some((origin, position)), shared)))
+    Ok(Some(Delivery::new(content, Some((origin, position)), shared)))
 }
 
 fn gap_arrived(shared: &Arc<Shared>, gap: &v1::Gap, hold: bool) -> Result<Option<Delivery>, Error> {
     let (origin, from, upto) = (Origin(gap.origin), Position(gap.from), Position(gap.upto));
+    shared.reads.missed(origin);
     let verdict = arrive(shared, origin, upto, Arrival::Gap, hold)?;
     if verdict != Verdict::HandOut {
         return Ok(None);
@@ -230,15 +247,26 @@ fn arrive(
     verdict.map_err(|error| Error::protocol(error.to_string()))
 }
 
-fn receipt_arrived(shared: &Shared, receipt: &v1::Receipt) {
-    // Every kind that a later version may add lies further along the way than delivered.
-    let Ok(account) = AccountId::try_from(receipt.account.as_ref()) else {
-        return;
+/// Takes in a receipt and returns it if it is one that the application is shown.
+fn receipt_arrived(shared: &Shared, receipt: &v1::Receipt) -> Option<ReadReceipt> {
+    let own = shared.credentials.account;
+    let reader = AccountId::try_from(receipt.account.as_ref()).ok()?;
+    let sender = match receipt.sender.is_empty() {
+        true => own,
+        false => AccountId::try_from(receipt.sender.as_ref()).ok()?,
     };
-    if receipt.kind >= ReceiptKind::Delivered as i32 {
-        let (after, upto) = (Position(receipt.after), Position(receipt.upto));
-        shared.feed.receipt(account, Origin(receipt.origin), after, upto);
+    let (origin, after, upto) = (Origin(receipt.origin), Position(receipt.after), Position(receipt.upto));
+    // A kind that a later version may add is at least the greatest one below it.
+    let progress = match receipt.kind {
+        kind if kind >= ReceiptKind::Read as i32 => Progress::Read,
+        kind if kind >= ReceiptKind::Delivered as i32 => Progress::Delivered,
+        _ => return None,
+    };
+    if sender == own {
+        shared.feed.receipt(progress, reader, origin, (after, upto));
     }
+    let is_shown = progress == Progress::Read && upto > after && (sender == own || reader == own);
+    is_shown.then_some(ReadReceipt { sender, reader, origin, after, upto })
 }
 
 fn cursors(cursors: Vec<(Origin, Position)>) -> Vec<v1::Cursor> {

@@ -29,6 +29,8 @@ pub(crate) type MessageKey = (AccountId, MessageId);
 pub(crate) enum Arrival {
     Message(MessageKey),
     Gap,
+    /// Something for whoever reads events; if nobody does, it is done as soon as it is here.
+    Passing,
     /// Something the application never sees: done as soon as it is here.
     Internal,
 }
@@ -122,9 +124,10 @@ impl Inbox {
         };
         let (verdict, progress) = match arrival {
             Arrival::Internal => (Verdict::Done, Progress::Done),
+            Arrival::Passing if hold => (Verdict::Done, Progress::Done),
             _ if hold => (Verdict::Hold, Progress::Held),
             Arrival::Message(key) if !self.recent.insert(key) => (Verdict::Duplicate, Progress::Done),
-            Arrival::Message(_) | Arrival::Gap => (Verdict::HandOut, Progress::HandedOut),
+            Arrival::Message(_) | Arrival::Gap | Arrival::Passing => (Verdict::HandOut, Progress::HandedOut),
         };
         arrivals.pending.insert(index, (position, progress));
         if progress == Progress::Done {
@@ -185,6 +188,11 @@ impl Inbox {
         let cursors =
             cursors.into_iter().skip(too_many).map(|(_, origin, cursor)| (origin, cursor)).collect();
         FeedState { attach_number: self.attach_number, cursors }
+    }
+
+    /// Returns up to where everything of an origin is done.
+    pub(crate) fn cursor(&self, origin: Origin) -> Position {
+        self.origins.get(&origin).map_or(Position::ZERO, |arrivals| arrivals.cursor)
     }
 
     fn advance(&mut self, origin: Origin) -> bool {

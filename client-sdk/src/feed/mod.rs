@@ -16,7 +16,7 @@ use quail_protocol::id::{AccountId, Origin, Position};
 use quail_protocol::limits::FEED_WINDOW_EVENTS;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::sending::Ticket;
+use crate::sending::{Progress, Ticket};
 use crate::shared::blocking;
 use crate::store::{FeedState, Store};
 use crate::{Accepted, Delivery, Error, SendError};
@@ -58,7 +58,8 @@ pub(crate) struct Feed {
 
 #[derive(Debug)]
 struct Tracked {
-    receipts: Receipts<Weak<Ticket>>,
+    delivered: Receipts<Weak<Ticket>>,
+    read: Receipts<Weak<Ticket>>,
     ended: Option<Error>,
 }
 
@@ -66,7 +67,7 @@ impl Feed {
     pub(crate) fn new() -> Self {
         Self {
             inbox: Mutex::new(Inbox::default()),
-            receipts: Mutex::new(Tracked { receipts: Receipts::new(), ended: None }),
+            receipts: Mutex::new(Tracked { delivered: Receipts::new(), read: Receipts::new(), ended: None }),
             wanted: watch::Sender::new(Wanted::default()),
             taken: AtomicBool::new(false),
             loaded: tokio::sync::Mutex::new(false),
@@ -162,31 +163,53 @@ impl Feed {
 
     // Receipts.
 
-    /// Watches an accepted message for its receipt.
+    /// Watches an accepted message for its receipts.
     pub(crate) fn watch(&self, ticket: &Arc<Ticket>, recipient: AccountId, accepted: &Accepted) {
         let mut tracked = self.tracked();
         if let Some(error) = &tracked.ended {
-            return ticket.receive(Err(SendError::FeedEnded(error.clone())));
+            return ticket.end(error);
         }
         let Accepted { origin, position, .. } = *accepted;
-        let watch = tracked.receipts.watch(recipient, origin, position, Arc::downgrade(ticket));
+        let delivered = tracked.delivered.watch(recipient, origin, position, Arc::downgrade(ticket));
+        let read = tracked.read.watch(recipient, origin, position, Arc::downgrade(ticket));
         drop(tracked);
-        match watch {
-            Watch::Delivered(_) => ticket.receive(Ok(())),
-            Watch::Waiting { evicted } => {
-                if let Some(evicted) = evicted.and_then(|evicted| evicted.upgrade()) {
-                    evicted.receive(Err(SendError::Unwatched));
+        for (watch, progress) in [(delivered, Progress::Delivered), (read, Progress::Read)] {
+            match watch {
+                Watch::Delivered(_) => ticket.receive(progress, Ok(())),
+                Watch::Waiting { evicted } => {
+                    if let Some(evicted) = evicted.and_then(|evicted| evicted.upgrade()) {
+                        evicted.receive(progress, Err(SendError::Unwatched));
+                    }
                 }
             }
         }
     }
 
-    /// Takes in a receipt.
-    pub(crate) fn receipt(&self, recipient: AccountId, origin: Origin, after: Position, upto: Position) {
-        let delivered = self.tracked().receipts.receipt(recipient, origin, after, upto);
-        for ticket in delivered.iter().filter_map(Weak::upgrade) {
-            ticket.receive(Ok(()));
+    /// Takes in a receipt for messages of this account. What was read was delivered.
+    pub(crate) fn receipt(
+        &self,
+        progress: Progress,
+        recipient: AccountId,
+        origin: Origin,
+        (after, upto): (Position, Position),
+    ) {
+        let mut tracked = self.tracked();
+        let delivered = tracked.delivered.receipt(recipient, origin, after, upto);
+        let read = match progress {
+            Progress::Delivered => Vec::new(),
+            Progress::Read => tracked.read.receipt(recipient, origin, after, upto),
+        };
+        drop(tracked);
+        for (tickets, progress) in [(delivered, Progress::Delivered), (read, Progress::Read)] {
+            for ticket in tickets.iter().filter_map(Weak::upgrade) {
+                ticket.receive(progress, Ok(()));
+            }
         }
+    }
+
+    /// Returns up to where everything of an origin is acknowledged, or about to be.
+    pub(crate) fn acknowledged(&self, origin: Origin) -> Position {
+        self.inbox().cursor(origin)
     }
 
     // Saving and the end.
@@ -218,10 +241,11 @@ impl Feed {
         tracked.ended = Some(reason.clone());
         // Drops the sender, so that the reader comes to the end.
         self.wanted.send_modify(|wanted| *wanted = Wanted::default());
-        let waiting = tracked.receipts.drain();
+        let mut waiting = tracked.delivered.drain();
+        waiting.extend(tracked.read.drain());
         drop(tracked);
         for ticket in waiting.iter().filter_map(Weak::upgrade) {
-            ticket.receive(Err(SendError::FeedEnded(reason.clone())));
+            ticket.end(reason);
         }
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! publish.json   {"format":1,"next_number":4097}
 //! feed.json      {"format":1,"attach_number":3,"cursors":[[1,77]]}
+//! marks.json     {"format":1,"marks":[["00..0b",1,70,77]]}
 //! publish.lock   locked by the process that sends
 //! feed.lock      locked by the process that receives
 //! ```
@@ -24,13 +25,13 @@ use quail_protocol::limits::CURSORS_MAX;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{FeedState, Part, PublishState, Store, StoreError};
+use super::{FeedState, Mark, Part, PublishState, Store, StoreError};
 
 /// The form of the files that this version writes, and the only one it reads.
 const FORMAT: u32 = 1;
 
-/// Longest file that is read. The longest that is written has some 2 KiB.
-const FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Longest file that is read. The longest that is written has some 400 KiB, of marks.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Remembers in a directory, which belongs to one device.
 ///
@@ -54,6 +55,12 @@ struct FeedFile {
     format: u32,
     attach_number: u64,
     cursors: Vec<(u32, u64)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MarksFile {
+    format: u32,
+    marks: Vec<(String, u32, u64, u64)>,
 }
 
 impl FileStore {
@@ -144,6 +151,28 @@ impl Store for FileStore {
         let cursors = state.cursors.iter().map(|(origin, position)| (origin.0, position.0)).collect();
         let file = FeedFile { format: FORMAT, attach_number: state.attach_number, cursors };
         self.locked(Part::Feed, |path| replace(path, &file))
+    }
+
+    fn load_marks(&self) -> Result<Vec<Mark>, StoreError> {
+        self.locked(Part::Feed, |path| {
+            let path = &path.with_file_name("marks.json");
+            let Some(file) = read::<MarksFile>(Part::Feed, path)? else {
+                return Ok(Vec::new());
+            };
+            check_format(file.format, Part::Feed, path)?;
+            let mark = |(sender, origin, after, upto): (String, u32, u64, u64)| {
+                let sender = sender.parse().map_err(|_| damaged(Part::Feed, path, "no account id"))?;
+                Ok(Mark { sender, origin: Origin(origin), after: Position(after), upto: Position(upto) })
+            };
+            file.marks.into_iter().map(mark).collect()
+        })
+    }
+
+    fn save_marks(&self, marks: &[Mark]) -> Result<(), StoreError> {
+        let marks =
+            marks.iter().map(|mark| (mark.sender.to_string(), mark.origin.0, mark.after.0, mark.upto.0));
+        let file = MarksFile { format: FORMAT, marks: marks.collect() };
+        self.locked(Part::Feed, |path| replace(&path.with_file_name("marks.json"), &file))
     }
 }
 

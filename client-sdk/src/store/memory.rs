@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{FeedState, PublishState, Store, StoreError};
+use super::{FeedState, Mark, PublishState, Store, StoreError};
 
 /// Remembers in memory. Share it between clients of one device with `Arc`, one after the other.
 ///
@@ -10,7 +10,7 @@ use super::{FeedState, PublishState, Store, StoreError};
 /// from 1 again, it would be refused with `NUMBER_REUSED` or `NUMBER_PASSED`.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    state: Mutex<(PublishState, FeedState)>,
+    state: Mutex<(PublishState, FeedState, Vec<Mark>)>,
 }
 
 impl MemoryStore {
@@ -19,8 +19,8 @@ impl MemoryStore {
         Self::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, (PublishState, FeedState)> {
-        // Both parts are replaced in one go, so a panic elsewhere cannot have left half of one.
+    fn lock(&self) -> MutexGuard<'_, (PublishState, FeedState, Vec<Mark>)> {
+        // Each is replaced in one go, so a panic elsewhere cannot have left half of one.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -41,6 +41,15 @@ impl Store for MemoryStore {
 
     fn save_feed(&self, state: &FeedState) -> Result<(), StoreError> {
         self.lock().1 = state.clone();
+        Ok(())
+    }
+
+    fn load_marks(&self) -> Result<Vec<Mark>, StoreError> {
+        Ok(self.lock().2.clone())
+    }
+
+    fn save_marks(&self, marks: &[Mark]) -> Result<(), StoreError> {
+        self.lock().2 = marks.to_vec();
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ mod memory;
 use std::fmt;
 use std::sync::Arc;
 
-use quail_protocol::id::{Origin, Position};
+use quail_protocol::id::{AccountId, Origin, Position};
 
 pub use file::FileStore;
 pub use memory::MemoryStore;
@@ -60,6 +60,22 @@ pub struct FeedState {
     pub cursors: Vec<(Origin, Position)>,
 }
 
+/// Messages of a sender to this account that were read: at an origin those above `after`, up to and including `upto`.
+///
+/// Made by [`Message::mark`](crate::Message::mark). Whoever makes one of several messages answers for there being none between
+/// them that the device did not get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Who sent the messages.
+    pub sender: AccountId,
+    /// The origin of the messages.
+    pub origin: Origin,
+    /// Lower end, exclusive.
+    pub after: Position,
+    /// Upper end, inclusive.
+    pub upto: Position,
+}
+
 /// Where a device keeps what it must remember.
 ///
 /// Calls block and may take as long as a disk takes; the client makes them on threads that may block, at most one at a
@@ -88,6 +104,24 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`]; the client then does not attach.
     fn save_feed(&self, state: &FeedState) -> Result<(), StoreError>;
+
+    /// Reads the marks of what was read that the server has not answered; they belong to the feed part. A store that does not
+    /// keep them has none.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the client then receives nothing.
+    fn load_marks(&self) -> Result<Vec<Mark>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Replaces those marks. At most [`MARKS_MAX`](crate::sending::MARKS_MAX).
+    ///
+    /// # Errors
+    /// [`StoreError`]; the marks then live as long as the client.
+    fn save_marks(&self, marks: &[Mark]) -> Result<(), StoreError> {
+        let _ = marks;
+        Ok(())
+    }
 }
 
 impl<S: Store + ?Sized> Store for Arc<S> {
@@ -105,6 +139,14 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn save_feed(&self, state: &FeedState) -> Result<(), StoreError> {
         (**self).save_feed(state)
+    }
+
+    fn load_marks(&self) -> Result<Vec<Mark>, StoreError> {
+        (**self).load_marks()
+    }
+
+    fn save_marks(&self, marks: &[Mark]) -> Result<(), StoreError> {
+        (**self).save_marks(marks)
     }
 }
 

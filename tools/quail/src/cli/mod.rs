@@ -18,6 +18,7 @@ mod logout;
 mod passwd;
 mod password;
 mod ping;
+mod privacy;
 mod send;
 mod session;
 mod signup;
@@ -70,6 +71,7 @@ enum Command {
     Whoami(whoami::WhoAmI),
     Passwd(passwd::Passwd),
     Devices(devices::Devices),
+    Privacy(privacy::Privacy),
     Send(send::Send),
     Tail(tail::Tail),
     Ping(ping::Ping),
@@ -110,6 +112,7 @@ fn run(command: Command, context: Context) -> anyhow::Result<Outcome> {
             Command::Whoami(command) => command.run(context).await,
             Command::Passwd(command) => command.run(context).await,
             Command::Devices(command) => command.run(context).await,
+            Command::Privacy(command) => command.run(context).await,
             Command::Send(command) => command.run(context).await,
             Command::Tail(command) => command.run(context).await,
             Command::Ping(command) => command.run(context).await,

@@ -43,7 +43,8 @@ pub(super) struct Send {
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 
-    /// How far every message has to get: on the server's disk, or to a device of the recipient
+    /// How far every message has to get: on the server's disk, to a device of the recipient, or read there, which the
+    /// recipient may keep to himself
     #[arg(long, value_enum, default_value_t = Wait::Accepted)]
     wait: Wait,
 
@@ -56,6 +57,7 @@ const EXAMPLES: &str = "\
 Examples:
   quail send grace 'see you at eight'
   quail send grace --wait delivered --timeout 5m 'are you there?'
+  quail send grace --wait read --timeout 1h 'call me'
   quail send grace --file poem.txt
   tail -f log | grep --line-buffered ERROR | head -n 1 | quail send grace
 
@@ -65,6 +67,7 @@ A line ends at LF only; up to 61,440 bytes of UTF-8 without NUL each; an empty l
 enum Wait {
     Accepted,
     Delivered,
+    Read,
 }
 
 impl Wait {
@@ -72,6 +75,7 @@ impl Wait {
         match self {
             Self::Accepted => State::Accepted,
             Self::Delivered => State::Delivered,
+            Self::Read => State::Read,
         }
     }
 }
@@ -87,7 +91,7 @@ impl Send {
         };
         let client = context.connect().await?;
         let peer = client.look_up(&self.handle).await?.account;
-        if self.wait == Wait::Delivered {
+        if self.wait != Wait::Accepted {
             client.watch_receipts().await?;
         }
         let began = Instant::now();
@@ -142,6 +146,9 @@ impl Send {
             Wait::Delivered => {
                 ("NOT_DELIVERED", "what is accepted waits at the server until the recipient comes online")
             }
+            Wait::Read => {
+                ("NOT_READ", "what is accepted is delivered; the recipient may not say what he reads")
+            }
         };
         Err(Failure::failed(reason, text).hint(hint).into())
     }
@@ -173,7 +180,7 @@ impl Batch {
             () = sending => Vec::new(),
             fates = self.watch_accepted(&mut answers, wait) => fates?,
         };
-        self.watch_delivered(fates).await?;
+        self.watch_receipts(fates, wait).await?;
         // Those that were never handed over.
         let why = failed.map_or_else(|| self.gave_up(), |error| error.to_string());
         for number in self.tally.count() + 1..=messages.len() {
@@ -198,19 +205,25 @@ impl Batch {
             };
             match wait {
                 Wait::Accepted => self.tell(self.tally.count() + 1, &fate)?,
-                Wait::Delivered => fates.push((sending, fate)),
+                Wait::Delivered | Wait::Read => fates.push((sending, fate)),
             }
         }
         Ok(fates)
     }
 
-    async fn watch_delivered(&mut self, fates: Vec<(Sending, Fate)>) -> anyhow::Result<()> {
+    async fn watch_receipts(&mut self, fates: Vec<(Sending, Fate)>, wait: Wait) -> anyhow::Result<()> {
         for (sending, mut fate) in fates {
             if fate.is_accepted() {
-                match within(self.patience, sending.delivered()).await {
-                    Some(Ok(())) => fate.delivered(),
-                    Some(Err(error)) => fate.undelivered(error.to_string()),
-                    None => fate.undelivered(self.gave_up()),
+                let receipt = async {
+                    match wait {
+                        Wait::Read => sending.read().await,
+                        Wait::Accepted | Wait::Delivered => sending.delivered().await,
+                    }
+                };
+                match within(self.patience, receipt).await {
+                    Some(Ok(())) => fate.reached(wait.state()),
+                    Some(Err(error)) => fate.fell_short(wait.state(), error.to_string()),
+                    None => fate.fell_short(wait.state(), self.gave_up()),
                 }
             }
             self.tell(self.tally.count() + 1, &fate)?;

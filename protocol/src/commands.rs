@@ -13,6 +13,8 @@ pub enum Kind {
     Directory,
     /// Reads only; answered as read.
     Query,
+    /// Decided by the core in the sequencer's turn; never stored, and never answered.
+    Signal,
 }
 
 /// The kind of stream a command travels on.
@@ -24,6 +26,8 @@ pub enum Lane {
     Publish,
     /// The long stream of events and acknowledgements.
     Feed,
+    /// A datagram, or the feed lane where there are none.
+    Datagram,
     /// A stream of its own.
     Request,
 }
@@ -45,6 +49,8 @@ pub enum RateClass {
     Feed,
     /// Cheap requests.
     Request,
+    /// Signals.
+    Signal,
 }
 
 /// One row of the command table.
@@ -66,7 +72,7 @@ pub struct Command {
     pub rate: RateClass,
 }
 
-use crate::limits::{FRAME_BYTES_MAX, OPEN_BYTES_MAX};
+use crate::limits::{FRAME_BYTES_MAX, OPEN_BYTES_MAX, SIGNAL_BYTES_MAX};
 
 #[rustfmt::skip]
 /// Every command, by code.
@@ -77,6 +83,7 @@ pub const COMMANDS: &[Command] = &[
     Command { code: 12, name: "attach", kind: Kind::Journal, lane: Lane::Feed, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Feed },
     Command { code: 13, name: "ack", kind: Kind::Journal, lane: Lane::Feed, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Feed },
     Command { code: 14, name: "read", kind: Kind::Journal, lane: Lane::Feed, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Send },
+    Command { code: 15, name: "signal", kind: Kind::Signal, lane: Lane::Datagram, needs_session: true, bytes_max: SIGNAL_BYTES_MAX, rate: RateClass::Signal },
     Command { code: 20, name: "sign_up", kind: Kind::Directory, lane: Lane::Request, needs_session: false, bytes_max: OPEN_BYTES_MAX, rate: RateClass::SignUp },
     Command { code: 21, name: "log_in", kind: Kind::Directory, lane: Lane::Request, needs_session: false, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Password },
     Command { code: 22, name: "log_out", kind: Kind::Directory, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },

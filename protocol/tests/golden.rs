@@ -331,10 +331,16 @@ fn accepted() -> v1::Accepted {
     v1::Accepted { number: 1, origin: 1, position: 4712, stamp: ada_stamp() }
 }
 
+fn typing(account: Bytes, device: Bytes, counter: u64, state: v1::TypingState) -> v1::Signal {
+    let body = Some(v1::signal::Body::Typing(v1::Typing { state: state.into() }));
+    v1::Signal { account, device, counter, body }
+}
+
 fn feed_up() -> Vec<Vector> {
     let attach = |number, cursors| open(v1::open::Stream::Feed(v1::Attach { number, cursors }));
     let cursor = |origin, position| v1::Cursor { origin, position };
     let ack = v1::feed_up::Frame::Ack(v1::Ack { upto: vec![cursor(1, 4713)] });
+    let signal = typing(bob(), Bytes::new(), MIDNIGHT_MS + 2000, v1::TypingState::Started);
     let stretch = |origin, after, upto| v1::ReadStretch { origin, after, upto };
     let read = v1::Read { sender: bob(), stretches: vec![stretch(1, 4709, 4710), stretch(7, 0, 300)] };
     vec![
@@ -342,6 +348,7 @@ fn feed_up() -> Vec<Vector> {
         both_ways("open_feed_resume", attach(2, vec![cursor(1, 4713)])),
         both_ways("open_feed_cursors", attach(3, vec![cursor(1, 4713), cursor(7, 300)])),
         both_ways("feed_up_ack", v1::FeedUp { frame: Some(ack) }),
+        both_ways("feed_up_signal_typing", v1::FeedUp { frame: Some(v1::feed_up::Frame::Signal(signal)) }),
         both_ways("feed_up_read", v1::FeedUp { frame: Some(v1::feed_up::Frame::Read(read)) }),
     ]
 }
@@ -387,6 +394,10 @@ fn feed_down() -> Vec<Vector> {
         both_ways(
             "feed_down_read_refused",
             down(F::Read(v1::ReadAnswer { error: Some(Reason::ReadInvalid.error()) })),
+        ),
+        both_ways(
+            "feed_down_signal_typing",
+            down(F::Signal(typing(ada(), laptop(), MIDNIGHT_MS + 2500, v1::TypingState::Stopped))),
         ),
         both_ways("feed_down_gap", down(F::Gap(v1::Gap { origin: 1, from: 4000, upto: 4709 }))),
         both_ways("feed_down_caught_up", down(F::CaughtUp(v1::CaughtUp {}))),

@@ -112,10 +112,18 @@ fn feed_down() -> BoxedStrategy<v1::FeedDown> {
         1 => gap,
         1 => Just(F::CaughtUp(v1::CaughtUp {})),
         1 => error().prop_map(F::Ended),
+        1 => signal().prop_map(F::Signal),
         1 => option::of(error()).prop_map(|error| F::Read(v1::ReadAnswer { error })),
     ])
     .prop_map(|frame| v1::FeedDown { frame })
     .boxed()
+}
+
+fn signal() -> BoxedStrategy<v1::Signal> {
+    let typing = any::<i32>().prop_map(|state| v1::signal::Body::Typing(v1::Typing { state }));
+    (id(), id(), number(), option::of(typing))
+        .prop_map(|(account, device, counter, body)| v1::Signal { account, device, counter, body })
+        .boxed()
 }
 
 fn feed_up() -> BoxedStrategy<v1::FeedUp> {
@@ -126,9 +134,10 @@ fn feed_up() -> BoxedStrategy<v1::FeedUp> {
         after,
         upto,
     });
+    let signal = signal().prop_map(F::Signal);
     let read =
         (id(), vec(stretch, 0..5)).prop_map(|(sender, stretches)| F::Read(v1::Read { sender, stretches }));
-    option::of(prop_oneof![ack, read]).prop_map(|frame| v1::FeedUp { frame }).boxed()
+    option::of(prop_oneof![ack, read, signal]).prop_map(|frame| v1::FeedUp { frame }).boxed()
 }
 
 fn request() -> BoxedStrategy<v1::Request> {
@@ -335,7 +344,7 @@ every_message! {
     Accepted Ack Attach CaughtUp ChangePassword Cursor Device Devices Done Error Event FeedDown FeedUp Gap
     GetPrivacy Hello HelloReply Limits ListDevices LogIn LogOut LookUp Message Open OpenPublish Ping Pong
     Privacy Profile PublishDown PublishUp Read ReadAnswer ReadStretch Receipt Refused Request Response Restart
-    Send Session SetPrivacy SignUp UnlinkDevice Welcome
+    Send Session SetPrivacy SignUp Signal Typing UnlinkDevice Welcome
 }
 
 #[test]

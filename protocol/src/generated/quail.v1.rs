@@ -488,6 +488,72 @@ impl ReceiptKind {
         }
     }
 }
+/// A signal, as one datagram or as a frame of the feed lane. 256 bytes at most.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Signal {
+    /// Upwards: the account it is for. Downwards: the account it is from. 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub account: ::prost::bytes::Bytes,
+    /// Downwards: the device it is from, 16 bytes. Upwards: empty.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub device: ::prost::bytes::Bytes,
+    /// Rises with every signal of a device: of two the greater is the newer.
+    #[prost(uint64, tag = "3")]
+    pub counter: u64,
+    /// What it says. A peer passes over what it does not know.
+    #[prost(oneof = "signal::Body", tags = "4")]
+    pub body: ::core::option::Option<signal::Body>,
+}
+/// Nested message and enum types in `Signal`.
+pub mod signal {
+    /// What it says. A peer passes over what it does not know.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Body {
+        /// Somebody is writing, or is not any more.
+        #[prost(message, tag = "4")]
+        Typing(super::Typing),
+    }
+}
+/// Somebody is writing a message to the account that gets this, or is not any more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Typing {
+    /// Which of both.
+    #[prost(enumeration = "TypingState", tag = "1")]
+    pub state: i32,
+}
+/// Whether somebody is writing a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TypingState {
+    /// Never sent.
+    Unspecified = 0,
+    /// Is writing. Said again every 3 s; not said for 6 s, it is over.
+    Started = 1,
+    /// Has stopped.
+    Stopped = 2,
+}
+impl TypingState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TYPING_STATE_UNSPECIFIED",
+            Self::Started => "STARTED",
+            Self::Stopped => "STOPPED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TYPING_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "STARTED" => Some(Self::Started),
+            "STOPPED" => Some(Self::Stopped),
+            _ => None,
+        }
+    }
+}
 /// A position at an origin.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Cursor {
@@ -512,7 +578,7 @@ pub struct Attach {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FeedUp {
     /// What it is.
-    #[prost(oneof = "feed_up::Frame", tags = "1, 2")]
+    #[prost(oneof = "feed_up::Frame", tags = "1, 2, 3")]
     pub frame: ::core::option::Option<feed_up::Frame>,
 }
 /// Nested message and enum types in `FeedUp`.
@@ -526,6 +592,9 @@ pub mod feed_up {
         /// Says what was read.
         #[prost(message, tag = "2")]
         Read(super::Read),
+        /// A signal of a client that cannot send datagrams.
+        #[prost(message, tag = "3")]
+        Signal(super::Signal),
     }
 }
 /// Everything up to these positions has been taken and need not be sent again.
@@ -539,7 +608,7 @@ pub struct Ack {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FeedDown {
     /// What it is.
-    #[prost(oneof = "feed_down::Frame", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "feed_down::Frame", tags = "1, 2, 3, 4, 5, 6")]
     pub frame: ::core::option::Option<feed_down::Frame>,
 }
 /// Nested message and enum types in `FeedDown`.
@@ -562,6 +631,9 @@ pub mod feed_down {
         /// Answers a Read.
         #[prost(message, tag = "5")]
         Read(super::ReadAnswer),
+        /// A signal for a client that cannot get datagrams.
+        #[prost(message, tag = "6")]
+        Signal(super::Signal),
     }
 }
 /// Something that must reach every device of an account. Sent again until acknowledged.

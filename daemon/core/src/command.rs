@@ -8,6 +8,7 @@ use quail_protocol::v1;
 
 use crate::ports::directory::AccountFacts;
 use crate::ports::outbox::{Entry, StoredEvent, Stretch};
+use crate::signals::{SignalCommand, SignalOut};
 
 /// One connection of this process. It has one publish lane at the most, so it names that too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,6 +133,8 @@ pub enum Command {
     },
     /// Says what was read.
     Read(ReadCommand),
+    /// Passes on what is true for a moment.
+    Signal(SignalCommand),
     /// A connection with its lanes is gone.
     Disconnected {
         /// The connection.
@@ -273,6 +276,8 @@ pub struct Outcome {
     pub entries: Vec<Entry>,
     /// What may happen after that.
     pub after: Vec<Effect>,
+    /// What may leave at once, because it says nothing of what is durable.
+    pub signals: Vec<SignalOut>,
     /// How many events the entries put into outboxes; one that goes into two counts twice.
     pub put: usize,
     /// How many events the entries take out of outboxes.

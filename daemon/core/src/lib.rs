@@ -14,6 +14,7 @@ mod messages;
 mod outbox;
 pub mod ports;
 mod receipts;
+mod signals;
 mod state;
 
 pub use command::{
@@ -21,4 +22,5 @@ pub use command::{
     ValidSend,
 };
 pub use outbox::{ANCESTORS_MAX, Ancestor, OUTBOX_AGE_MAX, OUTBOX_BYTES_MAX, OUTBOX_EVENTS_MAX};
+pub use signals::{SignalCommand, SignalOut};
 pub use state::State;

@@ -9,13 +9,14 @@
 
 mod mailbox;
 mod reads;
+mod signals;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quail_core::ports::outbox::StoredEvent;
-use quail_core::{Accepted, ConnectionId, Effect, FeedId, Ticket};
+use quail_core::{Accepted, ConnectionId, Effect, FeedId, SignalOut, Ticket};
 use quail_protocol::id::{DeviceId, Origin, Position};
 use quail_protocol::v1::{self, Reason};
 use tokio::sync::oneshot;
@@ -24,6 +25,7 @@ use crate::ops::metrics::{CommandLabels, Metrics};
 
 pub use mailbox::{MAILBOX_PUSHES_MAX, Mailbox};
 pub use reads::{BacklogThread, HandBack, ReadRequest, Reads};
+pub use signals::{SIGNALS_WAITING_MAX, SignalBox};
 
 /// What carries out effects once their entries are durable.
 pub trait Release: Send {
@@ -96,6 +98,7 @@ struct Routes {
 
 struct Route {
     sender: mailbox::Sender,
+    signals: Arc<SignalBox>,
     device: Option<DeviceId>,
 }
 
@@ -108,7 +111,8 @@ impl Delivery {
     /// Opens the mailbox of a connection. It is gone when the returned end is dropped.
     pub fn open(self: &Arc<Self>, connection: ConnectionId) -> Mailbox {
         let (sender, mailbox) = mailbox::open(connection, self.clone());
-        lock(&self.routes).mailboxes.insert(connection, Route { sender, device: None });
+        let route = Route { sender, signals: mailbox.signals(), device: None };
+        lock(&self.routes).mailboxes.insert(connection, route);
         mailbox
     }
 
@@ -146,6 +150,17 @@ impl Delivery {
             connections.retain(|other| *other != connection);
             if connections.is_empty() {
                 routes.devices.remove(&device);
+            }
+        }
+    }
+
+    /// Hands signals to the connections they are for. Those of connections that are gone are dropped.
+    pub fn signal(&self, signals: Vec<SignalOut>) {
+        let routes = lock(&self.routes);
+        for signal in signals {
+            let Some(route) = routes.mailboxes.get(&signal.feed.connection) else { continue };
+            if route.signals.push(signal) {
+                self.metrics.signals_dropped.inc();
             }
         }
     }

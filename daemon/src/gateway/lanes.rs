@@ -111,7 +111,8 @@ impl Gateway {
                     let read = self.valid_read(session, read).await;
                     Command::Read(ReadCommand { feed, account, device, read })
                 }
-                None => return Err(Reason::WrongFrame.error()),
+                // Signals were taken out before: they go another way.
+                Some(v1::feed_up::Frame::Signal(_)) | None => return Err(Reason::WrongFrame.error()),
             });
         }
         self.count("ack", "OK", acks);
@@ -120,7 +121,7 @@ impl Gateway {
 
     /// Checks the form of a mark and its rate, and makes sure that the core knows whose messages were read.
     async fn valid_read(&self, session: &SessionFacts, read: v1::Read) -> Result<ValidRead, v1::Error> {
-        let read = valid_read(read)?;
+        let read = valid_read(&read)?;
         if let (0, wait) = self.rates.sends(session.device, 1) {
             return Err(Limited { class: Class::Send, wait }.refuse(&self.metrics));
         }
@@ -136,7 +137,7 @@ fn cursors(cursors: &[v1::Cursor]) -> Result<Vec<(Origin, Position)>, v1::Error>
     Ok(cursors.iter().map(|cursor| (Origin(cursor.origin), Position(cursor.position))).collect())
 }
 
-fn valid_read(read: v1::Read) -> Result<ValidRead, v1::Error> {
+fn valid_read(read: &v1::Read) -> Result<ValidRead, v1::Error> {
     let sender = AccountId::try_from(&*read.sender);
     let sender = sender.map_err(|error| Reason::Malformed.with_text(error.to_string()))?;
     if read.stretches.len() > limits::READ_STRETCHES_MAX {
@@ -207,7 +208,7 @@ mod tests {
             let stretch =
                 |(after, upto): &(u64, u64)| v1::ReadStretch { origin: 1, after: *after, upto: *upto };
             let stretches = stretches.iter().map(stretch).collect();
-            valid_read(v1::Read { sender: vec![2; sender].into(), stretches })
+            valid_read(&v1::Read { sender: vec![2; sender].into(), stretches })
                 .map(|read| read.stretches.len())
                 .map_err(|error| error.reason())
         };

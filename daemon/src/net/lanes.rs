@@ -194,6 +194,17 @@ impl Lanes {
         Ok(())
     }
 
+    /// Queues a signal, unless bytes wait already that the peer does not take, and returns whether it did.
+    pub(super) fn push_signal(&mut self, signal: v1::Signal) -> bool {
+        let (_, writer) = split(&mut self.feed);
+        let has_room = writer.is_some_and(|writer| !writer.is_backed_up());
+        if has_room {
+            let down = v1::FeedDown { frame: Some(feed_down::Frame::Signal(signal)) };
+            put(&mut self.feed, frame::to_bytes(&down));
+        }
+        has_room
+    }
+
     /// Small frames gather in `small`; an event goes out as the bytes that everybody shares.
     fn push_feed(&mut self, item: FeedItem, origin: Origin, small: &mut BytesMut) {
         let down = match item {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use quail_core::ports::outbox::{Outbox, StoreError, Syncer};
-use quail_core::{Command, Outcome, State};
+use quail_core::{Command, Outcome, SignalOut, State};
 use tokio::sync::mpsc;
 
 use crate::delivery::Release;
@@ -61,6 +61,11 @@ impl SequencerHandle {
         self.queue.send(Submitted::now(batch)).await.map_err(|_| SequencerEnded)
     }
 
+    /// Hands over a command that may be dropped, and returns whether there was room for it.
+    pub fn try_submit(&self, command: Command) -> bool {
+        self.queue.try_send(Submitted::now(vec![command])).is_ok()
+    }
+
     /// Returns a handle that does not keep the sequencer running.
     pub fn downgrade(&self) -> WeakSequencerHandle {
         WeakSequencerHandle { queue: self.queue.downgrade() }
@@ -99,6 +104,8 @@ pub struct Sequencer {
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     metrics: Arc<Metrics>,
     giver: Giver,
+    /// Where signals go, which wait for no sync.
+    signals: Box<dyn Fn(Vec<SignalOut>) + Send>,
     /// Commands decided since the last hand-over.
     decided: u32,
 }
@@ -133,8 +140,16 @@ impl Sequencer {
         metrics.unacknowledged.set(state.unresolved() as i64);
         let (giver, taker) = handoff::handoff();
         let committer = Committer { syncer: outbox.syncer(), taker, metrics: metrics.clone() };
-        let sequencer = Self { queue, state, outbox, clock, metrics, giver, decided: 0 };
+        let signals = Box::new(drop);
+        let sequencer = Self { queue, state, outbox, clock, metrics, giver, signals, decided: 0 };
         Parts { sequencer, committer, handle: SequencerHandle { queue: sender } }
+    }
+
+    /// Says where signals go; without it they are dropped. Must not wait.
+    #[must_use]
+    pub fn with_signals(mut self, signals: impl Fn(Vec<SignalOut>) + Send + 'static) -> Self {
+        self.signals = Box::new(signals);
+        self
     }
 
     /// Takes turns until all handles are gone or the committer has ended. Runs on a thread of its own.
@@ -177,6 +192,9 @@ impl Sequencer {
 
     fn hand_over(&mut self, outcome: Outcome) -> Result<bool, StoreError> {
         self.decided = 0;
+        if !outcome.signals.is_empty() {
+            (self.signals)(outcome.signals);
+        }
         let to_sync = !outcome.entries.is_empty();
         if to_sync {
             self.outbox.append(self.state.batch(&outcome.entries))?;

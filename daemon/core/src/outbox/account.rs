@@ -109,6 +109,11 @@ impl AccountOutbox {
         device.and_then(|device| device.feed.as_ref()).is_some_and(|feed| feed.id == id)
     }
 
+    /// Returns the feeds that are attached now.
+    pub(crate) fn feeds(&self) -> impl Iterator<Item = FeedId> {
+        self.devices.iter().filter_map(|device| device.feed.as_ref()).map(|feed| feed.id)
+    }
+
     pub(crate) fn device_mut(&mut self, device: DeviceId) -> Option<&mut Device> {
         self.devices.iter_mut().find(|other| other.id == device)
     }

@@ -7,6 +7,7 @@
 //! once and a refused command leaves no trace.
 
 mod administration;
+mod privacy;
 
 use std::collections::BTreeMap;
 use std::future::ready;
@@ -222,22 +223,6 @@ impl State {
             return Err(DirectoryError::UnknownDevice);
         }
         self.remove_device(id, device)
-    }
-
-    fn set_privacy(
-        &mut self,
-        id: AccountId,
-        by: DeviceId,
-        read_receipts: bool,
-    ) -> Result<AccountFacts, DirectoryError> {
-        let account = self.accounts.get_mut(&id).ok_or(DirectoryError::UnknownDevice)?;
-        if !account.devices.contains_key(&by) {
-            return Err(DirectoryError::UnknownDevice);
-        }
-        if std::mem::replace(&mut account.read_receipts, read_receipts) != read_receipts {
-            account.version += 1;
-        }
-        Ok(account.facts(id))
     }
 
     fn devices(&self, id: AccountId) -> Vec<DeviceSummary> {

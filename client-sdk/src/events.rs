@@ -47,9 +47,13 @@ impl Events {
     /// Why no event comes any more: [`Error::Replaced`], or what ended the client. Connections that are lost and found
     /// again do not show here.
     pub async fn next(&mut self) -> Result<Delivery, Error> {
-        match self.receiver.recv().await {
-            Some(delivery) => Ok(delivery),
-            None => Err(self.shared.feed.ended().unwrap_or(Error::Closed)),
+        tokio::select! {
+            delivery = self.receiver.recv() => {
+                delivery.ok_or_else(|| self.shared.feed.ended().unwrap_or(Error::Closed))
+            }
+            typing = self.shared.signals.next() => {
+                Ok(Delivery::new(Event::Typing(typing), None, &self.shared))
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use quail_protocol::id::{AccountId, MessageId, Origin, Position, Stamp};
 use quail_protocol::limits::BODY_BYTES_MAX;
 use quail_protocol::v1::{self, BodyKind};
 
-use crate::{Error, Mark};
+use crate::{Error, Mark, Typing};
 
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,6 +168,8 @@ pub enum Event {
     /// Somebody has read messages of this account, or another device of this account has read somebody's. To be acknowledged
     /// like a message. Does not come to clients that only [watch receipts](crate::Client::watch_receipts).
     Read(ReadReceipt),
+    /// Somebody is typing, or has stopped. Comes while it is true and not again; there is nothing to acknowledge.
+    Typing(Typing),
     /// Everything that waited when the feed was attached has been handed out. Comes once per attach, so again after
     /// every reconnect.
     CaughtUp,

@@ -36,6 +36,8 @@ pub struct Options {
     /// Whether [`Client::open`](crate::Client::open) keeps trying while the server cannot be reached, instead of
     /// returning the first temporary error.
     pub wait_for_server: bool,
+    /// Whether signals may come as datagrams. Without, they come over the feed, behind what is on its way there.
+    pub datagrams: bool,
     /// Local UDP address; `None` lets the system choose. Its family must be that of the server's address.
     pub bind_address: Option<SocketAddr>,
     /// A socket shared with other clients of this process, for programs with many clients; overrules `bind_address`.
@@ -55,6 +57,7 @@ impl Default for Options {
             close_timeout: Duration::from_secs(5),
             keep_alive: KEEP_ALIVE,
             wait_for_server: false,
+            datagrams: true,
             bind_address: None,
             socket: None,
         }

@@ -20,6 +20,7 @@ use crate::feed::Feed;
 use crate::hello::Welcome;
 use crate::publish::Publish;
 use crate::reads::Reads;
+use crate::signals::Signals;
 use crate::state::{ConnectionState, Counters};
 use crate::store::{Store, StoreError};
 use crate::transport::Link;
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) publish: Publish,
     pub(crate) feed: Feed,
     pub(crate) reads: Reads,
+    pub(crate) signals: Signals,
     pub(crate) profiles: Profiles,
     pub(crate) counters: Counters,
     /// As many as the server allows at once.
@@ -66,6 +68,7 @@ impl Shared {
             publish: Publish::new(),
             feed: Feed::new(),
             reads: Reads::new(),
+            signals: Signals::new(),
             profiles: Profiles::new(),
             counters: Counters::default(),
             requests: Semaphore::new(REQUESTS_MAX),

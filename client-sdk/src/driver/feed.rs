@@ -127,6 +127,12 @@ async fn write(shared: &Shared, mut stream: SendStream, leaving: &CancellationTo
         }
         // Behind the acknowledgements: the server takes as read only what it knows to be acknowledged.
         let pause = shared.reads.fill(&mut buffer, |origin| shared.feed.acknowledged(origin));
+        if shared.signals.is_by_feed() {
+            for signal in shared.signals.take() {
+                let signal = feed_up::Frame::Signal(signal);
+                frame::encode(&v1::FeedUp { frame: Some(signal) }, &mut buffer);
+            }
+        }
         if !buffer.is_empty() {
             stream.write_all(&buffer).await.map_err(write_error)?;
             buffer.clear();
@@ -142,6 +148,7 @@ async fn write(shared: &Shared, mut stream: SendStream, leaving: &CancellationTo
             () = &mut finish => {}
             () = shared.feed.ack_due() => {}
             () = shared.reads.due(pause) => {}
+            () = shared.signals.feed_due() => {}
         }
     }
 }
@@ -174,6 +181,10 @@ async fn read(
                 Some(feed_down::Frame::CaughtUp(_)) => Some(Delivery::new(Event::CaughtUp, None, shared)),
                 Some(feed_down::Frame::Read(answer)) => {
                     shared.reads.answered(answer)?;
+                    None
+                }
+                Some(feed_down::Frame::Signal(signal)) => {
+                    shared.signals.arrived(&signal);
                     None
                 }
                 // A later version may say more.

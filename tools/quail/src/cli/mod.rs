@@ -24,6 +24,7 @@ mod session;
 mod signup;
 mod stop;
 mod tail;
+mod typing;
 mod whoami;
 
 use std::io;
@@ -74,6 +75,7 @@ enum Command {
     Privacy(privacy::Privacy),
     Send(send::Send),
     Tail(tail::Tail),
+    Typing(typing::Typing),
     Ping(ping::Ping),
     Demo(demo::Demo),
     Bench(bench::Bench),
@@ -115,6 +117,7 @@ fn run(command: Command, context: Context) -> anyhow::Result<Outcome> {
             Command::Privacy(command) => command.run(context).await,
             Command::Send(command) => command.run(context).await,
             Command::Tail(command) => command.run(context).await,
+            Command::Typing(command) => command.run(context).await,
             Command::Ping(command) => command.run(context).await,
             Command::Demo(command) => command.run(context).await,
             Command::Bench(command) => command.run(context).await,

@@ -14,6 +14,7 @@ use std::convert::Infallible;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use clap::{Args, value_parser};
+use quail::output::escape::escape;
 use quail::output::{Output, OutputError};
 use quail_client::{Acknowledgement, Client, ConnectionState, Delivery, Event, Events, Mark};
 use quail_protocol::limits::FEED_WINDOW_EVENTS;
@@ -157,6 +158,11 @@ impl Printing {
             Event::Gap { origin, from, upto } => self.output.note(format!(
                 "gap: the server no longer holds positions {from} to {upto} of origin {origin}; messages may be missing"
             )),
+            Event::Typing(typing) => {
+                let who = self.renderer.name(typing.from).await;
+                let does = if typing.active { "is typing" } else { "is not typing any more" };
+                self.output.note(format!("{} {does}", escape(&who)));
+            }
             _ => {}
         }
         written.push(acknowledgement);

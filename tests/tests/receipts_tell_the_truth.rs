@@ -148,7 +148,7 @@ impl Raw {
                     self.feed.ack(event.origin, event.position).await;
                     return event;
                 }
-                Frame::CaughtUp(_) | Frame::Gap(_) => {}
+                Frame::CaughtUp(_) | Frame::Gap(_) | Frame::Signal(_) => {}
                 other => panic!("unexpected {other:?}"),
             }
         }
@@ -163,7 +163,7 @@ impl Raw {
             match self.feed.feed().await {
                 Frame::Read(answer) => return answer.error.map(|error| error.reason()),
                 Frame::Event(event) => self.feed.ack(event.origin, event.position).await,
-                Frame::CaughtUp(_) | Frame::Gap(_) => {}
+                Frame::CaughtUp(_) | Frame::Gap(_) | Frame::Signal(_) => {}
                 Frame::Ended(error) => panic!("the feed ended: {error:?}"),
             }
         }

@@ -175,7 +175,7 @@ impl Raw {
         loop {
             match self.event().await.body {
                 Some(Body::Receipt(receipt)) if receipt.kind() == v1::ReceiptKind::Read => {
-                    reads.push(receipt)
+                    reads.push(receipt);
                 }
                 Some(Body::Receipt(_)) => {}
                 Some(Body::Message(_)) => return reads,

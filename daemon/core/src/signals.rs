@@ -41,8 +41,8 @@ pub struct SignalOut {
 
 impl State {
     /// Passes a signal on.
-    pub(crate) fn signal(&self, command: SignalCommand, outcome: &mut Outcome) {
-        let SignalCommand { account, device, to, counter, body } = command;
+    pub(crate) fn signal(&self, command: &SignalCommand, outcome: &mut Outcome) {
+        let SignalCommand { account, device, to, counter, body } = *command;
         // The session may have ended while the signal was on its way.
         let is_there = self.accounts.get(&account).is_some_and(|outbox| outbox.has_device(device));
         let Some(recipient) = self.accounts.get(&to).filter(|_| is_there && to != account) else {

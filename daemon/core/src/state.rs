@@ -106,7 +106,7 @@ impl State {
                     self.ack(feed, (account, device), upto, now_ms, outcome);
                 }
             }
-            Command::Signal(signal) => self.signal(signal, outcome),
+            Command::Signal(signal) => self.signal(&signal, outcome),
             Command::Read(read) => self.read(read, now_ms, outcome),
             Command::Disconnected { connection, account, device } => {
                 self.refusing.remove(&connection);

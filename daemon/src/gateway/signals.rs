@@ -17,7 +17,7 @@ impl Gateway {
     ///
     /// # Errors
     /// `MALFORMED`; `RATE_LIMITED`, which the peer is not told, but which counts as a refusal.
-    pub fn signal(&self, session: &SessionFacts, signal: v1::Signal) -> Result<(), Reason> {
+    pub fn signal(&self, session: &SessionFacts, signal: &v1::Signal) -> Result<(), Reason> {
         let counted = match valid_signal(session, signal) {
             Ok(command) => self.rates.signal(session.device).map(|()| command).map_err(|limited| {
                 // Told to nobody; only counted.
@@ -36,7 +36,7 @@ impl Gateway {
 }
 
 /// Returns the command of a signal; `None` for what a later version may say.
-fn valid_signal(session: &SessionFacts, signal: v1::Signal) -> Result<Option<SignalCommand>, Reason> {
+fn valid_signal(session: &SessionFacts, signal: &v1::Signal) -> Result<Option<SignalCommand>, Reason> {
     if signal.encoded_len() > SIGNAL_BYTES_MAX {
         return Err(Reason::Malformed);
     }
@@ -67,16 +67,16 @@ mod tests {
             counter: 7,
             body,
         };
-        let passed = valid_signal(&session, signal(16, 16, typing(1))).unwrap().unwrap();
+        let passed = valid_signal(&session, &signal(16, 16, typing(1))).unwrap().unwrap();
         assert_eq!(
             (passed.device, passed.to),
             (session.device, AccountId([2; 16])),
             "the device is the session's"
         );
-        assert_eq!(valid_signal(&session, signal(15, 0, typing(1))), Err(Reason::Malformed));
-        assert_eq!(valid_signal(&session, signal(16, SIGNAL_BYTES_MAX, typing(1))), Err(Reason::Malformed));
-        assert_eq!(valid_signal(&session, signal(16, 0, typing(9))), Ok(None));
-        assert_eq!(valid_signal(&session, signal(16, 0, typing(0))), Ok(None));
-        assert_eq!(valid_signal(&session, signal(16, 0, None)), Ok(None));
+        assert_eq!(valid_signal(&session, &signal(15, 0, typing(1))), Err(Reason::Malformed));
+        assert_eq!(valid_signal(&session, &signal(16, SIGNAL_BYTES_MAX, typing(1))), Err(Reason::Malformed));
+        assert_eq!(valid_signal(&session, &signal(16, 0, typing(9))), Ok(None));
+        assert_eq!(valid_signal(&session, &signal(16, 0, typing(0))), Ok(None));
+        assert_eq!(valid_signal(&session, &signal(16, 0, None)), Ok(None));
     }
 }

@@ -43,7 +43,7 @@ impl Connection {
             return self.refused(Reason::Malformed);
         }
         match v1::Signal::decode(datagram) {
-            Ok(signal) => self.signal(signal).unwrap_or_else(|reason| self.refused(reason)),
+            Ok(signal) => self.signal(&signal).unwrap_or_else(|reason| self.refused(reason)),
             Err(_) => self.refused(Reason::Malformed),
         }
     }
@@ -54,7 +54,7 @@ impl Connection {
         let is_signal = |up: &mut v1::FeedUp| matches!(up.frame, Some(feed_up::Frame::Signal(_)));
         for frame in frames.extract_if(.., is_signal).collect::<Vec<_>>() {
             let Some(feed_up::Frame::Signal(signal)) = frame.frame else { continue };
-            match self.signal(signal) {
+            match self.signal(&signal) {
                 Ok(charged) => charged?,
                 Err(reason) => {
                     frames.clear();
@@ -67,7 +67,7 @@ impl Connection {
     }
 
     /// Passes a signal on. One too many is not told to be refused, but it is charged.
-    fn signal(&mut self, signal: v1::Signal) -> Result<Result<(), End>, Reason> {
+    fn signal(&mut self, signal: &v1::Signal) -> Result<Result<(), End>, Reason> {
         let Some(session) = &self.session else { return Ok(Ok(())) };
         match self.gateway.signal(session, signal) {
             Err(Reason::RateLimited) => Ok(self.charge()),

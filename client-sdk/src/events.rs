@@ -51,9 +51,14 @@ impl Events {
     /// again do not show here.
     pub async fn next(&mut self) -> Result<Delivery, Error> {
         if self.next.is_none() {
-            match self.receiver.recv().await {
-                Some(delivery) => self.hold(delivery),
-                None => return Err(self.shared.feed.ended().unwrap_or(Error::Closed)),
+            tokio::select! {
+                delivery = self.receiver.recv() => match delivery {
+                    Some(delivery) => self.hold(delivery),
+                    None => return Err(self.shared.feed.ended().unwrap_or(Error::Closed)),
+                },
+                typing = self.shared.signals.next() => {
+                    return Ok(Delivery::new(Event::Typing(typing), None, 1, &self.shared));
+                }
             }
         }
         if let Some((_, change)) = self.next {

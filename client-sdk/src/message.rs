@@ -5,7 +5,7 @@ use quail_protocol::id::{AccountId, MessageId, Origin, Position, Stamp};
 use quail_protocol::limits::BODY_BYTES_MAX;
 use quail_protocol::v1::{self, BodyKind};
 
-use crate::Error;
+use crate::{Error, Mark, Typing};
 
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +92,9 @@ pub struct Message {
     pub origin: Origin,
     /// Its position at the origin.
     pub position: Position,
+    /// The message of the same sender before this one that this client handed out; or the position right before this one, if
+    /// there was none or something was missed between. See [`Message::mark`].
+    pub after: Position,
     /// Sorts a conversation: by (stamp, origin).
     pub stamp: Stamp,
     /// What it says.
@@ -107,9 +110,43 @@ impl Message {
             recipient: message.recipient.as_ref().try_into().map_err(broken)?,
             origin: Origin(event.origin),
             position: Position(event.position),
+            after: Position(event.position.saturating_sub(1)),
             stamp: Stamp(event.stamp),
             body: Body::from_wire(message.kind, &message.body),
         })
+    }
+
+    /// Returns the mark that says that this message was read, for [`Client::read`](crate::Client::read).
+    ///
+    /// The marks of messages that came one after the other become one by themselves. To mark many at once, widen that of the
+    /// last one down to the [`after`](Message::after) of the first, if no [`Event::Gap`] came between.
+    pub fn mark(&self) -> Mark {
+        let Self { sender, origin, after, position, .. } = *self;
+        Mark { sender, origin, after, upto: position }
+    }
+}
+
+/// Messages between two accounts that were read, one of which is this client's: those that lie at `origin` above `after`, up
+/// to and including `upto`. A message that was read stays so, whatever comes later, and was delivered too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReadReceipt {
+    /// Who sent the messages.
+    pub sender: AccountId,
+    /// Who has read them: another account, or this one on another of its devices.
+    pub reader: AccountId,
+    /// The origin of the messages.
+    pub origin: Origin,
+    /// Lower end, exclusive.
+    pub after: Position,
+    /// Upper end, inclusive.
+    pub upto: Position,
+}
+
+impl ReadReceipt {
+    /// Returns whether it covers a message from its sender to its reader that lies there.
+    pub fn covers(&self, origin: Origin, position: Position) -> bool {
+        self.origin == origin && self.after < position && position <= self.upto
     }
 }
 
@@ -140,6 +177,11 @@ pub enum Event {
         /// Sender and id, if it is a message.
         message: Option<(AccountId, MessageId)>,
     },
+    /// Somebody has read messages of this account, or another device of this account has read somebody's. To be acknowledged
+    /// like a message. Does not come to clients that only [watch receipts](crate::Client::watch_receipts).
+    Read(ReadReceipt),
+    /// Somebody is typing, or has stopped. Comes while it is true and not again; there is nothing to acknowledge.
+    Typing(Typing),
     /// Everything that waited when the feed was attached has been handed out. Comes once per attach, so again after
     /// every reconnect.
     CaughtUp,

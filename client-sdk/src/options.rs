@@ -39,6 +39,8 @@ pub struct Options {
     /// Whether [`Client::open`](crate::Client::open) reads the queue of the store and sends what is left in it. A client
     /// that only receives, beside another process that sends, says no; the queue is then read by the first send.
     pub resume_queue: bool,
+    /// Whether signals may come as datagrams. Without, they come over the feed, behind what is on its way there.
+    pub datagrams: bool,
     /// Local UDP address; `None` lets the system choose. Its family must be that of the server's address.
     pub bind_address: Option<SocketAddr>,
     /// A socket shared with other clients of this process, for programs with many clients; overrules `bind_address`.
@@ -59,6 +61,7 @@ impl Default for Options {
             keep_alive: KEEP_ALIVE,
             wait_for_server: false,
             resume_queue: true,
+            datagrams: true,
             bind_address: None,
             socket: None,
         }

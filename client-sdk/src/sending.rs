@@ -3,7 +3,7 @@
 //! A message goes its way without the handle; the handle is for those who want to know. It is also the reason to
 //! remember: a message whose handle was dropped is not watched for its receipt.
 //!
-//! Invariant: each of the two answers is given once and stays; any number of tasks may wait for it, before and after.
+//! Invariant: each of the three answers is given once and stays; any number of tasks may wait for it, before and after.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,10 +12,11 @@ use tokio::sync::Notify;
 
 use crate::publish::changes::ChangeError;
 use crate::shared::Shared;
-use crate::{Body, SendError};
+use crate::{Body, Error, SendError};
 
 pub use crate::feed::TRACKED_MESSAGES_MAX;
 pub use crate::publish::{QUEUED_BYTES_MAX, QUEUED_MESSAGES_MAX};
+pub use crate::reads::MARKS_MAX;
 
 /// Where an accepted message stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,15 +87,30 @@ impl Sending {
     /// As [`Sending::accepted`]; [`SendError::FeedEnded`] if receipts can no longer arrive, also when the feed could
     /// not be attached; [`SendError::Unwatched`] if more than [`TRACKED_MESSAGES_MAX`] later messages wait as well.
     pub async fn delivered(&self) -> Result<(), SendError> {
+        self.reached(Progress::Delivered).await
+    }
+
+    /// Waits until a device of the recipient said that the message was read. A message that was read was delivered.
+    ///
+    /// That may never happen: the recipient may keep to himself what he reads. Put a timeout around it. Otherwise as
+    /// [`Sending::delivered`].
+    ///
+    /// # Errors
+    /// As [`Sending::delivered`].
+    pub async fn read(&self) -> Result<(), SendError> {
+        self.reached(Progress::Read).await
+    }
+
+    async fn reached(&self, progress: Progress) -> Result<(), SendError> {
         if let Some(Err(error)) = self.ticket.decided.get() {
             return Err(error.clone());
         }
-        if let Some(received) = self.ticket.received.get() {
+        if let Some(received) = self.ticket.received(progress).get() {
             return received.clone();
         }
         self.shared.feed.watch_receipts().await.map_err(SendError::FeedEnded)?;
         self.ticket.accepted().await?;
-        self.ticket.delivered().await
+        self.ticket.wait(self.ticket.received(progress)).await
     }
 }
 
@@ -118,11 +134,19 @@ impl Sending {
     }
 }
 
+/// How far an accepted message came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Progress {
+    Delivered,
+    Read,
+}
+
 /// What the lanes know of a handle.
 #[derive(Debug, Default)]
 pub(crate) struct Ticket {
     decided: OnceLock<Result<Accepted, SendError>>,
-    received: OnceLock<Result<(), SendError>>,
+    delivered: OnceLock<Result<(), SendError>>,
+    read: OnceLock<Result<(), SendError>>,
     changed: Notify,
 }
 
@@ -131,7 +155,9 @@ impl Ticket {
     pub(crate) fn accepted_before(accepted: Accepted) -> Arc<Self> {
         let ticket = Self::default();
         ticket.decide(Ok(accepted));
-        ticket.receive(Err(SendError::Unwatched));
+        for progress in [Progress::Delivered, Progress::Read] {
+            ticket.receive(progress, Err(SendError::Unwatched));
+        }
         Arc::new(ticket)
     }
 
@@ -149,18 +175,29 @@ impl Ticket {
         self.changed.notify_waiters();
     }
 
-    /// The receipt has come, or will not.
-    pub(crate) fn receive(&self, outcome: Result<(), SendError>) {
-        let _ = self.received.set(outcome);
+    /// A receipt has come, or will not.
+    pub(crate) fn receive(&self, progress: Progress, outcome: Result<(), SendError>) {
+        // What came first stands, as above.
+        let _ = self.received(progress).set(outcome);
         self.changed.notify_waiters();
+    }
+
+    /// No receipt comes any more.
+    pub(crate) fn end(&self, reason: &Error) {
+        for progress in [Progress::Delivered, Progress::Read] {
+            self.receive(progress, Err(SendError::FeedEnded(reason.clone())));
+        }
+    }
+
+    fn received(&self, progress: Progress) -> &OnceLock<Result<(), SendError>> {
+        match progress {
+            Progress::Delivered => &self.delivered,
+            Progress::Read => &self.read,
+        }
     }
 
     pub(crate) async fn accepted(&self) -> Result<Accepted, SendError> {
         self.wait(&self.decided).await
-    }
-
-    async fn delivered(&self) -> Result<(), SendError> {
-        self.wait(&self.received).await
     }
 
     async fn wait<T: Clone>(&self, answer: &OnceLock<T>) -> T {

@@ -19,6 +19,8 @@ use crate::api::accounts::Profiles;
 use crate::feed::Feed;
 use crate::hello::Welcome;
 use crate::publish::Publish;
+use crate::reads::Reads;
+use crate::signals::Signals;
 use crate::state::{ConnectionState, Counters};
 use crate::store::{Owner, Store, StoreError};
 use crate::transport::Link;
@@ -37,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) credentials: Credentials,
     pub(crate) publish: Publish,
     pub(crate) feed: Feed,
+    pub(crate) reads: Reads,
+    pub(crate) signals: Signals,
     pub(crate) profiles: Profiles,
     pub(crate) counters: Counters,
     /// As many as the server allows at once.
@@ -62,6 +66,8 @@ impl Shared {
             credentials,
             publish: Publish::new(store.clone(), owner),
             feed: Feed::new(store, owner),
+            reads: Reads::new(),
+            signals: Signals::new(),
             profiles: Profiles::new(),
             counters: Counters::default(),
             requests: Semaphore::new(REQUESTS_MAX),

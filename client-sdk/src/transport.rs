@@ -274,12 +274,16 @@ fn wildcard(ipv6: bool) -> SocketAddr {
     }
 }
 
+/// Bytes of datagrams that were received and not read, and that wait to be sent. Then the oldest is dropped.
+const DATAGRAM_BUFFER_BYTES: usize = 16 * 1024;
+
 fn transport_config(options: &Options) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(options.datagrams.then_some(DATAGRAM_BUFFER_BYTES))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(SEND_WINDOW)

@@ -31,7 +31,10 @@ fn turn(after: u64, sends: u64) -> Turn {
     for position in after + 1..=after + sends {
         let pair = (position % PAIRS) as u8;
         let accounts = vec![conformance::account(pair)];
-        entries.push(Entry::Event { event: conformance::event(position, EVENT_BYTES), accounts });
+        entries.push(Entry::Event {
+            event: conformance::event(position, EVENT_BYTES),
+            accounts: accounts.into(),
+        });
         let send = RecentSend {
             number: position,
             id: MessageId(u128::from(position).to_be_bytes()),

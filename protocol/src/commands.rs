@@ -13,6 +13,8 @@ pub enum Kind {
     Directory,
     /// Reads only; answered as read.
     Query,
+    /// Decided by the core in the sequencer's turn; never stored, and never answered.
+    Signal,
 }
 
 /// The kind of stream a command travels on.
@@ -24,6 +26,8 @@ pub enum Lane {
     Publish,
     /// The long stream of events and acknowledgements.
     Feed,
+    /// A datagram, or the feed lane where there are none.
+    Datagram,
     /// A stream of its own.
     Request,
 }
@@ -45,6 +49,8 @@ pub enum RateClass {
     Feed,
     /// Cheap requests.
     Request,
+    /// Signals.
+    Signal,
 }
 
 /// One row of the command table.
@@ -66,7 +72,7 @@ pub struct Command {
     pub rate: RateClass,
 }
 
-use crate::limits::{FRAME_BYTES_MAX, OPEN_BYTES_MAX};
+use crate::limits::{FRAME_BYTES_MAX, OPEN_BYTES_MAX, SIGNAL_BYTES_MAX};
 
 #[rustfmt::skip]
 /// Every command, by code.
@@ -76,14 +82,18 @@ pub const COMMANDS: &[Command] = &[
     Command { code: 11, name: "restart", kind: Kind::Journal, lane: Lane::Publish, needs_session: true, bytes_max: FRAME_BYTES_MAX, rate: RateClass::Send },
     Command { code: 12, name: "attach", kind: Kind::Journal, lane: Lane::Feed, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Feed },
     Command { code: 13, name: "ack", kind: Kind::Journal, lane: Lane::Feed, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Feed },
+    Command { code: 14, name: "read", kind: Kind::Journal, lane: Lane::Feed, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Send },
+    Command { code: 15, name: "signal", kind: Kind::Signal, lane: Lane::Datagram, needs_session: true, bytes_max: SIGNAL_BYTES_MAX, rate: RateClass::Signal },
     Command { code: 20, name: "sign_up", kind: Kind::Directory, lane: Lane::Request, needs_session: false, bytes_max: OPEN_BYTES_MAX, rate: RateClass::SignUp },
     Command { code: 21, name: "log_in", kind: Kind::Directory, lane: Lane::Request, needs_session: false, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Password },
     Command { code: 22, name: "log_out", kind: Kind::Directory, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
     Command { code: 23, name: "change_password", kind: Kind::Directory, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Password },
     Command { code: 24, name: "unlink_device", kind: Kind::Directory, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
+    Command { code: 25, name: "set_privacy", kind: Kind::Directory, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
     Command { code: 40, name: "look_up", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::LookUp },
     Command { code: 41, name: "ping", kind: Kind::Query, lane: Lane::Request, needs_session: false, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
     Command { code: 42, name: "list_devices", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
+    Command { code: 43, name: "get_privacy", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
 ];
 
 /// Returns the command of a code.
@@ -101,9 +111,11 @@ impl crate::v1::request::Command {
             C::LogOut(_) => 22,
             C::ChangePassword(_) => 23,
             C::UnlinkDevice(_) => 24,
+            C::SetPrivacy(_) => 25,
             C::LookUp(_) => 40,
             C::Ping(_) => 41,
             C::ListDevices(_) => 42,
+            C::GetPrivacy(_) => 43,
         };
         // The table's own test proves that each code above has a row.
         by_code(code).unwrap_or(&COMMANDS[0])
@@ -135,6 +147,8 @@ mod tests {
             (C::LookUp(Default::default()), "look_up"),
             (C::Ping(Default::default()), "ping"),
             (C::ListDevices(Default::default()), "list_devices"),
+            (C::SetPrivacy(Default::default()), "set_privacy"),
+            (C::GetPrivacy(Default::default()), "get_privacy"),
         ];
         for (command, name) in all {
             assert_eq!(command.meta().name, name);

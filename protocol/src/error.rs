@@ -56,6 +56,12 @@ pub const REASONS: &[ReasonMeta] = &[
     row(Reason::AckInvalid, "ACK_INVALID", false, "the acknowledgement names what was never sent"),
     row(Reason::Replaced, "REPLACED", false, "a newer attach of this device took over"),
     row(Reason::Stalled, "STALLED", true, "nothing was read or acknowledged for too long"),
+    row(
+        Reason::ReadInvalid,
+        "READ_INVALID",
+        false,
+        "no device of the account has acknowledged what it names",
+    ),
     row(Reason::Busy, "BUSY", true, "too many password checks at once"),
     row(Reason::Overloaded, "OVERLOADED", true, "the server is overloaded"),
     row(Reason::DirectoryUnavailable, "DIRECTORY_UNAVAILABLE", true, "the directory cannot be reached"),

@@ -51,6 +51,21 @@ pub const REQUESTS_MAX: usize = 8;
 /// Most origins in one attach or acknowledgement.
 pub const CURSORS_MAX: usize = 64;
 
+/// Most stretches in one `Read`.
+pub const READ_STRETCHES_MAX: usize = 64;
+
+/// Most `Read`s of one feed without an answer.
+pub const READS_UNANSWERED_MAX: usize = 16;
+
+/// Longest signal in bytes.
+pub const SIGNAL_BYTES_MAX: usize = 256;
+
+/// How often it is said again that somebody is typing.
+pub const TYPING_RENEWAL: Duration = Duration::from_secs(3);
+
+/// How long somebody is typing without its being said again.
+pub const TYPING_EXPIRY: Duration = Duration::from_secs(6);
+
 /// Most fields on the first two levels of a frame: its own, and those of the messages directly in it. The fullest frame of
 /// today, an attach or acknowledgement with [`CURSORS_MAX`] cursors, has 66; the rest is for fields of later versions.
 pub const FIELDS_MAX: usize = 1024;

@@ -243,6 +243,11 @@ fn requests() -> Vec<Vector> {
         both_ways("open_request_look_up_handle", request(by_handle)),
         both_ways("open_request_look_up_account", request(by_account)),
         both_ways("open_request_ping", request(C::Ping(v1::Ping {}))),
+        both_ways(
+            "open_request_set_privacy",
+            request(C::SetPrivacy(v1::SetPrivacy { read_receipts: v1::Switch::Off.into() })),
+        ),
+        both_ways("open_request_get_privacy", request(C::GetPrivacy(v1::GetPrivacy {}))),
         both_ways("open_request_list_devices", request(C::ListDevices(v1::ListDevices {}))),
     ]
 }
@@ -279,6 +284,10 @@ fn responses() -> Vec<Vector> {
         both_ways("response_profile", response(R::Profile(profile))),
         both_ways("response_pong", response(R::Pong(pong))),
         both_ways("response_devices", response(R::Devices(devices))),
+        both_ways(
+            "response_privacy",
+            response(R::Privacy(v1::Privacy { read_receipts: v1::Switch::On.into() })),
+        ),
         both_ways("response_error", response(R::Error(Reason::WrongCredentials.error()))),
     ]
 }
@@ -322,6 +331,11 @@ fn accepted() -> v1::Accepted {
     v1::Accepted { number: 1, origin: 1, position: 4712, stamp: ada_stamp() }
 }
 
+fn typing(account: Bytes, device: Bytes, counter: u64, state: v1::TypingState) -> v1::Signal {
+    let body = Some(v1::signal::Body::Typing(v1::Typing { state: state.into() }));
+    v1::Signal { account, device, counter, body }
+}
+
 fn feed_up() -> Vec<Vector> {
     let attach_aside =
         |number, cursors, set_aside| open(v1::open::Stream::Feed(v1::Attach { number, cursors, set_aside }));
@@ -331,6 +345,9 @@ fn feed_up() -> Vec<Vector> {
         let ack = v1::Ack { upto: vec![cursor(1, 4713)], set_aside };
         v1::FeedUp { frame: Some(v1::feed_up::Frame::Ack(ack)) }
     };
+    let signal = typing(bob(), Bytes::new(), MIDNIGHT_MS + 2000, v1::TypingState::Started);
+    let stretch = |origin, after, upto| v1::ReadStretch { origin, after, upto };
+    let read = v1::Read { sender: bob(), stretches: vec![stretch(1, 4709, 4710), stretch(7, 0, 300)] };
     vec![
         both_ways("open_feed", attach(1, vec![])),
         both_ways("open_feed_resume", attach(2, vec![cursor(1, 4713)])),
@@ -338,6 +355,8 @@ fn feed_up() -> Vec<Vector> {
         both_ways("open_feed_set_aside", attach_aside(4, vec![cursor(1, 4713)], vec![cursor(1, 4712)])),
         both_ways("feed_up_ack", ack(vec![])),
         both_ways("feed_up_ack_set_aside", ack(vec![cursor(1, 4712)])),
+        both_ways("feed_up_signal_typing", v1::FeedUp { frame: Some(v1::feed_up::Frame::Signal(signal)) }),
+        both_ways("feed_up_read", v1::FeedUp { frame: Some(v1::feed_up::Frame::Read(read)) }),
     ]
 }
 
@@ -360,13 +379,33 @@ fn feed_down() -> Vec<Vector> {
         origin: 1,
         after: 4711,
         upto: 4712,
+        sender: Bytes::new(),
+    };
+    let read = v1::Receipt {
+        kind: v1::ReceiptKind::Read.into(),
+        account: ada(),
+        origin: 1,
+        after: 4709,
+        upto: 4710,
+        sender: bob(),
     };
     let event = |position, stamp, body| F::Event(v1::Event { origin: 1, position, stamp, body: Some(body) });
     let message = event(4710, bob_stamp(), v1::event::Body::Message(message));
     let receipt = event(4713, receipt_stamp(), v1::event::Body::Receipt(receipt));
+    let read = event(4715, receipt_stamp() + 2, v1::event::Body::Receipt(read));
     vec![
         both_ways("feed_down_event_message", down(message)),
         both_ways("feed_down_event_receipt", down(receipt)),
+        both_ways("feed_down_event_receipt_read", down(read)),
+        both_ways("feed_down_read", down(F::Read(v1::ReadAnswer { error: None }))),
+        both_ways(
+            "feed_down_read_refused",
+            down(F::Read(v1::ReadAnswer { error: Some(Reason::ReadInvalid.error()) })),
+        ),
+        both_ways(
+            "feed_down_signal_typing",
+            down(F::Signal(typing(ada(), laptop(), MIDNIGHT_MS + 2500, v1::TypingState::Stopped))),
+        ),
         both_ways("feed_down_gap", down(F::Gap(v1::Gap { origin: 1, from: 4000, upto: 4709 }))),
         both_ways("feed_down_caught_up", down(F::CaughtUp(v1::CaughtUp {}))),
         both_ways("feed_down_ended", down(F::Ended(Reason::Replaced.error()))),

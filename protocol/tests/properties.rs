@@ -93,8 +93,10 @@ fn event() -> BoxedStrategy<v1::Event> {
     let message = (id(), id(), id(), any::<i32>(), body()).prop_map(|(id, sender, recipient, kind, body)| {
         B::Message(v1::Message { id, sender, recipient, kind, body })
     });
-    let receipt = (any::<i32>(), id(), any::<u32>(), number(), number()).prop_map(
-        |(kind, account, origin, after, upto)| B::Receipt(v1::Receipt { kind, account, origin, after, upto }),
+    let receipt = (any::<i32>(), id(), any::<u32>(), number(), number(), id()).prop_map(
+        |(kind, account, origin, after, upto, sender)| {
+            B::Receipt(v1::Receipt { kind, account, origin, after, upto, sender })
+        },
     );
     (any::<u32>(), number(), number(), option::of(prop_oneof![message, receipt]))
         .prop_map(|(origin, position, stamp, body)| v1::Event { origin, position, stamp, body })
@@ -110,14 +112,32 @@ fn feed_down() -> BoxedStrategy<v1::FeedDown> {
         1 => gap,
         1 => Just(F::CaughtUp(v1::CaughtUp {})),
         1 => error().prop_map(F::Ended),
+        1 => signal().prop_map(F::Signal),
+        1 => option::of(error()).prop_map(|error| F::Read(v1::ReadAnswer { error })),
     ])
     .prop_map(|frame| v1::FeedDown { frame })
     .boxed()
 }
 
+fn signal() -> BoxedStrategy<v1::Signal> {
+    let typing = any::<i32>().prop_map(|state| v1::signal::Body::Typing(v1::Typing { state }));
+    (id(), id(), number(), option::of(typing))
+        .prop_map(|(account, device, counter, body)| v1::Signal { account, device, counter, body })
+        .boxed()
+}
+
 fn feed_up() -> BoxedStrategy<v1::FeedUp> {
-    let ack = |(upto, set_aside)| v1::feed_up::Frame::Ack(v1::Ack { upto, set_aside });
-    option::of((cursors(), cursors()).prop_map(ack)).prop_map(|frame| v1::FeedUp { frame }).boxed()
+    use v1::feed_up::Frame as F;
+    let ack = (cursors(), cursors()).prop_map(|(upto, set_aside)| F::Ack(v1::Ack { upto, set_aside }));
+    let stretch = (any::<u32>(), number(), number()).prop_map(|(origin, after, upto)| v1::ReadStretch {
+        origin,
+        after,
+        upto,
+    });
+    let signal = signal().prop_map(F::Signal);
+    let read =
+        (id(), vec(stretch, 0..5)).prop_map(|(sender, stretches)| F::Read(v1::Read { sender, stretches }));
+    option::of(prop_oneof![ack, read, signal]).prop_map(|frame| v1::FeedUp { frame }).boxed()
 }
 
 fn request() -> BoxedStrategy<v1::Request> {
@@ -140,9 +160,11 @@ fn request() -> BoxedStrategy<v1::Request> {
     let empty = prop_oneof![
         Just(C::LogOut(v1::LogOut {})),
         Just(C::Ping(v1::Ping {})),
-        Just(C::ListDevices(v1::ListDevices {}))
+        Just(C::ListDevices(v1::ListDevices {})),
+        Just(C::GetPrivacy(v1::GetPrivacy {})),
     ];
-    option::of(prop_oneof![sign_up, log_in, change_password, unlink, look_up, empty])
+    let privacy = any::<i32>().prop_map(|read_receipts| C::SetPrivacy(v1::SetPrivacy { read_receipts }));
+    option::of(prop_oneof![sign_up, log_in, change_password, unlink, look_up, privacy, empty])
         .prop_map(|command| v1::Request { command })
         .boxed()
 }
@@ -182,7 +204,8 @@ fn response() -> BoxedStrategy<v1::Response> {
     );
     let devices = vec(device, 0..4).prop_map(|devices| R::Devices(v1::Devices { devices }));
     let done = Just(R::Done(v1::Done {}));
-    option::of(prop_oneof![error().prop_map(R::Error), session, done, profile, pong, devices])
+    let privacy = any::<i32>().prop_map(|read_receipts| R::Privacy(v1::Privacy { read_receipts }));
+    option::of(prop_oneof![error().prop_map(R::Error), session, done, profile, pong, devices, privacy])
         .prop_map(|result| v1::Response { result })
         .boxed()
 }
@@ -320,8 +343,9 @@ macro_rules! every_message {
 
 every_message! {
     Accepted Ack Attach CaughtUp ChangePassword Cursor Device Devices Done Error Event FeedDown FeedUp Gap
-    Hello HelloReply Limits ListDevices LogIn LogOut LookUp Message Open OpenPublish Ping Pong Profile
-    PublishDown PublishUp Receipt Refused Request Response Restart Send Session SignUp UnlinkDevice Welcome
+    GetPrivacy Hello HelloReply Limits ListDevices LogIn LogOut LookUp Message Open OpenPublish Ping Pong
+    Privacy Profile PublishDown PublishUp Read ReadAnswer ReadStretch Receipt Refused Request Response Restart
+    Send Session SetPrivacy SignUp Signal Typing UnlinkDevice Welcome
 }
 
 #[test]

@@ -67,11 +67,13 @@ fn the_command_table_is_that_of_the_code() {
         Kind::Journal => "journal",
         Kind::Directory => "directory",
         Kind::Query => "query",
+        Kind::Signal => "signal",
     };
     let lane = |lane| match lane {
         Lane::Hello => "hello",
         Lane::Publish => "publish",
         Lane::Feed => "feed",
+        Lane::Datagram => "datagram",
         Lane::Request => "request",
     };
     let rate = |rate| match rate {
@@ -82,6 +84,7 @@ fn the_command_table_is_that_of_the_code() {
         RateClass::Send => "send",
         RateClass::Feed => "feed",
         RateClass::Request => "request",
+        RateClass::Signal => "signal",
     };
     let expected = COMMANDS.iter().map(|command| {
         vec![
@@ -141,6 +144,11 @@ fn the_limits_are_those_of_the_code() {
         ("FEED_WINDOW_BYTES", size(limits::FEED_WINDOW_BYTES), "bytes"),
         ("REQUESTS_MAX", size(limits::REQUESTS_MAX), "streams"),
         ("CURSORS_MAX", size(limits::CURSORS_MAX), "origins"),
+        ("READ_STRETCHES_MAX", size(limits::READ_STRETCHES_MAX), "stretches"),
+        ("READS_UNANSWERED_MAX", size(limits::READS_UNANSWERED_MAX), "reads"),
+        ("SIGNAL_BYTES_MAX", size(limits::SIGNAL_BYTES_MAX), "bytes"),
+        ("TYPING_RENEWAL", seconds(limits::TYPING_RENEWAL), "s"),
+        ("TYPING_EXPIRY", seconds(limits::TYPING_EXPIRY), "s"),
         ("FIELDS_MAX", size(limits::FIELDS_MAX), "fields"),
         ("ID_AGE_MAX", seconds(limits::ID_AGE_MAX), "s"),
         ("ID_AHEAD_MAX", seconds(limits::ID_AHEAD_MAX), "s"),

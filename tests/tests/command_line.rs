@@ -272,3 +272,26 @@ fn the_demo_loses_nothing_and_says_so() {
     assert!(report["elapsed_s"].as_f64().unwrap() > 0.0);
     assert!(report["confirm_ms"]["p50"].as_f64().unwrap() <= report["confirm_ms"]["p99"].as_f64().unwrap());
 }
+
+#[tokio::test]
+async fn what_was_read_is_told_to_who_waits_for_it_unless_it_is_private() {
+    let world = World::start().await;
+    let terminal = Terminal::new(&world);
+    for handle in ["ada", "bob"] {
+        terminal.sign_up(handle).await;
+    }
+    let privacy =
+        async |args: &[&str]| terminal.run(&[&["privacy", "--profile", "bob"], args].concat()).await;
+    assert_eq!(succeeded(&privacy(&[]).await), "  read receipts  on\n");
+    let send = ["send", "bob", "hi", "--profile", "ada", "--wait", "read", "--timeout"];
+    let (long, short) = ([&send[..], &["60s", "--json"]].concat(), [&send[..], &["2s"]].concat());
+    let tail = ["tail", "--profile", "bob", "--read", "--count", "1"];
+    let (sent, shown) = tokio::join!(terminal.run(&long), terminal.run(&tail));
+    assert_eq!((&json(&sent)["state"], &*succeeded(&shown)), (&"read".into(), "hi\n"));
+
+    assert_eq!(json(&privacy(&["read-receipts", "off", "--json"]).await)["read_receipts"], false);
+    let (sent, shown) = tokio::join!(terminal.run(&short), terminal.run(&tail));
+    succeeded(&shown);
+    failed(&sent, 1, "NOT_READ");
+    failed(&privacy(&["read-receipts", "perhaps"]).await, 2, "on");
+}

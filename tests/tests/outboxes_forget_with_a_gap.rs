@@ -50,4 +50,26 @@ async fn what_is_too_old_is_told_as_a_gap() {
         other => panic!("unexpected {other:?}"),
     }
     assert!(matches!(feed.feed().await, Frame::CaughtUp(_)));
+
+    // What is in the gap nobody can have read, whatever he says.
+    feed.ack(1, late).await;
+    let stretches = vec![v1::ReadStretch { origin: 1, after: 0, upto: late }];
+    let read = v1::Read { sender: ada.account().to_bytes(), stretches };
+    feed.write(&v1::FeedUp { frame: Some(v1::feed_up::Frame::Read(read)) }).await;
+    let Frame::Read(answer) = feed.feed().await else { panic!("no answer") };
+    assert_eq!(answer.error, None);
+    let told = RawClient::resume(&world.address(), ada.credentials.token.as_bytes()).await;
+    let mut told = told.attach(100, vec![]).await;
+    let receipts = async {
+        loop {
+            let Frame::Event(event) = told.feed().await else { continue };
+            let Some(Body::Receipt(receipt)) = event.body else { continue };
+            let covers = |position| receipt.after < position && position <= receipt.upto;
+            assert!(!positions.iter().any(|position| covers(*position)), "{receipt:?} covers {positions:?}");
+            if receipt.kind() == v1::ReceiptKind::Read && covers(late) {
+                return;
+            }
+        }
+    };
+    expect("the receipt of what was read", receipts).await;
 }

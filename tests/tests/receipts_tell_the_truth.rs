@@ -1,10 +1,12 @@
-//! Promise: `delivered` comes after a device of the recipient acknowledged, for exactly what it acknowledged, and always.
+//! Promise: `delivered` comes after a device of the recipient acknowledged, for exactly what it acknowledged, and always;
+//! `read` after a device of the recipient said so, of what it got, and to nobody else if its account does not want that.
 #![allow(clippy::unwrap_used, clippy::panic)] // Test code outside of #[test] functions.
 
+use quail_client::{AccountId, Event, Events, Message, ReadReceipt};
 use quail_protocol::v1::event::Body;
-use quail_protocol::v1::{self, feed_down::Frame};
-use quail_tests::raw::RawClient;
-use quail_tests::{World, expect, next_delivery, next_message};
+use quail_protocol::v1::{self, Reason, feed_down::Frame};
+use quail_tests::raw::{RawClient, RawStream};
+use quail_tests::{Person, World, expect, next_delivery, next_message};
 
 #[tokio::test]
 async fn delivered_follows_the_acknowledgement_and_nothing_else() {
@@ -122,4 +124,260 @@ async fn a_message_to_oneself_is_delivered_like_any_other() {
     let sending = client.send(ada.account(), "buy milk").await.unwrap();
     next_message(&mut events).await;
     expect("a receipt", sending.delivered()).await.unwrap();
+}
+
+/// A device that speaks the wire by hand and acknowledges what it gets.
+struct Raw {
+    client: RawClient,
+    feed: RawStream,
+}
+
+impl Raw {
+    async fn attach(world: &World, person: &Person, number: u64, position: u64) -> Self {
+        let client = RawClient::resume(&world.address(), person.credentials.token.as_bytes()).await;
+        let cursors = (position > 0).then_some(v1::Cursor { origin: 1, position });
+        let feed = client.attach(number, cursors.into_iter().collect()).await;
+        Self { client, feed }
+    }
+
+    /// Returns the next event, acknowledged.
+    async fn event(&mut self) -> v1::Event {
+        loop {
+            match self.feed.feed().await {
+                Frame::Event(event) => {
+                    self.feed.ack(event.origin, event.position).await;
+                    return event;
+                }
+                Frame::CaughtUp(_) | Frame::Gap(_) | Frame::Signal(_) => {}
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    }
+
+    /// Says what was read and returns the answer; what else comes meanwhile is acknowledged and passed over.
+    async fn read(&mut self, sender: AccountId, after: u64, upto: u64) -> Option<Reason> {
+        let stretches = vec![v1::ReadStretch { origin: 1, after, upto }];
+        let read = v1::Read { sender: sender.to_bytes(), stretches };
+        self.feed.write(&v1::FeedUp { frame: Some(v1::feed_up::Frame::Read(read)) }).await;
+        loop {
+            match self.feed.feed().await {
+                Frame::Read(answer) => return answer.error.map(|error| error.reason()),
+                Frame::Event(event) => self.feed.ack(event.origin, event.position).await,
+                Frame::CaughtUp(_) | Frame::Gap(_) | Frame::Signal(_) => {}
+                Frame::Ended(error) => panic!("the feed ended: {error:?}"),
+            }
+        }
+    }
+
+    /// Returns the read receipts up to the next message, which somebody has to send.
+    async fn reads_before_a_message(&mut self) -> Vec<v1::Receipt> {
+        let mut reads = Vec::new();
+        loop {
+            match self.event().await.body {
+                Some(Body::Receipt(receipt)) if receipt.kind() == v1::ReceiptKind::Read => {
+                    reads.push(receipt);
+                }
+                Some(Body::Receipt(_)) => {}
+                Some(Body::Message(_)) => return reads,
+                None => panic!("an event without a body"),
+            }
+        }
+    }
+}
+
+/// Returns the next read receipt that an application is shown, acknowledged like all before it.
+async fn next_read(events: &mut Events) -> ReadReceipt {
+    loop {
+        let delivery = expect("the next event", events.next()).await.unwrap();
+        if let Event::Read(read) = delivery.acknowledge() {
+            return read;
+        }
+    }
+}
+
+#[tokio::test]
+async fn read_follows_the_word_of_the_reader_and_nothing_else() {
+    let world = World::start().await;
+    let (ada, bob) = (world.sign_up("ada").await, world.sign_up("bob").await);
+    let (ada_phone, bob_phone) = (world.log_in("ada").await, world.log_in("bob").await);
+    let (sender, reader) = (ada.open().await, bob.open().await);
+    let (sender_too, reader_too) = (ada_phone.open().await, bob_phone.open().await);
+    let mut events = reader.events().await.unwrap();
+    let mut told = [
+        sender.events().await.unwrap(),
+        sender_too.events().await.unwrap(),
+        reader_too.events().await.unwrap(),
+    ];
+    let mut sendings = Vec::new();
+    for number in 0..3 {
+        sendings.push(sender.send(bob.account(), format!("{number}")).await.unwrap());
+    }
+    let mut messages = Vec::new();
+    for sending in &sendings {
+        messages.push(next_message(&mut events).await);
+        expect("a receipt", sending.delivered()).await.unwrap();
+    }
+    for sending in &sendings {
+        assert!(!is_ready(sending.read()).await, "read before anybody said so");
+    }
+    // The second alone: the first was not opened.
+    reader.read([messages[1].mark()]).await.unwrap();
+    expect("a receipt", sendings[1].read()).await.unwrap();
+    let place = |at: usize| (messages[at].origin, messages[at].position);
+    for events in &mut told {
+        let read = next_read(events).await;
+        assert_eq!((read.sender, read.reader), (ada.account(), bob.account()));
+        assert!(read.covers(place(1).0, place(1).1) && !read.covers(place(0).0, place(0).1), "{read:?}");
+    }
+    assert!(!is_ready(sendings[0].read()).await && !is_ready(sendings[2].read()).await);
+    // All at once, with what was said before among it.
+    reader.read(messages.iter().map(Message::mark)).await.unwrap();
+    for sending in &sendings {
+        expect("a receipt", sending.read()).await.unwrap();
+        expect("what was read was delivered", sending.delivered()).await.unwrap();
+    }
+    // To the device that said so nobody says it.
+    sender.send(bob.account(), "the end").await.unwrap();
+    let delivery = expect("the next event", events.next()).await.unwrap();
+    assert!(matches!(delivery.event, Event::Message(_)), "{:?}", delivery.event);
+}
+
+#[tokio::test]
+async fn who_turns_read_receipts_off_is_seen_by_the_own_devices_alone() {
+    let world = World::start().await;
+    let (ada, bob) = (world.sign_up("ada").await, world.sign_up("bob").await);
+    let bob_phone = world.log_in("bob").await;
+    let (sender, reader, reader_too) = (ada.open().await, bob.open().await, bob_phone.open().await);
+    let mut events = reader.events().await.unwrap();
+    let mut badges = reader_too.events().await.unwrap();
+    assert!(reader.privacy().await.unwrap().read_receipts);
+    reader.set_read_receipts(false).await.unwrap();
+    assert!(!reader_too.privacy().await.unwrap().read_receipts, "it holds for all devices");
+    let secret = sender.send(bob.account(), "secret").await.unwrap();
+    let message = next_message(&mut events).await;
+    reader.read([message.mark()]).await.unwrap();
+    let read = next_read(&mut badges).await;
+    assert!(read.covers(message.origin, message.position));
+    reader.set_read_receipts(true).await.unwrap();
+    let open = sender.send(bob.account(), "open").await.unwrap();
+    let message = next_message(&mut events).await;
+    reader.read([message.mark()]).await.unwrap();
+    expect("a receipt", open.read()).await.unwrap();
+    assert!(!is_ready(secret.read()).await, "what was read in secret stays so");
+}
+
+#[tokio::test]
+async fn what_one_never_got_one_cannot_have_read() {
+    let world = World::start().await;
+    let (ada, bob, eve) =
+        (world.sign_up("ada").await, world.sign_up("bob").await, world.sign_up("eve").await);
+    let sender = ada.open().await;
+    let accepted = sender.send(bob.account(), "for bob").await.unwrap().accepted().await.unwrap();
+    sender.close().await.unwrap();
+    let position = accepted.position.0;
+    let mut device = Raw::attach(&world, &bob, 1, 0).await;
+    let Frame::Event(event) = device.feed.feed().await else { panic!("no message") };
+    assert_eq!(event.position, position);
+    // Brought, and not acknowledged.
+    assert_eq!(device.read(ada.account(), position - 1, position).await, Some(Reason::ReadInvalid));
+    assert_eq!(device.read(ada.account(), 0, 1_000_000).await, Some(Reason::ReadInvalid), "never sent");
+    assert_eq!(device.read(AccountId([7; 16]), 0, position).await, Some(Reason::UnknownAccount));
+    assert_eq!(device.read(ada.account(), position, position).await, Some(Reason::Malformed));
+    // Somebody else, about the same message.
+    let mut stranger = Raw::attach(&world, &eve, 1, 0).await;
+    assert_eq!(stranger.read(ada.account(), 0, position).await, Some(Reason::ReadInvalid));
+    // The lanes go on, and what is true is taken: of a claim that is too wide, that part.
+    device.feed.ack(1, position).await;
+    assert_eq!(device.read(ada.account(), 0, position).await, None);
+
+    let mut told = Raw::attach(&world, &ada, 100, 0).await;
+    let client = bob.open().await;
+    client.send(ada.account(), "bye").await.unwrap().accepted().await.unwrap();
+    let reads = told.reads_before_a_message().await;
+    assert_eq!(reads.len(), 1, "{reads:?}");
+    assert_eq!((&reads[0].account, &reads[0].sender), (&bob.account().to_bytes(), &ada.account().to_bytes()));
+    assert_eq!(reads[0].upto, position);
+    drop(stranger.client);
+}
+
+#[tokio::test]
+async fn a_mark_outlives_client_and_daemon() {
+    let mut world = World::start().await;
+    let (ada, bob) = (world.sign_up("ada").await, world.sign_up("bob").await);
+    let sender = ada.open().await;
+    sender.watch_receipts().await.unwrap();
+    let sending = sender.send(bob.account(), "hello").await.unwrap();
+    let reader = bob.open().await;
+    let mut events = reader.events().await.unwrap();
+    let (delivery, message) = next_delivery(&mut events).await;
+    // Nobody is there to hear it: it is saved, and said by the next client of the device.
+    world.daemon.kill().await.unwrap();
+    delivery.acknowledge();
+    expect("the mark to be saved", reader.read([message.mark()])).await.unwrap();
+    drop((events, reader));
+    world.daemon.restart().await.unwrap();
+    assert!(!is_ready(sending.read()).await);
+    let reader = bob.open().await;
+    let mut events = reader.events().await.unwrap();
+    // The message may come again: its acknowledgement was not heard. The mark waits for it.
+    let again = async {
+        loop {
+            expect("the next event", events.next()).await.unwrap().acknowledge();
+        }
+    };
+    tokio::select! {
+        read = expect("a receipt", sending.read()) => read.unwrap(),
+        () = again => {}
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_killed_between_marks_keeps_every_one_it_answered() {
+    let mut world = World::start().await;
+    let (ada, bob) = (world.sign_up("ada").await, world.sign_up("bob").await);
+    let sender = ada.open().await;
+    let mut positions = Vec::new();
+    for number in 0..20 {
+        let sending = sender.send(bob.account(), format!("{number}")).await.unwrap();
+        positions.push(sending.accepted().await.unwrap().position.0);
+    }
+    sender.close().await.unwrap();
+    let mut attaches = 0;
+    let mut cursor = 0;
+    for marked in positions.chunks(5) {
+        attaches += 1;
+        let mut device = Raw::attach(&world, &bob, attaches, cursor).await;
+        cursor = *marked.last().unwrap();
+        device.feed.ack(1, cursor).await;
+        assert_eq!(device.read(ada.account(), marked[0] - 1, cursor).await, None);
+        world.kill_and_restart().await;
+    }
+    let mut told = Raw::attach(&world, &ada, 100, 0).await;
+    let client = bob.open().await;
+    client.send(ada.account(), "bye").await.unwrap().accepted().await.unwrap();
+    let reads = told.reads_before_a_message().await;
+    for position in positions {
+        let covers = |read: &v1::Receipt| read.after < position && position <= read.upto;
+        assert!(reads.iter().any(covers), "{position} was answered and is not among {reads:?}");
+    }
+}
+
+#[tokio::test]
+async fn more_marks_than_may_wait_end_the_feed_and_not_the_connection() {
+    let world = World::start().await;
+    let (ada, bob) = (world.sign_up("ada").await, world.sign_up("bob").await);
+    let mut device = Raw::attach(&world, &bob, 1, 0).await;
+    let read = v1::Read { sender: ada.account().to_bytes(), stretches: vec![] };
+    let frame = quail_protocol::frame::to_bytes(&v1::FeedUp { frame: Some(v1::feed_up::Frame::Read(read)) });
+    let many = frame.repeat(quail_protocol::limits::READS_UNANSWERED_MAX + 1);
+    device.feed.bytes(many.into()).await;
+    loop {
+        match device.feed.feed().await {
+            Frame::Ended(error) => break assert_eq!(error.reason(), Reason::Limit),
+            Frame::CaughtUp(_) | Frame::Read(_) => {}
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    let pong = device.client.request(v1::request::Command::Ping(v1::Ping {})).await;
+    assert!(matches!(pong, v1::response::Result::Pong(_)));
 }

@@ -112,6 +112,14 @@ impl Client {
         }
     }
 
+    /// Tells the devices of an account that are online now that its person is typing to it, or is not any more.
+    ///
+    /// To be called with every key, and with `false` when the message is sent or given up: only what is news is sent, and that it
+    /// goes on every 3 s. Nothing is stored, waited for or promised; without a connection it is forgotten.
+    pub fn typing(&self, to: AccountId, active: bool) {
+        self.shared().signals.say(to, active);
+    }
+
     /// Waits until every message sent so far is accepted or refused for good. Waits without limit while the server
     /// cannot be reached.
     ///

@@ -11,6 +11,7 @@ pub(crate) mod devices;
 pub(crate) mod feed;
 pub(crate) mod offline;
 pub(crate) mod ping;
+pub(crate) mod privacy;
 pub(crate) mod queue;
 pub(crate) mod sessions;
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use quail_protocol::v1::Reason;
 
-use super::{Ended, Opening, feed, publish, silence};
+use super::{Ended, Opening, feed, publish, signals, silence};
 use crate::error::Refusal;
 use crate::hello::{self, Welcome};
 use crate::shared::{Live, Shared};
@@ -46,7 +46,8 @@ async fn drive(
     let hello = hello::write(connection, &options.client_name, Some(&credentials.token)).await?;
     let mut answer = pin!(api::in_time("hello", options.connect_timeout, hello.answer()));
     let mut lanes = pin!(async {
-        tokio::try_join!(publish::run(shared, connection), feed::run(shared, connection)).map(|_| ())
+        let (publish, feed) = (publish::run(shared, connection), feed::run(shared, connection));
+        tokio::try_join!(publish, feed, signals::run(shared, connection)).map(|_| ())
     });
     let welcome = tokio::select! {
         biased;

@@ -28,10 +28,11 @@ use crate::error::Refusal;
 use crate::feed::Wanted;
 use crate::feed::inbox::{Arrival, Verdict};
 use crate::frames::{self, FrameReader, write_error};
+use crate::sending::Progress;
 use crate::shared::Shared;
 use crate::state::Counters;
 use crate::store::Place;
-use crate::{Delivery, Error, Event, Message};
+use crate::{Delivery, Error, Event, Message, ReadReceipt};
 
 /// Upper ends of the pauses after the server ended the lane for now.
 const REATTACH_PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -88,10 +89,12 @@ async fn attached(
     backoff: &mut Backoff,
 ) -> Result<LaneEnd, Error> {
     let reading = events.is_some();
+    shared.reads.load(&shared.feed).await?;
     let attaching = shared.feed.attach(reading).await;
     let (cursors, set_aside) = (cursors(attaching.cursors), cursors(attaching.set_aside));
     let attach = v1::Attach { number: attaching.number, cursors, set_aside };
     let (stream, reader) = frames::open(connection, open::Stream::Feed(attach)).await?;
+    shared.reads.lane_opened();
     let changed = wanted.wait_for(|wanted| wanted.events.is_some() != reading || !wanted.anything());
     let leaving = shared.finish.child_token();
     let mut writing = pin!(write(shared, stream, &leaving));
@@ -135,10 +138,20 @@ async fn write(shared: &Shared, mut stream: SendStream, leaving: &CancellationTo
             frame::encode(&v1::FeedUp { frame: Some(ack) }, &mut buffer);
             Counters::add(&shared.counters.acks_written, 1);
         }
+        // Behind the acknowledgements: the server takes as read only what it knows to be acknowledged.
+        let pause = shared.reads.fill(&mut buffer, |origin| shared.feed.told(origin));
+        if shared.signals.is_by_feed() {
+            for signal in shared.signals.take() {
+                let signal = feed_up::Frame::Signal(signal);
+                frame::encode(&v1::FeedUp { frame: Some(signal) }, &mut buffer);
+            }
+        }
         if !buffer.is_empty() {
             stream.write_all(&buffer).await.map_err(write_error)?;
             buffer.clear();
         }
+        // Nobody waits for it: a mark that is made again changes nothing.
+        shared.reads.save(&shared.feed);
         if finishing {
             finish_lane(stream).await;
             return Ok(());
@@ -146,6 +159,8 @@ async fn write(shared: &Shared, mut stream: SendStream, leaving: &CancellationTo
         tokio::select! {
             () = &mut finish => {}
             () = shared.feed.ack_due() => {}
+            () = shared.reads.due(pause) => {}
+            () = shared.signals.feed_due() => {}
         }
     }
 }
@@ -153,11 +168,22 @@ async fn write(shared: &Shared, mut stream: SendStream, leaving: &CancellationTo
 /// Something that arrived, understood.
 enum Arrived {
     Message(Message),
-    /// A receipt, or what is passed over.
-    Internal(Place, Option<v1::Receipt>),
+    Receipt(Place, Receipt),
+    /// A message that cannot be read.
+    Unreadable(Place),
+    /// What this version does not know.
+    Unknown(Place),
     Gap(Origin, Position, Position),
     CaughtUp,
     Ended(Error),
+}
+
+/// A receipt, understood.
+struct Receipt {
+    progress: Progress,
+    content: ReadReceipt,
+    /// Whether the application is shown it.
+    is_shown: bool,
 }
 
 impl Arrived {
@@ -168,24 +194,42 @@ impl Arrived {
                 let key = (message.sender, message.id);
                 Some(((message.origin, message.position), Arrival::Message(key)))
             }
-            Self::Internal(place, _) => Some((*place, Arrival::Internal)),
+            Self::Receipt(place, Receipt { is_shown: true, .. }) => Some((*place, Arrival::Passing)),
+            Self::Receipt(place, _) | Self::Unreadable(place) | Self::Unknown(place) => {
+                Some((*place, Arrival::Internal))
+            }
             Self::Gap(origin, _, upto) => Some(((*origin, *upto), Arrival::Gap)),
             Self::CaughtUp | Self::Ended(_) => None,
         }
     }
 
-    fn read(down: v1::FeedDown) -> Option<Self> {
-        match down.frame? {
-            feed_down::Frame::Ended(error) => Some(Self::Ended(Error::refused(Refusal::from_wire(error)))),
-            feed_down::Frame::CaughtUp(_) => Some(Self::CaughtUp),
-            feed_down::Frame::Gap(gap) => {
+    /// Understands a frame; sees at once to what stands in no order with events.
+    fn read(shared: &Shared, down: v1::FeedDown) -> Result<Option<Self>, Error> {
+        Ok(match down.frame {
+            Some(feed_down::Frame::Ended(error)) => {
+                Some(Self::Ended(Error::refused(Refusal::from_wire(error))))
+            }
+            Some(feed_down::Frame::CaughtUp(_)) => Some(Self::CaughtUp),
+            Some(feed_down::Frame::Gap(gap)) => {
                 Some(Self::Gap(Origin(gap.origin), Position(gap.from), Position(gap.upto)))
             }
-            feed_down::Frame::Event(event) => Some(Self::read_event(&event)),
-        }
+            Some(feed_down::Frame::Event(event)) => {
+                Some(Self::read_event(shared.credentials.account, &event))
+            }
+            Some(feed_down::Frame::Read(answer)) => {
+                shared.reads.answered(answer)?;
+                None
+            }
+            Some(feed_down::Frame::Signal(signal)) => {
+                shared.signals.arrived(&signal);
+                None
+            }
+            // A later version may say more.
+            None => None,
+        })
     }
 
-    fn read_event(event: &v1::Event) -> Self {
+    fn read_event(own: AccountId, event: &v1::Event) -> Self {
         let place = (Origin(event.origin), Position(event.position));
         match &event.body {
             Some(event::Body::Message(message)) => match Message::from_wire(event, message) {
@@ -194,12 +238,34 @@ impl Arrived {
                     // Unreadable today is unreadable tomorrow: waiting for a better copy would stop the feed for ever.
                     let (origin, position) = (event.origin, event.position);
                     tracing::warn!(%error, origin, position, "pass over an event");
-                    Self::Internal(place, None)
+                    Self::Unreadable(place)
                 }
             },
-            Some(event::Body::Receipt(receipt)) => Self::Internal(place, Some(receipt.clone())),
-            None => Self::Internal(place, None),
+            Some(event::Body::Receipt(receipt)) => match Receipt::read(own, receipt) {
+                Some(receipt) => Self::Receipt(place, receipt),
+                None => Self::Unknown(place),
+            },
+            None => Self::Unknown(place),
         }
+    }
+}
+
+impl Receipt {
+    fn read(own: AccountId, receipt: &v1::Receipt) -> Option<Self> {
+        let reader = AccountId::try_from(receipt.account.as_ref()).ok()?;
+        let sender = match receipt.sender.is_empty() {
+            true => own,
+            false => AccountId::try_from(receipt.sender.as_ref()).ok()?,
+        };
+        let (origin, after, upto) = (Origin(receipt.origin), Position(receipt.after), Position(receipt.upto));
+        // A kind that a later version may add is at least the greatest one below it.
+        let progress = match receipt.kind {
+            kind if kind >= ReceiptKind::Read as i32 => Progress::Read,
+            kind if kind >= ReceiptKind::Delivered as i32 => Progress::Delivered,
+            _ => return None,
+        };
+        let is_shown = progress == Progress::Read && upto > after && (sender == own || reader == own);
+        Some(Self { progress, content: ReadReceipt { sender, reader, origin, after, upto }, is_shown })
     }
 }
 
@@ -214,11 +280,11 @@ async fn read(
         let Some(first): Option<v1::FeedDown> = reader.next().await? else {
             return Ok(LaneEnd::Ended(Error::lost("the server ended the feed lane")));
         };
-        let mut arrived: Vec<_> = Arrived::read(first).into_iter().collect();
+        let mut arrived: Vec<_> = Arrived::read(shared, first)?.into_iter().collect();
         while arrived.len() < TOGETHER_MAX
             && let Some(down) = reader.ready()?
         {
-            arrived.extend(Arrived::read(down));
+            arrived.extend(Arrived::read(shared, down)?);
         }
         // A commit that fails ends the client.
         shared.feed.prepare(arrived.iter().filter_map(Arrived::for_inbox), hold).await;
@@ -249,9 +315,7 @@ fn take(shared: &Arc<Shared>, arrived: Arrived, hold: bool) -> Result<Option<Del
         shared.feed.caught_up();
         return Ok(Some(Delivery::new(Event::CaughtUp, None, 1, shared)));
     };
-    if let Arrived::Internal(_, Some(receipt)) = &arrived {
-        receipt_arrived(shared, receipt);
-    }
+    note(shared, &arrived);
     let taken = shared.feed.arrive(place, arrival, hold);
     let (verdict, offer) = taken.map_err(|error| Error::protocol(error.to_string()))?;
     if verdict != Verdict::HandOut {
@@ -264,31 +328,41 @@ fn take(shared: &Arc<Shared>, arrived: Arrived, hold: bool) -> Result<Option<Del
     let event = match arrived {
         Arrived::Message(message) if offer.gives_up => {
             tracing::error!(id = %message.id, %position, "too many processes died with this message; set it aside");
+            shared.reads.missed(origin);
             Event::SetAside { origin, position, message: Some((message.sender, message.id)) }
         }
-        Arrived::Message(message) => {
+        Arrived::Message(mut message) => {
             shared.saw(message.stamp);
             shared.feed.saw(message.stamp);
+            if message.recipient == shared.credentials.account {
+                message.after = shared.reads.handed_out(message.sender, origin, position);
+            }
             Event::Message(message)
         }
         _ if offer.gives_up => Event::SetAside { origin, position, message: None },
         Arrived::Gap(origin, from, upto) => Event::Gap { origin, from, upto },
+        Arrived::Receipt(_, receipt) => Event::Read(receipt.content),
         // Never handed out.
-        Arrived::Internal(..) | Arrived::CaughtUp | Arrived::Ended(_) => return Ok(None),
+        Arrived::Unreadable(_) | Arrived::Unknown(_) | Arrived::CaughtUp | Arrived::Ended(_) => {
+            return Ok(None);
+        }
     };
     Counters::add(&shared.counters.handed_out, 1);
     let careful = offer.is_careful;
     Ok(Some(Delivery::new(event, Some((place, careful)), offer.attempt, shared)))
 }
 
-fn receipt_arrived(shared: &Shared, receipt: &v1::Receipt) {
-    // Every kind that a later version may add lies further along the way than delivered.
-    let Ok(account) = AccountId::try_from(receipt.account.as_ref()) else {
-        return;
-    };
-    if receipt.kind >= ReceiptKind::Delivered as i32 {
-        let (after, upto) = (Position(receipt.after), Position(receipt.upto));
-        shared.feed.receipt(account, Origin(receipt.origin), after, upto);
+/// Takes note of what arrived, whether or not the application is handed it.
+fn note(shared: &Shared, arrived: &Arrived) {
+    match arrived {
+        Arrived::Receipt(_, Receipt { progress, content, .. })
+            if content.sender == shared.credentials.account =>
+        {
+            let ReadReceipt { reader, origin, after, upto, .. } = *content;
+            shared.feed.receipt(*progress, reader, origin, (after, upto));
+        }
+        Arrived::Unreadable((origin, _)) | Arrived::Gap(origin, ..) => shared.reads.missed(*origin),
+        _ => {}
     }
 }
 

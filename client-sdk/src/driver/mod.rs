@@ -16,6 +16,7 @@ mod connection;
 mod feed;
 mod publish;
 mod saver;
+mod signals;
 mod silence;
 
 use std::sync::Arc;

@@ -21,7 +21,7 @@ use quail_protocol::limits::CURSORS_MAX;
 
 use super::hands::{Hands, Offer};
 use super::shown::Shown;
-use crate::store::{FeedChange, FeedState, MessageKey, Owner, Place};
+use crate::store::{FeedChange, FeedState, Mark, MessageKey, Owner, Place};
 
 mod commits;
 
@@ -35,6 +35,8 @@ pub(crate) const PENDING_EVENTS_MAX: usize = 4096;
 pub(crate) enum Arrival {
     Message(MessageKey),
     Gap,
+    /// Something for whoever reads events; if nobody does, it is done as soon as it is here.
+    Passing,
     /// Something the application never sees: done as soon as it is here.
     Internal,
 }
@@ -77,6 +79,8 @@ pub(crate) struct Inbox {
     /// Counts moves of cursors, to know which moved last.
     moves: u64,
     cursors_unsaved: bool,
+    /// What earlier clients left, until somebody takes it.
+    marks: Vec<Mark>,
     pending: Vec<FeedChange>,
     /// Counts changes, those that are committed included.
     changes: u64,
@@ -87,6 +91,8 @@ struct Arrivals {
     cursor: Position,
     /// The cursor that was committed.
     saved: Position,
+    /// The cursor that the server was told last.
+    told: Position,
     /// Value of `moves` when the cursor moved last.
     moved: u64,
     ack_due: bool,
@@ -110,6 +116,7 @@ impl Inbox {
             shown: Shown::restore(state.shown),
             hands: Hands::restore(state.hands),
             set_aside: state.set_aside,
+            marks: state.marks,
             ..Self::default()
         };
         for (origin, cursor) in state.cursors {
@@ -168,7 +175,7 @@ impl Inbox {
             Verdict::Hold => Progress::Held,
             Verdict::HandOut => Progress::HandedOut(match arrival {
                 Arrival::Message(key) => Some(key),
-                Arrival::Gap | Arrival::Internal => None,
+                Arrival::Gap | Arrival::Passing | Arrival::Internal => None,
             }),
         };
         if let Progress::HandedOut(Some(key)) = progress {
@@ -273,11 +280,12 @@ impl Inbox {
         match arrival {
             Arrival::Internal => Verdict::Done,
             _ if self.hands.is_done(place) => Verdict::Duplicate,
+            Arrival::Passing if hold => Verdict::Done,
             _ if hold => Verdict::Hold,
             Arrival::Message(key) if self.held.contains(&key) || self.shown.contains(&key) => {
                 Verdict::Duplicate
             }
-            Arrival::Message(_) | Arrival::Gap => Verdict::HandOut,
+            Arrival::Message(_) | Arrival::Gap | Arrival::Passing => Verdict::HandOut,
         }
     }
 

@@ -21,8 +21,8 @@ use quail_protocol::id::{AccountId, Origin, Position, Stamp};
 use quail_protocol::limits::FEED_WINDOW_EVENTS;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::sending::Ticket;
-use crate::store::{Owner, Place, Store};
+use crate::sending::{Progress, Ticket};
+use crate::store::{Mark, Owner, Place, Store};
 use crate::{Accepted, Delivery, Error, SendError};
 use hands::Offer;
 use inbox::{Arrival, Attaching, Inbox, TooManyPending, Verdict};
@@ -67,7 +67,8 @@ pub(crate) struct Feed {
 
 #[derive(Debug)]
 struct Tracked {
-    receipts: Receipts<Weak<Ticket>>,
+    delivered: Receipts<Weak<Ticket>>,
+    read: Receipts<Weak<Ticket>>,
     ended: Option<Error>,
 }
 
@@ -77,7 +78,7 @@ impl Feed {
             store,
             owner,
             inbox: Mutex::new(Inbox::default()),
-            receipts: Mutex::new(Tracked { receipts: Receipts::new(), ended: None }),
+            receipts: Mutex::new(Tracked { delivered: Receipts::new(), read: Receipts::new(), ended: None }),
             wanted: watch::Sender::new(Wanted::default()),
             taken: AtomicBool::new(false),
             loaded: tokio::sync::Mutex::new(false),
@@ -241,31 +242,71 @@ impl Feed {
 
     // Receipts.
 
-    /// Watches an accepted message for its receipt.
+    /// Watches an accepted message for its receipts.
     pub(crate) fn watch(&self, ticket: &Arc<Ticket>, recipient: AccountId, accepted: &Accepted) {
         let mut tracked = self.tracked();
         if let Some(error) = &tracked.ended {
-            return ticket.receive(Err(SendError::FeedEnded(error.clone())));
+            return ticket.end(error);
         }
         let Accepted { origin, position, .. } = *accepted;
-        let watch = tracked.receipts.watch(recipient, origin, position, Arc::downgrade(ticket));
+        let delivered = tracked.delivered.watch(recipient, origin, position, Arc::downgrade(ticket));
+        let read = tracked.read.watch(recipient, origin, position, Arc::downgrade(ticket));
         drop(tracked);
-        match watch {
-            Watch::Delivered(_) => ticket.receive(Ok(())),
-            Watch::Waiting { evicted } => {
-                if let Some(evicted) = evicted.and_then(|evicted| evicted.upgrade()) {
-                    evicted.receive(Err(SendError::Unwatched));
+        for (watch, progress) in [(delivered, Progress::Delivered), (read, Progress::Read)] {
+            match watch {
+                Watch::Delivered(_) => ticket.receive(progress, Ok(())),
+                Watch::Waiting { evicted } => {
+                    if let Some(evicted) = evicted.and_then(|evicted| evicted.upgrade()) {
+                        evicted.receive(progress, Err(SendError::Unwatched));
+                    }
                 }
             }
         }
     }
 
-    /// Takes in a receipt.
-    pub(crate) fn receipt(&self, recipient: AccountId, origin: Origin, after: Position, upto: Position) {
-        let delivered = self.tracked().receipts.receipt(recipient, origin, after, upto);
-        for ticket in delivered.iter().filter_map(Weak::upgrade) {
-            ticket.receive(Ok(()));
+    /// Takes in a receipt for messages of this account. What was read was delivered.
+    pub(crate) fn receipt(
+        &self,
+        progress: Progress,
+        recipient: AccountId,
+        origin: Origin,
+        (after, upto): (Position, Position),
+    ) {
+        let mut tracked = self.tracked();
+        let delivered = tracked.delivered.receipt(recipient, origin, after, upto);
+        let read = match progress {
+            Progress::Delivered => Vec::new(),
+            Progress::Read => tracked.read.receipt(recipient, origin, after, upto),
+        };
+        drop(tracked);
+        for (tickets, progress) in [(delivered, Progress::Delivered), (read, Progress::Read)] {
+            for ticket in tickets.iter().filter_map(Weak::upgrade) {
+                ticket.receive(progress, Ok(()));
+            }
         }
+    }
+
+    /// Returns up to where the server was told of an origin that everything is acknowledged.
+    pub(crate) fn told(&self, origin: Origin) -> Position {
+        self.inbox().told(origin)
+    }
+
+    // What was read.
+
+    /// Takes the marks that earlier clients left.
+    pub(crate) async fn take_marks(&self) -> Result<Vec<Mark>, Error> {
+        self.load().await?;
+        Ok(self.inbox().take_marks())
+    }
+
+    /// Commits all marks, or what was said of them before; returns the change to wait for.
+    pub(crate) fn keep_marks(&self, marks: Option<Vec<Mark>>) -> u64 {
+        let inbox = &mut *self.inbox();
+        if let Some(marks) = marks {
+            inbox.keep_marks(marks);
+            self.changed(inbox);
+        }
+        inbox.last_change()
     }
 
     // The end.
@@ -293,10 +334,11 @@ impl Feed {
         tracked.ended = Some(reason.clone());
         // Drops the sender, so that the reader comes to the end.
         self.wanted.send_modify(|wanted| *wanted = Wanted::default());
-        let waiting = tracked.receipts.drain();
+        let mut waiting = tracked.delivered.drain();
+        waiting.extend(tracked.read.drain());
         drop(tracked);
         for ticket in waiting.iter().filter_map(Weak::upgrade) {
-            ticket.receive(Err(SendError::FeedEnded(reason.clone())));
+            ticket.end(reason);
         }
     }
 

@@ -59,6 +59,7 @@ pub(crate) fn verdict(reason: Reason, temporary: bool) -> Verdict {
         | Reason::InviteInvalid
         | Reason::DeviceLimit
         | Reason::AckInvalid
+        | Reason::ReadInvalid
         | Reason::Replaced
         // Temporary by the table: a server that says otherwise means it.
         | Reason::Internal
@@ -106,6 +107,7 @@ mod tests {
         ("ID_REUSED", Verdict::Final),
         ("NUMBER_REUSED", Verdict::Final),
         ("ACK_INVALID", Verdict::Final),
+        ("READ_INVALID", Verdict::Final),
         ("REPLACED", Verdict::Final),
         ("STALLED", Verdict::Final),
         ("BUSY", Verdict::Final),

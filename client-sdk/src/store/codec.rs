@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
 
-use super::{AnsweredSend, Hand, MessageKey, Owner, Place, QueuedSend, RefusedSend, Standing};
+use super::{AnsweredSend, Hand, Mark, MessageKey, Owner, Place, QueuedSend, RefusedSend, Standing};
 use crate::Accepted;
 
 /// Version of every value.
@@ -202,4 +202,26 @@ pub(super) fn read_places(value: &[u8]) -> Result<Vec<Place>, BadValue> {
         places.push(reader.place()?);
     }
     Ok(places)
+}
+
+pub(super) fn marks_value(marks: &[Mark]) -> Vec<u8> {
+    let mut value = vec![VERSION];
+    for mark in marks {
+        value.extend(mark.sender.0);
+        value.extend(mark.origin.0.to_le_bytes());
+        value.extend(mark.after.0.to_le_bytes());
+        value.extend(mark.upto.0.to_le_bytes());
+    }
+    value
+}
+
+pub(super) fn read_marks(value: &[u8]) -> Result<Vec<Mark>, BadValue> {
+    let mut reader = Reader::new("the marks", value)?;
+    let mut marks = Vec::new();
+    while !reader.left.is_empty() {
+        let sender = AccountId(reader.array()?);
+        let (origin, after) = reader.place()?;
+        marks.push(Mark { sender, origin, after, upto: Position(reader.u64()?) });
+    }
+    Ok(marks)
 }

@@ -69,6 +69,10 @@ fn changes(step: &Step, state: &PublishState) -> Vec<PublishChange> {
     change.into_iter().collect()
 }
 
+fn mark(((origin, after), upto): (Place, u64)) -> Mark {
+    Mark { sender: AccountId([7; 16]), origin, after, upto: Position(upto) }
+}
+
 fn feed_change() -> impl Strategy<Value = FeedChange> {
     let place = || (1..3_u32, 1..6_u64).prop_map(|(o, p)| (Origin(o), Position(p)));
     let standing = prop_oneof![Just(Standing::Released), Just(Standing::InHand), Just(Standing::Done)];
@@ -82,6 +86,7 @@ fn feed_change() -> impl Strategy<Value = FeedChange> {
         any::<u64>().prop_map(|stamp| FeedChange::Seen(Stamp(stamp))),
         prop::collection::vec(place(), 0..5).prop_map(FeedChange::Cursors),
         prop::collection::vec(place(), 0..5).prop_map(FeedChange::SetAside),
+        prop::collection::vec((place(), any::<u64>()).prop_map(mark), 0..5).prop_map(FeedChange::Marks),
         any::<[u8; 16]>().prop_map(|id| FeedChange::Shown((AccountId([1; 16]), MessageId(id)))),
         (0..4_usize).prop_map(FeedChange::Forgotten),
         (place(), hand).prop_map(|(place, hand)| FeedChange::Hand(place, hand)),

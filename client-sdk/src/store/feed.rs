@@ -23,6 +23,22 @@ pub type MessageKey = (AccountId, MessageId);
 /// Where an event lies.
 pub type Place = (Origin, Position);
 
+/// Messages of a sender to this account that were read: at an origin those above `after`, up to and including `upto`.
+///
+/// Made by [`Message::mark`](crate::Message::mark). Whoever makes one of several messages answers for there being none between
+/// them that the device did not get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Who sent the messages.
+    pub sender: AccountId,
+    /// The origin of the messages.
+    pub origin: Origin,
+    /// Lower end, exclusive.
+    pub after: Position,
+    /// Upper end, inclusive.
+    pub upto: Position,
+}
+
 /// An event that was on its way to the application and that no cursor has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hand {
@@ -63,6 +79,8 @@ pub struct FeedState {
     pub hands: BTreeMap<Place, Hand>,
     /// Events that were given up, and that the server may not know of yet; at most [`SET_ASIDE_MAX`].
     pub set_aside: Vec<Place>,
+    /// What was read, as far as the server has not answered that; at most [`MARKS_MAX`](crate::sending::MARKS_MAX).
+    pub marks: Vec<Mark>,
 }
 
 /// A change of the feed part.
@@ -86,6 +104,8 @@ pub enum FeedChange {
     HandGone(Place),
     /// All events that were given up, and that the server may not know of yet.
     SetAside(Vec<Place>),
+    /// All that was read and that the server has not answered.
+    Marks(Vec<Mark>),
 }
 
 impl FeedState {
@@ -101,6 +121,7 @@ impl FeedState {
             FeedChange::Hand(place, hand) => drop(self.hands.insert(*place, *hand)),
             FeedChange::HandGone(place) => drop(self.hands.remove(place)),
             FeedChange::SetAside(places) => self.set_aside.clone_from(places),
+            FeedChange::Marks(marks) => self.marks.clone_from(marks),
         }
     }
 }

@@ -54,6 +54,27 @@ fn what_an_older_version_left_damaged_is_an_error_and_stays() {
 }
 
 #[test]
+fn marks_come_back_as_they_were_saved() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    assert_eq!(store.load_marks(), Ok(vec![]));
+    let mark = |sender: u8, after| Mark {
+        sender: quail_protocol::id::AccountId([sender; 16]),
+        origin: Origin(1),
+        after: Position(after),
+        upto: Position(u64::MAX),
+    };
+    // The most there may be, as long as they may be.
+    let marks: Vec<_> =
+        (0..crate::reads::MARKS_MAX as u64).map(|n| mark(n as u8, u64::MAX - 1 - n)).collect();
+    store.save_marks(&marks).unwrap();
+    drop(store);
+    let store = FileStore::open(directory.path()).unwrap();
+    assert_eq!(store.load_marks(), Ok(marks));
+    assert_eq!(store.load_feed(), Ok(FeedState::default()), "the cursors are another file");
+}
+
+#[test]
 fn each_part_has_one_owner() {
     let directory = tempfile::tempdir().unwrap();
     let (one, two) = (FileStore::open(directory.path()).unwrap(), FileStore::open(directory.path()).unwrap());

@@ -25,7 +25,9 @@ use std::sync::Arc;
 
 use quail_protocol::id::{AccountId, DeviceId};
 
-pub use feed::{FeedChange, FeedState, Hand, MessageKey, Place, SET_ASIDE_MAX, SHOWN_MESSAGES_MAX, Standing};
+pub use feed::{
+    FeedChange, FeedState, Hand, Mark, MessageKey, Place, SET_ASIDE_MAX, SHOWN_MESSAGES_MAX, Standing,
+};
 pub use file::FileStore;
 pub use memory::MemoryStore;
 pub use publish::{

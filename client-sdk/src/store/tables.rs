@@ -8,7 +8,7 @@
 //!                refused   number -> reason, text, message
 //! feed.redb      meta      format, attach_number, seen
 //!                owner     account, device
-//!                places    0: cursors, 1: set aside
+//!                places    0: cursors, 1: set aside, 2: marks
 //!                shown     rising -> sender, id
 //!                hands     origin, position -> attempts, deaths, standing
 //! ```
@@ -45,6 +45,7 @@ const ONE: u8 = 0;
 
 const CURSORS: u8 = 0;
 const SET_ASIDE: u8 = 1;
+const MARKS: u8 = 2;
 
 /// Why a database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -243,6 +244,9 @@ pub(super) fn load_feed(database: &Database) -> Result<FeedState, TableError> {
         set_aside: list(SET_ASIDE)?,
         ..FeedState::default()
     };
+    if let Some(value) = places.get(MARKS)? {
+        state.marks = codec::read_marks(value.value())?;
+    }
     for entry in transaction.open_table(SHOWN)?.iter()? {
         state.shown.push_back(codec::read_key(entry?.1.value())?);
     }
@@ -273,6 +277,7 @@ pub(super) fn commit_feed(database: &Database, changes: &[FeedChange]) -> Result
                 FeedChange::SetAside(aside) => {
                     places.insert(SET_ASIDE, &codec::places_value(aside)[..])?;
                 }
+                FeedChange::Marks(marks) => drop(places.insert(MARKS, &codec::marks_value(marks)[..])?),
                 FeedChange::Shown(key) => {
                     let last = shown.last()?.map_or(0, |(number, _)| number.value());
                     shown.insert(last.saturating_add(1), &codec::key_value(key)[..])?;

@@ -37,7 +37,13 @@ impl Pair {
         let mut pair = Self { state, number: 0, outcome: Outcome::default() };
         for account in [ADA, BOB] {
             let devices = vec![device(account)];
-            let facts = AccountFacts { account, handle: "someone".to_owned(), version: 1, devices };
+            let facts = AccountFacts {
+                account,
+                handle: "someone".to_owned(),
+                version: 1,
+                read_receipts: true,
+                devices,
+            };
             pair.decide(Command::Facts { facts, ticket: None });
         }
         for account in [ADA, BOB] {

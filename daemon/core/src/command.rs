@@ -8,6 +8,7 @@ use quail_protocol::v1;
 
 use crate::ports::directory::AccountFacts;
 use crate::ports::outbox::{Entry, StoredEvent, Stretch};
+use crate::signals::{SignalCommand, SignalOut};
 
 /// One connection of this process. It has one publish lane at the most, so it names that too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +55,28 @@ pub struct SendCommand {
     pub number: u64,
     /// The message, or the refusal that was already clear; it takes this way too so that answers keep their order.
     pub send: Result<ValidSend, v1::Error>,
+}
+
+/// A mark whose fields have been checked for form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidRead {
+    /// Who sent the messages that were read.
+    pub sender: AccountId,
+    /// Which: at these origins those above the first position, up to and including the second.
+    pub stretches: Vec<(Origin, Position, Position)>,
+}
+
+/// A mark of what was read, as it came up a feed lane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadCommand {
+    /// The feed lane, where the answer goes.
+    pub feed: FeedId,
+    /// Who read.
+    pub account: AccountId,
+    /// On which device.
+    pub device: DeviceId,
+    /// The mark, or the refusal that was already clear; it takes this way too so that answers keep their order.
+    pub read: Result<ValidRead, v1::Error>,
 }
 
 /// Everything the core can be asked to decide.
@@ -112,6 +135,10 @@ pub enum Command {
         /// Single events that the device gave up.
         set_aside: Vec<(Origin, Position)>,
     },
+    /// Says what was read.
+    Read(ReadCommand),
+    /// Passes on what is true for a moment.
+    Signal(SignalCommand),
     /// A connection with its lanes is gone.
     Disconnected {
         /// The connection.
@@ -209,6 +236,13 @@ pub enum Effect {
         /// Whether only an acknowledgement can move the feed on.
         stalled: bool,
     },
+    /// Answers a mark of what was read.
+    ReadAnswered {
+        /// The feed lane.
+        feed: FeedId,
+        /// Why it was not taken, if it was not.
+        error: Option<v1::Error>,
+    },
     /// Ends a feed.
     Ended {
         /// The feed lane.
@@ -246,6 +280,8 @@ pub struct Outcome {
     pub entries: Vec<Entry>,
     /// What may happen after that.
     pub after: Vec<Effect>,
+    /// What may leave at once, because it says nothing of what is durable.
+    pub signals: Vec<SignalOut>,
     /// How many events the entries put into outboxes; one that goes into two counts twice.
     pub put: usize,
     /// How many events the entries take out of outboxes.

@@ -14,8 +14,13 @@ mod messages;
 mod outbox;
 pub mod ports;
 mod receipts;
+mod signals;
 mod state;
 
-pub use command::{Accepted, Command, ConnectionId, Effect, FeedId, Outcome, SendCommand, Ticket, ValidSend};
+pub use command::{
+    Accepted, Command, ConnectionId, Effect, FeedId, Outcome, ReadCommand, SendCommand, Ticket, ValidRead,
+    ValidSend,
+};
 pub use outbox::{ANCESTORS_MAX, Ancestor, OUTBOX_AGE_MAX, OUTBOX_BYTES_MAX, OUTBOX_EVENTS_MAX};
+pub use signals::{SignalCommand, SignalOut};
 pub use state::State;

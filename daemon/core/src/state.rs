@@ -110,6 +110,8 @@ impl State {
                     self.ack(feed, (account, device), ack, now_ms, outcome);
                 }
             }
+            Command::Signal(signal) => self.signal(&signal, outcome),
+            Command::Read(read) => self.read(read, now_ms, outcome),
             Command::Disconnected { connection, account, device } => {
                 self.refusing.remove(&connection);
                 if let Some(outbox) = self.accounts.get_mut(&account) {

@@ -79,7 +79,8 @@ impl World {
     }
 
     fn tell(&mut self, account: AccountId, version: u64, devices: Vec<DeviceId>) -> Vec<Effect> {
-        let facts = AccountFacts { account, handle: "someone".to_owned(), version, devices };
+        let facts =
+            AccountFacts { account, handle: "someone".to_owned(), version, read_receipts: true, devices };
         self.turn(Command::Facts { facts, ticket: None })
     }
 

@@ -40,6 +40,7 @@ impl Core {
             account: ADA,
             handle: "ada".to_owned(),
             version: 1,
+            read_receipts: true,
             devices: vec![DeviceId(ADA.0)],
         };
         self.turn(Command::Facts { facts, ticket: None });

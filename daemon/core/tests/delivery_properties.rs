@@ -12,9 +12,12 @@ use proptest::prelude::*;
 use prost::Message as _;
 use quail_core::ports::directory::AccountFacts;
 use quail_core::ports::outbox::{Outbox, TwinOutbox};
-use quail_core::{Accepted, Command, ConnectionId, Effect, FeedId, Outcome, SendCommand, State, ValidSend};
+use quail_core::{
+    Accepted, Command, ConnectionId, Effect, FeedId, Outcome, ReadCommand, SendCommand, State, ValidRead,
+    ValidSend,
+};
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
-use quail_protocol::v1::{self, event::Body, feed_down::Frame};
+use quail_protocol::v1::{self, ReceiptKind, event::Body, feed_down::Frame};
 
 const NOW_MS: u64 = 1_700_000_000_000;
 const ORIGIN: Origin = Origin(7);
@@ -36,6 +39,8 @@ enum Op {
     TakeUnheard(usize, usize),
     /// A device acknowledges again all that it has taken, whether or not this feed brought it.
     AckAgain(usize),
+    /// A device says that it has read the latest so many messages of an account, after it has acknowledged them.
+    Mark(usize, usize, usize),
     /// Reads of backlogs come back.
     Read,
     /// The process dies after the commit of a send; its answer is never heard.
@@ -52,7 +57,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => device.clone().prop_map(Op::Attach),
         1 => device.clone().prop_map(Op::Detach),
         4 => (device.clone(), count.clone()).prop_map(|(d, n)| Op::Take(d, n)),
-        1 => (device.clone(), count).prop_map(|(d, n)| Op::TakeUnheard(d, n)),
+        1 => (device.clone(), count.clone()).prop_map(|(d, n)| Op::TakeUnheard(d, n)),
+        4 => (device.clone(), account.clone(), count).prop_map(|(d, a, n)| Op::Mark(d, a, n)),
         2 => device.clone().prop_map(Op::AckAgain),
         4 => Just(Op::Read),
         1 => (device.clone(), account.clone()).prop_map(|(d, a)| Op::DieAfterCommit(d, a)),
@@ -89,6 +95,8 @@ struct Device {
     arrived: Vec<v1::Event>,
     arrived_upto: u64,
     taken: Vec<v1::Event>,
+    /// Positions of the messages that it said were read, by sender.
+    marked: BTreeSet<(usize, u64)>,
 }
 
 struct World {
@@ -113,8 +121,13 @@ impl World {
     fn introduce(&mut self) {
         for a in 0..3 {
             let devices = (0..OWNERS.len()).filter(|d| OWNERS[*d] == a).map(device).collect();
-            let facts =
-                AccountFacts { account: account(a), handle: format!("account{a}"), version: 1, devices };
+            let facts = AccountFacts {
+                account: account(a),
+                handle: format!("account{a}"),
+                version: 1,
+                read_receipts: true,
+                devices,
+            };
             self.turn(Command::Facts { facts, ticket: None });
         }
     }
@@ -167,6 +180,7 @@ impl World {
                 device.arrived.push(decoded);
             }
             Effect::Read { .. } => self.reads.push(effect),
+            Effect::ReadAnswered { error, .. } => assert_eq!(error, None, "an honest mark was refused"),
             Effect::CaughtUp { .. } | Effect::Stalled { .. } => {}
             other => panic!("unexpected {other:?}"),
         }
@@ -256,6 +270,34 @@ impl World {
         });
     }
 
+    fn mark(&mut self, d: usize, sender: usize, count: usize) {
+        if self.devices[d].feed.is_none() {
+            self.attach(d);
+        }
+        self.ack(d);
+        let positions: Vec<u64> = self.positions_taken(d, sender).collect();
+        let first = positions.len().saturating_sub(count);
+        let (Some(feed), Some(upto)) = (self.devices[d].feed, positions.last()) else { return };
+        let before = first.checked_sub(1).map_or(positions[first] - 1, |before| positions[before]);
+        let stretches = vec![(ORIGIN, Position(before), Position(*upto))];
+        let read = Ok(ValidRead { sender: account(sender), stretches });
+        self.devices[d].marked.extend(positions[first..].iter().map(|position| (sender, *position)));
+        let (account, device) = (account(OWNERS[d]), device(d));
+        self.turn(Command::Read(ReadCommand { feed, account, device, read }));
+        self.check_receipts();
+    }
+
+    /// Positions of the messages of an account that a device has taken, rising.
+    fn positions_taken(&self, d: usize, sender: usize) -> impl Iterator<Item = u64> {
+        let wanted = move |event: &&v1::Event| match &event.body {
+            Some(Body::Message(m)) => {
+                m.sender == account(sender).to_bytes() && m.recipient == account(OWNERS[d]).to_bytes()
+            }
+            _ => false,
+        };
+        self.devices[d].taken.iter().filter(wanted).map(|event| event.position)
+    }
+
     fn apply(&mut self, op: Op) {
         match op {
             Op::Send(d, to) => {
@@ -277,6 +319,7 @@ impl World {
             Op::Take(d, count) => self.take(d, count, true),
             Op::TakeUnheard(d, count) => self.take(d, count, false),
             Op::AckAgain(d) => self.ack(d),
+            Op::Mark(d, sender, count) => self.mark(d, sender, count),
             Op::Read => self.read(),
             Op::DieAfterCommit(d, to) => {
                 self.resend(d);
@@ -311,15 +354,15 @@ impl World {
 
     /// Positions of messages between two accounts that some device of the recipient has taken.
     fn taken_by(&self, sender: usize, recipient: usize) -> BTreeSet<u64> {
+        let devices = (0..OWNERS.len()).filter(|d| OWNERS[*d] == recipient);
+        devices.flat_map(|d| self.positions_taken(d, sender)).collect()
+    }
+
+    /// Positions of messages between two accounts that some device of the recipient said were read.
+    fn marked_by(&self, sender: usize, recipient: usize) -> BTreeSet<u64> {
         let devices = self.devices.iter().zip(OWNERS).filter(|(_, owner)| *owner == recipient);
-        let events = devices.flat_map(|(device, _)| &device.taken);
-        let wanted = |event: &&v1::Event| match &event.body {
-            Some(Body::Message(m)) => {
-                m.sender == account(sender).to_bytes() && m.recipient == account(recipient).to_bytes()
-            }
-            _ => false,
-        };
-        events.filter(wanted).map(|event| event.position).collect()
+        let marked = devices.flat_map(|(device, _)| &device.marked);
+        marked.filter(|(of, _)| *of == sender).map(|(_, position)| *position).collect()
     }
 
     fn sent_between(&self, sender: usize, recipient: usize) -> BTreeSet<u64> {
@@ -332,7 +375,7 @@ impl World {
             .collect()
     }
 
-    /// A receipt that anybody has seen covers only what a device of that account has taken.
+    /// A receipt that anybody has seen covers only what a device of that account has taken, and said to be read.
     fn check_receipts(&self) {
         for (device, owner) in self.devices.iter().zip(OWNERS) {
             for event in device.arrived.iter().chain(&device.taken) {
@@ -340,10 +383,18 @@ impl World {
                     continue;
                 };
                 let reader = (0..3).find(|a| account(*a).to_bytes() == receipt.account).unwrap();
-                let covered = self.sent_between(owner, reader).into_iter();
+                let sender = (0..3).find(|a| account(*a).to_bytes() == receipt.sender).unwrap_or(owner);
+                assert!(sender == owner || reader == owner, "a receipt between strangers");
+                let covered = self.sent_between(sender, reader).into_iter();
                 let covered: BTreeSet<u64> =
                     covered.filter(|p| (receipt.after + 1..=receipt.upto).contains(p)).collect();
-                assert!(covered.is_subset(&self.taken_by(owner, reader)), "a receipt says more than is true");
+                assert!(
+                    covered.is_subset(&self.taken_by(sender, reader)),
+                    "a receipt says more than is true"
+                );
+                let is_true = receipt.kind() == ReceiptKind::Delivered
+                    || covered.is_subset(&self.marked_by(sender, reader));
+                assert!(is_true, "read, though nobody said so");
             }
         }
     }
@@ -354,12 +405,23 @@ impl World {
         }
         self.check_receipts();
         for (sender, recipient) in (0..3).flat_map(|s| (0..3).map(move |r| (s, r))) {
-            let told: BTreeSet<u64> = self.told_to(sender, recipient);
-            assert_eq!(
-                told,
-                self.sent_between(sender, recipient),
-                "delivered receipts of {sender} to {recipient}"
-            );
+            let told = self.told_to(sender, recipient, ReceiptKind::Delivered);
+            let sent = self.sent_between(sender, recipient);
+            assert_eq!(told, sent, "delivered receipts of {sender} to {recipient}");
+            let told = self.told_to(sender, recipient, ReceiptKind::Read);
+            assert_eq!(told, self.marked_by(sender, recipient), "read receipts of {sender} to {recipient}");
+        }
+        for (d, owner) in OWNERS.into_iter().enumerate() {
+            for sender in 0..3 {
+                let of = |(from, position): &(usize, u64)| (*from == sender).then_some(*position);
+                let mut knows: BTreeSet<u64> = self.devices[d].marked.iter().filter_map(of).collect();
+                knows.extend(self.told_on(d, sender, owner, ReceiptKind::Read));
+                assert_eq!(
+                    knows,
+                    self.marked_by(sender, owner),
+                    "device {d} knows what was read of {sender}"
+                );
+            }
         }
         assert_eq!(self.state.unresolved(), 0, "everything was acknowledged, so nothing may be left");
     }
@@ -391,11 +453,20 @@ impl World {
         assert!(accepted.is_sorted_by(|a, b| a.position < b.position && a.stamp < b.stamp));
     }
 
-    /// What receipts that a device of the sender has taken cover.
-    fn told_to(&self, sender: usize, recipient: usize) -> BTreeSet<u64> {
-        let devices = self.devices.iter().zip(OWNERS).filter(|(_, owner)| *owner == sender);
-        let receipts = devices.flat_map(|(device, _)| &device.taken).filter_map(|event| match &event.body {
-            Some(Body::Receipt(receipt)) if receipt.account == account(recipient).to_bytes() => Some(receipt),
+    /// What receipts of a kind that devices of the sender have taken cover.
+    fn told_to(&self, sender: usize, recipient: usize, kind: ReceiptKind) -> BTreeSet<u64> {
+        let devices = (0..OWNERS.len()).filter(|d| OWNERS[*d] == sender);
+        devices.flat_map(|d| self.told_on(d, sender, recipient, kind)).collect()
+    }
+
+    /// What receipts of a kind that one device has taken cover, of messages between two accounts.
+    fn told_on(&self, d: usize, sender: usize, recipient: usize, kind: ReceiptKind) -> BTreeSet<u64> {
+        let is_of = |receipt: &&v1::Receipt| {
+            let from = (0..3).find(|a| account(*a).to_bytes() == receipt.sender).unwrap_or(OWNERS[d]);
+            receipt.kind() == kind && receipt.account == account(recipient).to_bytes() && from == sender
+        };
+        let receipts = self.devices[d].taken.iter().filter_map(|event| match &event.body {
+            Some(Body::Receipt(receipt)) => Some(receipt).filter(is_of),
             _ => None,
         });
         let receipts: Vec<_> = receipts.collect();

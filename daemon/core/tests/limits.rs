@@ -46,7 +46,8 @@ impl Core {
 
     fn introduce(&mut self, account: AccountId) {
         let devices = vec![device(account)];
-        let facts = AccountFacts { account, handle: "someone".to_owned(), version: 1, devices };
+        let facts =
+            AccountFacts { account, handle: "someone".to_owned(), version: 1, read_receipts: true, devices };
         self.turn(Command::Facts { facts, ticket: None });
     }
 
@@ -89,7 +90,13 @@ fn a_session_that_was_read_before_its_device_was_removed_is_closed() {
     assert_eq!(core.turn(bound(device(ADA))), []);
     let stranger = device(BOB);
     assert_eq!(core.turn(bound(stranger)), [Effect::CloseDevice { device: stranger }]);
-    let facts = AccountFacts { account: ADA, handle: "ada".to_owned(), version: 2, devices: vec![] };
+    let facts = AccountFacts {
+        account: ADA,
+        handle: "ada".to_owned(),
+        version: 2,
+        read_receipts: true,
+        devices: vec![],
+    };
     core.turn(Command::Facts { facts, ticket: None });
     assert_eq!(core.turn(bound(device(ADA))), [Effect::CloseDevice { device: device(ADA) }]);
 }
@@ -317,7 +324,13 @@ fn mail_of_an_account_without_devices_waits_for_its_next_one() {
     let mut core = Core::new();
     core.introduce(ADA);
     core.introduce(BOB);
-    let facts = |version, devices| AccountFacts { account: BOB, handle: "bob".to_owned(), version, devices };
+    let facts = |version, devices| AccountFacts {
+        account: BOB,
+        handle: "bob".to_owned(),
+        version,
+        read_receipts: true,
+        devices,
+    };
     core.turn(Command::Facts { facts: facts(2, vec![]), ticket: None });
     core.send(1);
     // An older word of the directory that comes late changes nothing.

@@ -23,7 +23,7 @@ use crate::ops::logging::LogHandle;
 use crate::ops::metrics::{Metrics, ReloadLabel};
 
 /// The settings that a reload can change. All others need a restart.
-const RELOADED: [&str; 14] = [
+const RELOADED: [&str; 15] = [
     "server.drain",
     "tls.certificate_file",
     "tls.key_file",
@@ -37,6 +37,7 @@ const RELOADED: [&str; 14] = [
     "rates.unknown",
     "rates.request",
     "rates.send",
+    "rates.signal",
     "log.level",
 ];
 

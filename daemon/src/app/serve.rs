@@ -132,6 +132,8 @@ async fn start_inside(config: &Config, paths: &DataPaths) -> anyhow::Result<Insi
     let decider = handle.clone();
     let hand_back = Box::new(move |command| decider.submit_blocking(vec![command]).is_ok());
     let backlog = BacklogThread { reads: reads.clone(), reader, hand_back, delivery: delivery.clone() };
+    let signalled = delivery.clone();
+    let sequencer = sequencer.with_signals(move |signals| signalled.signal(signals));
     let threads = start_threads(sequencer, committer, backlog)?;
     let service = DirectoryService::new(directory.clone(), policy(config.accounts.sign_up));
     let admin = AdminService::new(directory.clone(), &service);

@@ -49,6 +49,7 @@ pub(super) const RATE_LOOK_UP: Key = rate("rates.look_up");
 pub(super) const RATE_UNKNOWN: Key = rate("rates.unknown");
 pub(super) const RATE_REQUEST: Key = rate("rates.request");
 pub(super) const RATE_SEND: Key = rate("rates.send");
+pub(super) const RATE_SIGNAL: Key = rate("rates.signal");
 pub(super) const STALL: Key = Key {
     path: "limits.stall",
     wants: r#"a whole number with its unit, ms, s, m or h, of 1s to 24h, as in "10m""#,
@@ -95,6 +96,7 @@ pub(super) const KEYS: &[&Key] = &[
     &RATE_UNKNOWN,
     &RATE_REQUEST,
     &RATE_SEND,
+    &RATE_SIGNAL,
     &STALL,
     &UNSETTLED,
     &UNARCHIVED,
@@ -121,6 +123,7 @@ pub(super) fn of_class(class: Class) -> &'static Key {
         Class::Unknown => &RATE_UNKNOWN,
         Class::Request => &RATE_REQUEST,
         Class::Send => &RATE_SEND,
+        Class::Signal => &RATE_SIGNAL,
     }
 }
 

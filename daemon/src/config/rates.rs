@@ -24,13 +24,15 @@ pub enum Class {
     Unknown,
     /// Requests of any kind, per device, or per address prefix without a session.
     Request,
-    /// Messages, per device.
+    /// Messages, and marks of what was read, per device.
     Send,
+    /// Signals, per device.
+    Signal,
 }
 
 impl Class {
     /// Every class, in the order of the default configuration.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Handshake,
         Self::SignUp,
         Self::LogIn,
@@ -40,6 +42,7 @@ impl Class {
         Self::Unknown,
         Self::Request,
         Self::Send,
+        Self::Signal,
     ];
 
     /// Returns the name of the class in the section `[rates]` and in metrics.
@@ -54,6 +57,7 @@ impl Class {
             Self::Unknown => "unknown",
             Self::Request => "request",
             Self::Send => "send",
+            Self::Signal => "signal",
         }
     }
 }

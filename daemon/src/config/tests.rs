@@ -40,6 +40,7 @@ fn default_rates() -> RateTable {
         "200/d burst 100",
         "20/s burst 200",
         "100/s burst 2000",
+        "5/s burst 50",
     ];
     RateTable::new(texts.map(|text| Rate::parse(text).unwrap()))
 }

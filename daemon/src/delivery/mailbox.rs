@@ -7,7 +7,7 @@ use quail_protocol::limits::{FEED_WINDOW_EVENTS, SENDS_UNANSWERED_MAX};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Delivery, Down};
+use super::{Delivery, Down, SignalBox};
 
 /// Most pushes a mailbox holds. Each carries at least one answer, event, or word on a stall, and the windows bound those: the
 /// events of a window are written once and acknowledged once. The rest is for gaps, ends and closes.
@@ -38,9 +38,15 @@ pub struct Mailbox {
     delivery: Arc<Delivery>,
     pushes: mpsc::Receiver<Vec<Down>>,
     overflow: CancellationToken,
+    signals: Arc<SignalBox>,
 }
 
 impl Mailbox {
+    /// Returns where signals for the connection wait.
+    pub fn signals(&self) -> Arc<SignalBox> {
+        self.signals.clone()
+    }
+
     /// Returns the next push, or `None` when the mailbox overflowed and the connection must end. Cancel safe.
     pub async fn receive(&mut self) -> Option<Vec<Down>> {
         tokio::select! {
@@ -62,6 +68,6 @@ pub(super) fn open(connection: ConnectionId, delivery: Arc<Delivery>) -> (Sender
     let overflow = CancellationToken::new();
     (
         Sender { pushes: sender, overflow: overflow.clone() },
-        Mailbox { connection, delivery, pushes, overflow },
+        Mailbox { connection, delivery, pushes, overflow, signals: Arc::default() },
     )
 }

@@ -9,13 +9,14 @@
 
 mod mailbox;
 mod reads;
+mod signals;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quail_core::ports::outbox::StoredEvent;
-use quail_core::{Accepted, ConnectionId, Effect, FeedId, Ticket};
+use quail_core::{Accepted, ConnectionId, Effect, FeedId, SignalOut, Ticket};
 use quail_protocol::id::{DeviceId, Origin, Position};
 use quail_protocol::v1::{self, Reason};
 use tokio::sync::oneshot;
@@ -24,6 +25,7 @@ use crate::ops::metrics::{CommandLabels, Metrics};
 
 pub use mailbox::{MAILBOX_PUSHES_MAX, Mailbox};
 pub use reads::{BacklogThread, HandBack, ReadRequest, Reads};
+pub use signals::{SIGNALS_WAITING_MAX, SignalBox};
 
 /// What carries out effects once their entries are durable.
 pub trait Release: Send {
@@ -72,6 +74,8 @@ pub enum FeedItem {
     CaughtUp,
     /// Whether the feed waits for an acknowledgement, told anew with each that was not enough. Not written.
     Stalled(bool),
+    /// A mark of what was read was taken, or why it was not.
+    ReadAnswer(Option<v1::Error>),
     /// The feed ends.
     Ended(v1::Error),
 }
@@ -94,6 +98,7 @@ struct Routes {
 
 struct Route {
     sender: mailbox::Sender,
+    signals: Arc<SignalBox>,
     device: Option<DeviceId>,
 }
 
@@ -106,7 +111,8 @@ impl Delivery {
     /// Opens the mailbox of a connection. It is gone when the returned end is dropped.
     pub fn open(self: &Arc<Self>, connection: ConnectionId) -> Mailbox {
         let (sender, mailbox) = mailbox::open(connection, self.clone());
-        lock(&self.routes).mailboxes.insert(connection, Route { sender, device: None });
+        let route = Route { sender, signals: mailbox.signals(), device: None };
+        lock(&self.routes).mailboxes.insert(connection, route);
         mailbox
     }
 
@@ -148,6 +154,17 @@ impl Delivery {
         }
     }
 
+    /// Hands signals to the connections they are for. Those of connections that are gone are dropped.
+    pub fn signal(&self, signals: Vec<SignalOut>) {
+        let routes = lock(&self.routes);
+        for signal in signals {
+            let Some(route) = routes.mailboxes.get(&signal.feed.connection) else { continue };
+            if route.signals.push(signal) {
+                self.metrics.signals_dropped.inc();
+            }
+        }
+    }
+
     fn push(&self, by_connection: HashMap<ConnectionId, Vec<Down>>) {
         let routes = lock(&self.routes);
         for (connection, downs) in by_connection {
@@ -175,8 +192,8 @@ impl Releaser {
         Self { delivery, reads }
     }
 
-    fn count_sends(&self, result: &'static str, count: u64) {
-        let labels = CommandLabels { command: "send", result };
+    fn count(&self, command: &'static str, result: &'static str, count: u64) {
+        let labels = CommandLabels { command, result };
         self.delivery.metrics.commands.get_or_create(&labels).inc_by(count);
     }
 
@@ -199,7 +216,7 @@ impl Release for Releaser {
                     (connection, Down::Accepted(accepted))
                 }
                 Effect::Refused { connection, number, error } => {
-                    self.count_sends(error.reason().meta().name, 1);
+                    self.count("send", error.reason().meta().name, 1);
                     (connection, Down::Refused { number, error })
                 }
                 Effect::Deliver { feed, event } => {
@@ -216,6 +233,11 @@ impl Release for Releaser {
                 }
                 Effect::CaughtUp { feed } => feed_item(feed, FeedItem::CaughtUp),
                 Effect::Stalled { feed, stalled } => feed_item(feed, FeedItem::Stalled(stalled)),
+                Effect::ReadAnswered { feed, error } => {
+                    let result = error.as_ref().map_or("OK", |error| error.reason().meta().name);
+                    self.count("read", result, 1);
+                    feed_item(feed, FeedItem::ReadAnswer(error))
+                }
                 Effect::Ended { feed, error } => feed_item(feed, FeedItem::Ended(error)),
                 Effect::CloseDevice { device } => {
                     self.close_device(device, &mut by_connection);
@@ -237,7 +259,7 @@ impl Release for Releaser {
         }
         // Before anybody is told, so that whoever was told finds it counted.
         if accepted_sends > 0 {
-            self.count_sends("OK", accepted_sends);
+            self.count("send", "OK", accepted_sends);
         }
         self.delivery.metrics.delivered.inc_by(delivered);
         self.delivery.metrics.backlog_queue.set(self.reads.len() as i64);

@@ -15,6 +15,7 @@ mod change_password;
 mod invites;
 mod log_in;
 mod passwords;
+mod privacy;
 mod refusal;
 mod sessions;
 mod sign_up;

@@ -35,6 +35,9 @@ pub enum Refusal {
     /// What the device says it runs on is too long or has control characters.
     #[error("the platform is too long or has control characters")]
     PlatformInvalid,
+    /// What should be on or off is neither.
+    #[error("a setting is neither on nor off")]
+    SwitchInvalid,
     /// What should be the id of a device is none.
     #[error("{0}")]
     IdInvalid(
@@ -78,7 +81,7 @@ impl Refusal {
             Self::HandleTaken => Reason::HandleTaken,
             Self::HandleInvalid => Reason::HandleInvalid,
             Self::PasswordInvalid => Reason::PasswordInvalid,
-            Self::PlatformInvalid | Self::IdInvalid(_) => Reason::Malformed,
+            Self::PlatformInvalid | Self::SwitchInvalid | Self::IdInvalid(_) => Reason::Malformed,
             Self::SignUpClosed => Reason::SignUpClosed,
             Self::InviteInvalid => Reason::InviteInvalid,
             Self::DeviceLimit => Reason::DeviceLimit,

@@ -1,7 +1,7 @@
 //! What comes up the publish and feed lanes, as commands for the core.
 
 use quail_core::ports::directory::SessionFacts;
-use quail_core::{Command, ConnectionId, FeedId, SendCommand, ValidSend};
+use quail_core::{Command, ConnectionId, FeedId, ReadCommand, SendCommand, ValidRead, ValidSend};
 use quail_protocol::id::{AccountId, MessageId, Origin, Position, Stamp};
 use quail_protocol::v1::publish_up::Frame;
 use quail_protocol::v1::{self, Reason};
@@ -36,7 +36,7 @@ impl Gateway {
                         Err(Limited { class: Class::Send, wait }.refuse(&self.metrics))
                     } else {
                         match valid_send(send) {
-                            Ok(send) => self.introduce(send).await,
+                            Ok(send) => self.make_known(send.recipient).await.map(|()| send),
                             Err(error) => Err(error),
                         }
                     };
@@ -54,18 +54,17 @@ impl Gateway {
         Ok(commands)
     }
 
-    /// Makes sure that the core knows the recipient.
-    async fn introduce(&self, send: ValidSend) -> Result<ValidSend, v1::Error> {
-        if !self.known.contains(send.recipient) {
-            let facts = self.directory.facts(send.recipient).await.map_err(|refusal| refusal.to_error())?;
+    /// Makes sure that the core knows an account that a command names.
+    async fn make_known(&self, account: AccountId) -> Result<(), v1::Error> {
+        if !self.known.contains(account) {
+            let facts = self.directory.facts(account).await.map_err(|refusal| refusal.to_error())?;
             let facts = facts.ok_or_else(|| Reason::UnknownAccount.error())?;
-            let account = facts.account;
             // Handed over at once: another connection may rely on the account being known before this batch is on its way.
             let told = self.submit(vec![Command::Facts { facts, ticket: None }]).await;
             told.map_err(|_| Reason::Draining.error())?;
             self.known.insert(account);
         }
-        Ok(send)
+        Ok(())
     }
 
     /// Turns an attach into a command.
@@ -88,27 +87,47 @@ impl Gateway {
         Ok(Command::Attach { feed, account, device, cursors, set_aside })
     }
 
-    /// Turns frames of a feed lane into commands.
+    /// Turns frames of a feed lane into commands, in order, with facts on senders the core does not know in front.
     ///
     /// # Errors
     /// The lane cannot go on: a frame is none that belongs there.
-    pub fn feed(
+    pub async fn feed(
         &self,
         feed: FeedId,
         session: &SessionFacts,
         frames: Vec<v1::FeedUp>,
     ) -> Result<Vec<Command>, v1::Error> {
         let (account, device) = (session.account, session.device);
-        let command = |frame: v1::FeedUp| match frame.frame {
-            Some(v1::feed_up::Frame::Ack(ack)) => {
-                let (upto, set_aside) = (cursors(&ack.upto)?, cursors(&ack.set_aside)?);
-                Ok(Command::Ack { feed, account, device, upto, set_aside })
-            }
-            None => Err(Reason::WrongFrame.error()),
-        };
-        let commands: Vec<_> = frames.into_iter().map(command).collect::<Result<_, _>>()?;
-        self.count("ack", "OK", commands.len() as u64);
+        let mut commands = Vec::with_capacity(frames.len());
+        let mut acks = 0;
+        for frame in frames {
+            commands.push(match frame.frame {
+                Some(v1::feed_up::Frame::Ack(ack)) => {
+                    acks += 1;
+                    let (upto, set_aside) = (cursors(&ack.upto)?, cursors(&ack.set_aside)?);
+                    Command::Ack { feed, account, device, upto, set_aside }
+                }
+                Some(v1::feed_up::Frame::Read(read)) => {
+                    // Refused ones go through the core too, so that answers keep their order.
+                    let read = self.valid_read(session, read).await;
+                    Command::Read(ReadCommand { feed, account, device, read })
+                }
+                // Signals were taken out before: they go another way.
+                Some(v1::feed_up::Frame::Signal(_)) | None => return Err(Reason::WrongFrame.error()),
+            });
+        }
+        self.count("ack", "OK", acks);
         Ok(commands)
+    }
+
+    /// Checks the form of a mark and its rate, and makes sure that the core knows whose messages were read.
+    async fn valid_read(&self, session: &SessionFacts, read: v1::Read) -> Result<ValidRead, v1::Error> {
+        let read = valid_read(&read)?;
+        if let (0, wait) = self.rates.sends(session.device, 1) {
+            return Err(Limited { class: Class::Send, wait }.refuse(&self.metrics));
+        }
+        self.make_known(read.sender).await?;
+        Ok(read)
     }
 }
 
@@ -117,6 +136,20 @@ fn cursors(cursors: &[v1::Cursor]) -> Result<Vec<(Origin, Position)>, v1::Error>
         return Err(Reason::Malformed.with_text(format!("more than {} cursors", limits::CURSORS_MAX)));
     }
     Ok(cursors.iter().map(|cursor| (Origin(cursor.origin), Position(cursor.position))).collect())
+}
+
+fn valid_read(read: &v1::Read) -> Result<ValidRead, v1::Error> {
+    let sender = AccountId::try_from(&*read.sender);
+    let sender = sender.map_err(|error| Reason::Malformed.with_text(error.to_string()))?;
+    if read.stretches.len() > limits::READ_STRETCHES_MAX {
+        let text = format!("more than {} stretches", limits::READ_STRETCHES_MAX);
+        return Err(Reason::Malformed.with_text(text));
+    }
+    if read.stretches.iter().any(|stretch| stretch.upto <= stretch.after) {
+        return Err(Reason::Malformed.with_text("a stretch that ends before it begins"));
+    }
+    let stretch = |of: &v1::ReadStretch| (Origin(of.origin), Position(of.after), Position(of.upto));
+    Ok(ValidRead { sender, stretches: read.stretches.iter().map(stretch).collect() })
 }
 
 fn valid_send(send: v1::Send) -> Result<ValidSend, v1::Error> {
@@ -168,6 +201,25 @@ mod tests {
         assert_eq!(reason(v1::Send { body: "a\0".into(), ..send() }), Reason::BodyInvalid);
         let body = vec![b'a'; limits::BODY_BYTES_MAX + 1].into();
         assert_eq!(reason(v1::Send { body, ..send() }), Reason::BodyTooLarge);
+    }
+
+    #[test]
+    fn a_mark_names_a_sender_and_stretches_that_are_not_empty() {
+        let read = |sender: usize, stretches: &[(u64, u64)]| {
+            let stretch =
+                |(after, upto): &(u64, u64)| v1::ReadStretch { origin: 1, after: *after, upto: *upto };
+            let stretches = stretches.iter().map(stretch).collect();
+            valid_read(&v1::Read { sender: vec![2; sender].into(), stretches })
+                .map(|read| read.stretches.len())
+                .map_err(|error| error.reason())
+        };
+        assert_eq!(read(16, &[(0, 3), (7, u64::MAX)]), Ok(2));
+        assert_eq!(read(16, &[]), Ok(0));
+        assert_eq!(read(15, &[(0, 3)]), Err(Reason::Malformed));
+        assert_eq!(read(16, &[(0, 3), (3, 3)]), Err(Reason::Malformed));
+        assert_eq!(read(16, &[(3, 2)]), Err(Reason::Malformed));
+        assert_eq!(read(16, &[(0, 1); limits::READ_STRETCHES_MAX]), Ok(limits::READ_STRETCHES_MAX));
+        assert_eq!(read(16, &[(0, 1); limits::READ_STRETCHES_MAX + 1]), Err(Reason::Malformed));
     }
 
     #[test]

@@ -124,6 +124,16 @@ impl Gateway {
                 self.apply(vec![changed.map_err(refused)?]).await.map_err(Reason::error)?;
                 Answer::Done(v1::Done {})
             }
+            (Asked::SetPrivacy(asked), Some(session)) => {
+                // Once this is applied, no receipt leaves that the account does not want.
+                let changed = self.directory.set_privacy(&session, asked).await.map_err(refused)?;
+                self.apply(vec![changed]).await.map_err(Reason::error)?;
+                Answer::Done(v1::Done {})
+            }
+            (Asked::GetPrivacy(v1::GetPrivacy {}), Some(session)) => {
+                let found = query::get_privacy(&*self.reads, &session).await;
+                Answer::Privacy(found.map_err(|error| error.to_error())?)
+            }
             (Asked::LookUp(asked), Some(session)) => {
                 let found = query::look_up(&*self.reads, asked).await;
                 if matches!(found, Err(query::QueryError::UnknownAccount)) {
@@ -138,16 +148,8 @@ impl Gateway {
                 let listed = query::list_devices(&*self.reads, &session, last_seen_ms).await;
                 Answer::Devices(listed.map_err(|error| error.to_error())?)
             }
-            (
-                Asked::LogOut(_)
-                | Asked::UnlinkDevice(_)
-                | Asked::ChangePassword(_)
-                | Asked::LookUp(_)
-                | Asked::ListDevices(_),
-                None,
-            ) => {
-                return Err(Reason::Unauthenticated.error());
-            }
+            // All others need a session.
+            (_, None) => return Err(Reason::Unauthenticated.error()),
         };
         Ok((answer, SessionChange::None))
     }

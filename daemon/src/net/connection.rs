@@ -7,6 +7,9 @@
 //! session is closed after [`AUTHENTICATE_TIMEOUT`], one that must be refused too often when its budget is used up, and one whose
 //! peer takes nothing of what waits for it when it has done so for too long; whatever ends the connection, the core is told.
 
+mod refusals;
+mod signals;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +31,7 @@ use super::lanes::{Lanes, Up};
 use super::requests::{RequestStep, Requests};
 use super::stall::StallTimer;
 use super::streams::{self, Opened, Shape};
-use crate::delivery::{Down, FeedItem, Mailbox};
+use crate::delivery::{Mailbox, SignalBox};
 use crate::gateway::{Gateway, Prefix};
 use crate::ops::metrics::{Held, LaneLabel, ReasonLabel};
 
@@ -47,6 +50,7 @@ pub(super) struct Connection {
     quic: quinn::Connection,
     gateway: Arc<Gateway>,
     mailbox: Mailbox,
+    signals: Arc<SignalBox>,
     session: Option<SessionFacts>,
     /// Counts the session while it lasts.
     held: Option<Held>,
@@ -102,6 +106,7 @@ impl Connection {
             id,
             quic,
             gateway,
+            signals: mailbox.signals(),
             mailbox,
             session: None,
             held: None,
@@ -178,6 +183,11 @@ impl Connection {
                 Err(_) => Err(End::Close(Reason::Internal)),
             },
             step = self.requests.next() => self.request_step(step),
+            () = self.signals.due() => {
+                self.write_signals();
+                Ok(())
+            }
+            datagram = self.quic.read_datagram(), if self.session.is_some() => self.datagram(datagram),
             () = self.stall.elapsed(stuck_since) => {
                 // What was waited for may have moved since then.
                 let is_over = self.stall.is_over(self.lanes.stuck_since());
@@ -187,40 +197,6 @@ impl Connection {
                 Err(End::Close(Reason::Unauthenticated))
             }
         }
-    }
-
-    /// Refused sends are not charged: the core refuses everything behind the first one until the client says `Restart`.
-    fn count_refusals(&mut self, downs: &[Down]) -> Result<(), End> {
-        let mut within_budget = Ok(());
-        for down in downs {
-            match down {
-                Down::Refused { error, .. } => self.gateway.refusals().count(error.reason()),
-                Down::Feed(number, FeedItem::Ended(error)) => {
-                    self.gateway.refusals().count(error.reason());
-                    // A feed that this connection has replaced itself is nothing to hold against it.
-                    if *number == self.lanes.feed_number() {
-                        within_budget = within_budget.and(self.charge());
-                    }
-                }
-                Down::Accepted(_) | Down::Feed(..) | Down::Close(_) => {}
-            }
-        }
-        within_budget
-    }
-
-    /// Counts a refusal and charges it.
-    fn refused(&mut self, reason: Reason) -> Result<(), End> {
-        self.gateway.refusals().count(reason);
-        self.charge()
-    }
-
-    /// Takes one refusal from the budget, whose end is that of the connection.
-    fn charge(&mut self) -> Result<(), End> {
-        if self.budget.take(Instant::now()) {
-            return Ok(());
-        }
-        // All streams of a connection that is gone fail at once; that is nobody's fault.
-        Err(if self.quic.close_reason().is_some() { End::Gone } else { End::Close(Reason::RateLimited) })
     }
 
     fn request_step(&mut self, step: RequestStep) -> Result<(), End> {
@@ -289,33 +265,35 @@ impl Connection {
     }
 
     /// Hands over what came up a lane.
-    async fn take(&mut self, up: Up) -> Result<(), End> {
+    async fn take(&mut self, mut up: Up) -> Result<(), End> {
         if up.is_end() {
             self.lanes.close_reader(&up);
             return Ok(());
         }
+        self.take_signals(&mut up)?;
         let Some(session) = &self.session else { return Err(End::Close(Reason::Unauthenticated)) };
         let commands = match up {
             Up::Publish(frames) => {
                 let commands = self.gateway.publish(self.id, session, frames).await;
                 let commands = commands.map_err(|error| End::Close(error.reason()))?;
-                self.lanes.handed_over(
-                    commands.iter().filter(|command| matches!(command, Command::Send(_))).count(),
-                );
+                self.lanes.handed_over(&commands);
                 commands
             }
-            Up::Feed(frames) => match self.gateway.feed(
-                FeedId { connection: self.id, number: self.lanes.feed_number() },
-                session,
-                frames,
-            ) {
-                Ok(commands) => commands,
-                Err(error) => {
-                    let reason = error.reason();
-                    self.lanes.end_feed(error);
-                    return self.refused(reason);
+            Up::Feed(frames) => {
+                let feed = FeedId { connection: self.id, number: self.lanes.feed_number() };
+                let commands = match self.lanes.count_reads(&frames) {
+                    Ok(()) => self.gateway.feed(feed, session, frames).await,
+                    Err(reason) => Err(reason.error()),
+                };
+                match commands {
+                    Ok(commands) => commands,
+                    Err(error) => {
+                        let reason = error.reason();
+                        self.lanes.end_feed(error);
+                        return self.refused(reason);
+                    }
                 }
-            },
+            }
         };
         self.submit(commands).await
     }

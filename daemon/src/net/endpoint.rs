@@ -35,6 +35,9 @@ pub(super) const WINDOW_WITH_SESSION: u32 = 1024 * 1024;
 /// Bytes of a connection that may be sent and not yet acknowledged by its peer.
 const SEND_WINDOW: u64 = 1024 * 1024;
 
+/// Bytes of datagrams of a connection that were received and not read, and that wait to be sent. Then the oldest is dropped.
+const DATAGRAM_BUFFER_BYTES: usize = 16 * 1024;
+
 /// Most connections that have sent a first packet and not been looked at. They are looked at right away, so this is for a
 /// burst.
 const INCOMING_MAX: usize = 4_096;
@@ -117,7 +120,8 @@ fn transport() -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(WINDOW_BEFORE_SESSION))
         .send_window(SEND_WINDOW)
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
         .max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok());
     transport
 }

@@ -144,6 +144,10 @@ impl LaneWriter {
         !self.waiting.is_empty()
     }
 
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
     /// Ends the stream once everything that waits is written.
     pub(super) fn finish_when_written(&mut self) {
         self.finish = true;

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use quail_core::Command;
 use quail_protocol::id::{Origin, Position};
-use quail_protocol::limits::{FRAME_BYTES_MAX, OPEN_BYTES_MAX, SENDS_UNANSWERED_MAX};
-use quail_protocol::v1::{self, feed_down, publish_down};
+use quail_protocol::limits::{
+    FEED_WINDOW_BYTES, FRAME_BYTES_MAX, OPEN_BYTES_MAX, READS_UNANSWERED_MAX, SENDS_UNANSWERED_MAX,
+};
+use quail_protocol::v1::{self, feed_down, feed_up, publish_down};
 use quail_protocol::{frame, v1::Reason};
 use quinn::WriteError;
 use tokio::time::Instant;
@@ -15,6 +18,9 @@ use super::lane::{LaneReader, LaneWriter, ReadLaneError};
 use crate::delivery::{Down, FeedItem};
 use crate::gateway::BATCH_COMMANDS_MAX;
 use crate::ops::metrics::Held;
+
+/// Most bytes that wait to be written to a feed whose client reads it: a full window and one event more.
+const FEED_WAITING_MAX: usize = FEED_WINDOW_BYTES + FRAME_BYTES_MAX;
 
 /// A lane; at most one of each kind per connection.
 pub(super) struct Lane {
@@ -35,6 +41,8 @@ pub(super) struct Lanes {
     feed_stalled_since: Option<Instant>,
     /// Sends handed over and not yet answered.
     unanswered: usize,
+    /// Marks of what was read that were handed over on this feed and not yet answered.
+    reads_unanswered: usize,
 }
 
 /// Frames that came up a lane; empty at its end.
@@ -71,7 +79,7 @@ impl Lanes {
         held: Held,
     ) -> Option<LaneWriter> {
         self.end_feed(Reason::Replaced.error());
-        self.feed_number = number;
+        (self.feed_number, self.reads_unanswered) = (number, 0);
         let newer = Lane { reader: Some(reader), writer: Some(writer), _held: held };
         self.feed.replace(newer).and_then(|older| older.writer)
     }
@@ -131,9 +139,20 @@ impl Lanes {
         stuck.chain(self.feed_stalled_since).min()
     }
 
-    /// Takes note of sends that were handed over.
-    pub(super) fn handed_over(&mut self, sends: usize) {
-        self.unanswered += sends;
+    /// Takes note of sends that are handed over.
+    pub(super) fn handed_over(&mut self, commands: &[Command]) {
+        self.unanswered += commands.iter().filter(|command| matches!(command, Command::Send(_))).count();
+    }
+
+    /// Takes note of marks that are about to be handed over, or returns why they cannot be: too many are without an answer, or
+    /// the peer does not read the answers.
+    pub(super) fn count_reads(&mut self, frames: &[v1::FeedUp]) -> Result<(), Reason> {
+        let is_read = |up: &&v1::FeedUp| matches!(up.frame, Some(feed_up::Frame::Read(_)));
+        let reads = frames.iter().filter(is_read).count();
+        self.reads_unanswered += reads;
+        let (_, writer) = split(&mut self.feed);
+        let is_unread = reads > 0 && writer.is_some_and(|writer| writer.waiting_bytes() > FEED_WAITING_MAX);
+        if self.reads_unanswered > READS_UNANSWERED_MAX || is_unread { Err(Reason::Limit) } else { Ok(()) }
     }
 
     pub(super) fn unanswered(&self) -> usize {
@@ -175,6 +194,17 @@ impl Lanes {
         Ok(())
     }
 
+    /// Queues a signal, unless bytes wait already that the peer does not take, and returns whether it did.
+    pub(super) fn push_signal(&mut self, signal: v1::Signal) -> bool {
+        let (_, writer) = split(&mut self.feed);
+        let has_room = writer.is_some_and(|writer| !writer.is_backed_up());
+        if has_room {
+            let down = v1::FeedDown { frame: Some(feed_down::Frame::Signal(signal)) };
+            put(&mut self.feed, frame::to_bytes(&down));
+        }
+        has_room
+    }
+
     /// Small frames gather in `small`; an event goes out as the bytes that everybody shares.
     fn push_feed(&mut self, item: FeedItem, origin: Origin, small: &mut BytesMut) {
         let down = match item {
@@ -192,6 +222,10 @@ impl Lanes {
             FeedItem::Stalled(stalled) => {
                 self.feed_stalled_since = stalled.then(Instant::now);
                 return;
+            }
+            FeedItem::ReadAnswer(error) => {
+                self.reads_unanswered = self.reads_unanswered.saturating_sub(1);
+                feed_down::Frame::Read(v1::ReadAnswer { error })
             }
             FeedItem::Ended(error) => {
                 put(&mut self.feed, small.split().freeze());

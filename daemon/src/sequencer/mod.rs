@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use quail_core::ports::outbox::{Outbox, StoreError, Syncer};
-use quail_core::{Command, Outcome, State};
+use quail_core::{Command, Outcome, SignalOut, State};
 use tokio::sync::mpsc;
 
 use crate::delivery::Release;
@@ -67,6 +67,11 @@ impl SequencerHandle {
         self.queue.send(Submitted::now(batch)).await.map_err(|_| SequencerEnded)
     }
 
+    /// Hands over a command that may be dropped, and returns whether there was room for it.
+    pub fn try_submit(&self, command: Command) -> bool {
+        self.queue.try_send(Submitted::now(vec![command])).is_ok()
+    }
+
     /// Returns a handle that does not keep the sequencer running.
     pub fn downgrade(&self) -> WeakSequencerHandle {
         WeakSequencerHandle { queue: self.queue.downgrade() }
@@ -107,6 +112,8 @@ pub struct Sequencer {
     giver: Giver,
     /// For one thread at a time, as the hand-over sees to.
     sink: Arc<Mutex<Sink>>,
+    /// Where signals go, which wait for no sync.
+    signals: Box<dyn Fn(Vec<SignalOut>) + Send>,
     /// Commands decided since the last hand-over.
     decided: u32,
 }
@@ -150,8 +157,16 @@ impl Sequencer {
         let sink = Sink { syncer: outbox.syncer(), release, metrics: metrics.clone() };
         let sink = Arc::new(Mutex::new(sink));
         let committer = Committer { taker, sink: sink.clone() };
-        let sequencer = Self { queue, state, outbox, clock, metrics, giver, sink, decided: 0 };
+        let signals = Box::new(drop);
+        let sequencer = Self { queue, state, outbox, clock, metrics, giver, sink, signals, decided: 0 };
         Parts { sequencer, committer, handle: SequencerHandle { queue: sender } }
+    }
+
+    /// Says where signals go; without it they are dropped. Must not wait.
+    #[must_use]
+    pub fn with_signals(mut self, signals: impl Fn(Vec<SignalOut>) + Send + 'static) -> Self {
+        self.signals = Box::new(signals);
+        self
     }
 
     /// Takes turns until all handles are gone or the committer has ended. Runs on a thread of its own.
@@ -195,6 +210,9 @@ impl Sequencer {
 
     fn hand_over(&mut self, outcome: Outcome, alone: bool) -> Result<bool, StoreError> {
         self.decided = 0;
+        if !outcome.signals.is_empty() {
+            (self.signals)(outcome.signals);
+        }
         let to_sync = !outcome.entries.is_empty();
         if to_sync {
             self.outbox.append(self.state.batch(&outcome.entries))?;
@@ -302,7 +320,13 @@ mod tests {
 
     fn commands(filler: u64) -> Vec<Command> {
         let (account, device) = (AccountId([1; 16]), DeviceId([1; 16]));
-        let facts = AccountFacts { account, handle: "ada".to_owned(), version: 1, devices: vec![device] };
+        let facts = AccountFacts {
+            account,
+            handle: "ada".to_owned(),
+            version: 1,
+            read_receipts: true,
+            devices: vec![device],
+        };
         let mut id = MessageId([0; 16]);
         id.0[6] = 0x70;
         id.0[8] = 0x80;

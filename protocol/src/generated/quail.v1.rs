@@ -141,6 +141,8 @@ pub enum Reason {
     Replaced = 61,
     /// Nothing was read or acknowledged for too long while something waited. Nothing is lost: attach again.
     Stalled = 62,
+    /// A mark of what was never sent, or of what no device of the account is known to have acknowledged.
+    ReadInvalid = 63,
     /// Too many password checks at once.
     Busy = 80,
     /// The server has more work than it may hold.
@@ -188,6 +190,7 @@ impl Reason {
             Self::AckInvalid => "ACK_INVALID",
             Self::Replaced => "REPLACED",
             Self::Stalled => "STALLED",
+            Self::ReadInvalid => "READ_INVALID",
             Self::Busy => "BUSY",
             Self::Overloaded => "OVERLOADED",
             Self::DirectoryUnavailable => "DIRECTORY_UNAVAILABLE",
@@ -227,6 +230,7 @@ impl Reason {
             "ACK_INVALID" => Some(Self::AckInvalid),
             "REPLACED" => Some(Self::Replaced),
             "STALLED" => Some(Self::Stalled),
+            "READ_INVALID" => Some(Self::ReadInvalid),
             "BUSY" => Some(Self::Busy),
             "OVERLOADED" => Some(Self::Overloaded),
             "DIRECTORY_UNAVAILABLE" => Some(Self::DirectoryUnavailable),
@@ -398,8 +402,8 @@ pub struct Device {
     #[prost(bool, tag = "6")]
     pub current: bool,
 }
-/// The messages from this account to `account` that the origin holds at positions above `after`, up to and including
-/// `upto`, have come as far as `kind` says.
+/// The messages from this account, or from `sender`, to `account` that the origin holds at positions above `after`, up to
+/// and including `upto`, have come as far as `kind` says.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Receipt {
     /// How far.
@@ -417,6 +421,39 @@ pub struct Receipt {
     /// Upper end, inclusive.
     #[prost(uint64, tag = "5")]
     pub upto: u64,
+    /// Who sent the messages, 16 bytes. Empty: the account that gets the receipt.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub sender: ::prost::bytes::Bytes,
+}
+/// Messages of one account to this one that were read. Sent again until it is answered by ReadAnswer.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Read {
+    /// Who sent the messages, 16 bytes; may be the reader's own account.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub sender: ::prost::bytes::Bytes,
+    /// Which of them: all that lie in these stretches. 64 at most.
+    #[prost(message, repeated, tag = "2")]
+    pub stretches: ::prost::alloc::vec::Vec<ReadStretch>,
+}
+/// The messages of a sender at positions above `after`, up to and including `upto`. The client got every one of them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadStretch {
+    /// The origin of the messages.
+    #[prost(uint32, tag = "1")]
+    pub origin: u32,
+    /// Lower end, exclusive.
+    #[prost(uint64, tag = "2")]
+    pub after: u64,
+    /// Upper end, inclusive.
+    #[prost(uint64, tag = "3")]
+    pub upto: u64,
+}
+/// Answers a Read. Answers come in the order in which they were asked for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadAnswer {
+    /// Why it was not taken. Absent: it was, and is on disk.
+    #[prost(message, optional, tag = "1")]
+    pub error: ::core::option::Option<Error>,
 }
 /// How far a message came. Values rise along the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -426,6 +463,8 @@ pub enum ReceiptKind {
     Unspecified = 0,
     /// A device of the recipient has acknowledged it.
     Delivered = 1,
+    /// A device of the recipient said that it was read.
+    Read = 2,
 }
 impl ReceiptKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -436,6 +475,7 @@ impl ReceiptKind {
         match self {
             Self::Unspecified => "RECEIPT_KIND_UNSPECIFIED",
             Self::Delivered => "DELIVERED",
+            Self::Read => "READ",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -443,6 +483,73 @@ impl ReceiptKind {
         match value {
             "RECEIPT_KIND_UNSPECIFIED" => Some(Self::Unspecified),
             "DELIVERED" => Some(Self::Delivered),
+            "READ" => Some(Self::Read),
+            _ => None,
+        }
+    }
+}
+/// A signal, as one datagram or as a frame of the feed lane. 256 bytes at most.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Signal {
+    /// Upwards: the account it is for. Downwards: the account it is from. 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub account: ::prost::bytes::Bytes,
+    /// Downwards: the device it is from, 16 bytes. Upwards: empty.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub device: ::prost::bytes::Bytes,
+    /// Rises with every signal of a device: of two the greater is the newer.
+    #[prost(uint64, tag = "3")]
+    pub counter: u64,
+    /// What it says. A peer passes over what it does not know.
+    #[prost(oneof = "signal::Body", tags = "4")]
+    pub body: ::core::option::Option<signal::Body>,
+}
+/// Nested message and enum types in `Signal`.
+pub mod signal {
+    /// What it says. A peer passes over what it does not know.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Body {
+        /// Somebody is writing, or is not any more.
+        #[prost(message, tag = "4")]
+        Typing(super::Typing),
+    }
+}
+/// Somebody is writing a message to the account that gets this, or is not any more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Typing {
+    /// Which of both.
+    #[prost(enumeration = "TypingState", tag = "1")]
+    pub state: i32,
+}
+/// Whether somebody is writing a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TypingState {
+    /// Never sent.
+    Unspecified = 0,
+    /// Is writing. Said again every 3 s; not said for 6 s, it is over.
+    Started = 1,
+    /// Has stopped.
+    Stopped = 2,
+}
+impl TypingState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TYPING_STATE_UNSPECIFIED",
+            Self::Started => "STARTED",
+            Self::Stopped => "STOPPED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TYPING_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "STARTED" => Some(Self::Started),
+            "STOPPED" => Some(Self::Stopped),
             _ => None,
         }
     }
@@ -474,7 +581,7 @@ pub struct Attach {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FeedUp {
     /// What it is.
-    #[prost(oneof = "feed_up::Frame", tags = "1")]
+    #[prost(oneof = "feed_up::Frame", tags = "1, 2, 3")]
     pub frame: ::core::option::Option<feed_up::Frame>,
 }
 /// Nested message and enum types in `FeedUp`.
@@ -485,6 +592,12 @@ pub mod feed_up {
         /// Acknowledges events.
         #[prost(message, tag = "1")]
         Ack(super::Ack),
+        /// Says what was read.
+        #[prost(message, tag = "2")]
+        Read(super::Read),
+        /// A signal of a client that cannot send datagrams.
+        #[prost(message, tag = "3")]
+        Signal(super::Signal),
     }
 }
 /// Everything up to these positions has been taken and need not be sent again.
@@ -501,7 +614,7 @@ pub struct Ack {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FeedDown {
     /// What it is.
-    #[prost(oneof = "feed_down::Frame", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "feed_down::Frame", tags = "1, 2, 3, 4, 5, 6")]
     pub frame: ::core::option::Option<feed_down::Frame>,
 }
 /// Nested message and enum types in `FeedDown`.
@@ -521,6 +634,12 @@ pub mod feed_down {
         /// The feed ends here; the server finishes the lane.
         #[prost(message, tag = "4")]
         Ended(super::Error),
+        /// Answers a Read.
+        #[prost(message, tag = "5")]
+        Read(super::ReadAnswer),
+        /// A signal for a client that cannot get datagrams.
+        #[prost(message, tag = "6")]
+        Signal(super::Signal),
     }
 }
 /// Something that must reach every device of an account. Sent again until acknowledged.
@@ -547,7 +666,7 @@ pub mod event {
         /// A message to or from this account.
         #[prost(message, tag = "4")]
         Message(super::Message),
-        /// A message of this account reached somebody.
+        /// A message of this account reached somebody, or one was read on another device of this account.
         #[prost(message, tag = "5")]
         Receipt(super::Receipt),
     }
@@ -668,6 +787,56 @@ pub struct Limits {
     #[prost(uint32, tag = "5")]
     pub requests_max: u32,
 }
+/// Changes what the account lets others know. What is not said stays as it is. Answered by Done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetPrivacy {
+    /// Whether those who wrote to the account are told that it has read their messages.
+    #[prost(enumeration = "Switch", tag = "1")]
+    pub read_receipts: i32,
+}
+/// Asks what the account lets others know. Answered by Privacy.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetPrivacy {}
+/// What the account lets others know. At first everything is on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Privacy {
+    /// Whether those who wrote to the account are told that it has read their messages.
+    #[prost(enumeration = "Switch", tag = "1")]
+    pub read_receipts: i32,
+}
+/// A setting that is on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Switch {
+    /// Not said.
+    Unspecified = 0,
+    /// On.
+    On = 1,
+    /// Off.
+    Off = 2,
+}
+impl Switch {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SWITCH_UNSPECIFIED",
+            Self::On => "ON",
+            Self::Off => "OFF",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SWITCH_UNSPECIFIED" => Some(Self::Unspecified),
+            "ON" => Some(Self::On),
+            "OFF" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
 /// Opens a session for a new device. Answered by Session.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -735,7 +904,7 @@ pub mod open {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Request {
     /// The command. The field number is the command's code in the command table.
-    #[prost(oneof = "request::Command", tags = "20, 21, 22, 23, 24, 40, 41, 42")]
+    #[prost(oneof = "request::Command", tags = "20, 21, 22, 23, 24, 25, 40, 41, 42, 43")]
     pub command: ::core::option::Option<request::Command>,
 }
 /// Nested message and enum types in `Request`.
@@ -758,6 +927,9 @@ pub mod request {
         /// Ends the session of a device of one's own and removes the device.
         #[prost(message, tag = "24")]
         UnlinkDevice(super::UnlinkDevice),
+        /// Changes what the account lets others know.
+        #[prost(message, tag = "25")]
+        SetPrivacy(super::SetPrivacy),
         /// Finds an account by handle or id.
         #[prost(message, tag = "40")]
         LookUp(super::LookUp),
@@ -767,13 +939,16 @@ pub mod request {
         /// Lists one's own devices.
         #[prost(message, tag = "42")]
         ListDevices(super::ListDevices),
+        /// Asks what the account lets others know.
+        #[prost(message, tag = "43")]
+        GetPrivacy(super::GetPrivacy),
     }
 }
 /// The answer to a request. The server finishes the stream after it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Response {
     /// The result, by the command that was asked.
-    #[prost(oneof = "response::Result", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "response::Result", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub result: ::core::option::Option<response::Result>,
 }
 /// Nested message and enum types in `Response`.
@@ -787,7 +962,7 @@ pub mod response {
         /// Answers sign_up and log_in.
         #[prost(message, tag = "2")]
         Session(super::Session),
-        /// Answers log_out, change_password and unlink_device: done, on disk.
+        /// Answers log_out, change_password, unlink_device and set_privacy: done, on disk.
         #[prost(message, tag = "3")]
         Done(super::Done),
         /// Answers look_up.
@@ -799,6 +974,9 @@ pub mod response {
         /// Answers list_devices.
         #[prost(message, tag = "6")]
         Devices(super::Devices),
+        /// Answers get_privacy.
+        #[prost(message, tag = "7")]
+        Privacy(super::Privacy),
     }
 }
 /// The command took effect and is durable.

@@ -60,7 +60,8 @@ pub(crate) fn publish_down(data: &[u8]) {
 pub(crate) fn feed_up(data: &[u8]) {
     decoder(data, |up: &v1::FeedUp| match &up.frame {
         Some(v1::feed_up::Frame::Ack(ack)) => ack.upto.len() + ack.set_aside.len(),
-        None => 0,
+        Some(v1::feed_up::Frame::Read(read)) => read.stretches.len(),
+        Some(v1::feed_up::Frame::Signal(_)) | None => 0,
     });
 }
 

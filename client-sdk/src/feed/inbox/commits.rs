@@ -2,11 +2,11 @@
 //!
 //! Invariant: cursors and what was given up are told only as far as they are committed.
 
-use quail_protocol::id::Position;
+use quail_protocol::id::{Origin, Position};
 use quail_protocol::limits::CURSORS_MAX;
 
 use super::{Arrivals, Inbox};
-use crate::store::{FeedChange, Place};
+use crate::store::{FeedChange, Mark, Place};
 
 /// Changes on their way into the store.
 #[derive(Debug)]
@@ -37,6 +37,9 @@ impl Inbox {
         self.origins.values_mut().for_each(|arrivals| arrivals.ack_due = false);
         self.named = self.passed_aside();
         let cursors = self.cursors(|arrivals| arrivals.saved);
+        for (origin, cursor) in &cursors {
+            self.origins.entry(*origin).or_default().told = *cursor;
+        }
         Attaching { number: self.attach_number, cursors, set_aside: self.named.clone() }
     }
 
@@ -55,12 +58,27 @@ impl Inbox {
         let due = self.origins.iter_mut().filter(|(_, arrivals)| arrivals.ack_due).take(CURSORS_MAX);
         let acks: Vec<_> = due
             .map(|(origin, arrivals)| {
-                arrivals.ack_due = false;
+                (arrivals.ack_due, arrivals.told) = (false, arrivals.saved);
                 (*origin, arrivals.saved)
             })
             .collect();
         let set_aside = if acks.is_empty() { Vec::new() } else { self.passed_aside() };
         (acks, set_aside)
+    }
+
+    /// Returns up to where the server was told, by attach or acknowledgement, that everything is done.
+    pub(crate) fn told(&self, origin: Origin) -> Position {
+        self.origins.get(&origin).map_or(Position::ZERO, |arrivals| arrivals.told)
+    }
+
+    /// Takes the marks that earlier clients left.
+    pub(crate) fn take_marks(&mut self) -> Vec<Mark> {
+        std::mem::take(&mut self.marks)
+    }
+
+    /// These are all marks from now on.
+    pub(crate) fn keep_marks(&mut self, marks: Vec<Mark>) {
+        self.change(FeedChange::Marks(marks));
     }
 
     /// Takes the changes to commit, if there are any.

@@ -7,7 +7,7 @@ use quail_protocol::id::{AccountId, DeviceId, Position};
 
 use super::feed::{Acknowledged, Feed, Mode};
 use super::{OUTBOX_BYTES_MAX, OUTBOX_EVENTS_MAX, SendWindow};
-use crate::command::{ConnectionId, Effect, Outcome};
+use crate::command::{ConnectionId, Effect, FeedId, Outcome};
 use crate::ports::outbox::{DeviceRecord, Entry, RecentSend, Slot, StoredEvent, Stretch};
 use crate::receipts::ReceiptBook;
 
@@ -27,6 +27,8 @@ pub(crate) struct Device {
 pub(crate) struct AccountOutbox {
     /// Version of the directory's facts that were applied; `None` until the directory was asked.
     pub(super) facts_version: Option<u64>,
+    /// Whether senders are told what the account has read. Not until the directory was asked.
+    pub(crate) read_receipts: bool,
     /// At most the directory's limit of devices.
     pub(super) devices: Vec<Device>,
     pub(crate) receipts: ReceiptBook,
@@ -51,6 +53,7 @@ impl Device {
 
 impl AccountOutbox {
     pub(crate) fn recover_device(&mut self, device: DeviceId, record: DeviceRecord) {
+        self.receipts.acknowledged_unseen(record.acked);
         self.devices.push(Device::new(device, record));
     }
 
@@ -98,6 +101,17 @@ impl AccountOutbox {
 
     pub(crate) fn has_device(&self, device: DeviceId) -> bool {
         self.devices.iter().any(|other| other.id == device)
+    }
+
+    /// Returns whether a feed is the one that the device has attached.
+    pub(crate) fn has_feed(&self, device: DeviceId, id: FeedId) -> bool {
+        let device = self.devices.iter().find(|other| other.id == device);
+        device.and_then(|device| device.feed.as_ref()).is_some_and(|feed| feed.id == id)
+    }
+
+    /// Returns the feeds that are attached now.
+    pub(crate) fn feeds(&self) -> impl Iterator<Item = FeedId> {
+        self.devices.iter().filter_map(|device| device.feed.as_ref()).map(|feed| feed.id)
     }
 
     pub(crate) fn device_mut(&mut self, device: DeviceId) -> Option<&mut Device> {

@@ -59,6 +59,7 @@ impl State {
         }
         // What was written to an older feed may be acknowledged on this one before it is written again: then it need not be.
         feed.claimed = feed.claimed.max(upto);
+        let is_unseen = upto > feed.next;
         let mut taken = Acknowledged::since(device.whole_since);
         let progress = feed.ack(upto, &mut taken);
         device.whole_since = taken.whole_since();
@@ -67,6 +68,9 @@ impl State {
         if device.settle() || acked_moved {
             outcome.entries.push(Entry::Device { account, device: device_id, record: device.record });
             outbox.resolve(account, outcome);
+        }
+        if is_unseen {
+            outbox.receipts.acknowledged_unseen(upto);
         }
         outbox.pump(account, device_id, outcome);
         outbox.tell_stall(device_id, progress, outcome);
@@ -159,8 +163,13 @@ impl AccountOutbox {
         }
         device.feed = Some(feed);
         device.record.attach_number = id.number;
+        let is_unseen = claimed > device.record.acked;
         device.record.acked = device.record.acked.max(claimed);
         outcome.entries.push(Entry::Device { account, device: device_id, record: device.record });
+        if is_unseen {
+            // What it has read of this it may say before the backlog with it has been looked through.
+            self.receipts.acknowledged_unseen(claimed);
+        }
         Ok(self)
     }
 }

@@ -15,6 +15,7 @@ impl State {
         let outbox = self.accounts.entry(facts.account).or_default();
         if outbox.facts_version.is_none_or(|known| known < facts.version) {
             outbox.facts_version = Some(facts.version);
+            outbox.read_receipts = facts.read_receipts;
             outbox.remove_devices_except(facts.account, &facts.devices, outcome);
             outbox.add_devices(facts.account, &facts.devices, self.last_position, outcome);
             outbox.resolve(facts.account, outcome);

@@ -5,8 +5,8 @@
 //!
 //! Invariants every implementation keeps, proven by the conformance suite:
 //! - a command is one transaction: it is done durably when its future is ready, and a refused one changes nothing;
-//! - [`AccountFacts::version`] rises with every change of an account's device list and at no other time, so whoever holds
-//!   two facts of one account knows the newer one, in whatever order they came;
+//! - [`AccountFacts::version`] rises with every change of an account's device list or privacy and at no other time, so
+//!   whoever holds two facts of one account knows the newer one, in whatever order they came;
 //! - a session is found by the hash of its token; neither tokens nor passwords ever reach this port;
 //! - once a device's removal is answered, no session of it is found any more;
 //! - when a device was last seen is known at most as exactly as it was recorded, and changes nothing else.
@@ -38,8 +38,10 @@ pub struct AccountFacts {
     pub account: AccountId,
     /// The account's public name.
     pub handle: String,
-    /// Raised by every change of the device list; starts at 1. Greater is newer.
+    /// Raised by every change of what is told here; starts at 1. Greater is newer.
     pub version: u64,
+    /// Whether those who wrote to the account are told that it has read their messages. At first they are.
+    pub read_receipts: bool,
     /// The devices that are logged in, sorted; at most `DEVICES_MAX`, possibly none.
     pub devices: Vec<DeviceId>,
 }
@@ -258,6 +260,17 @@ pub trait Directory: Send + Sync {
         expected_password_hash: String,
         new_password_hash: String,
         now_ms: u64,
+    ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>>;
+
+    /// Changes whether those who wrote to an account are told that it has read their messages, in the name of its device `by`.
+    ///
+    /// # Errors
+    /// `UnknownDevice` if `by` was removed meanwhile, or there is no such account.
+    fn set_privacy(
+        &self,
+        account: AccountId,
+        by: DeviceId,
+        read_receipts: bool,
     ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>>;
 
     /// Returns what is known of an account.

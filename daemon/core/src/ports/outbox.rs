@@ -38,11 +38,12 @@ pub struct StoredEvent {
 /// What the core must know of an event without decoding it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// A message.
+    /// A message; or, in the outbox of `sender` alone, that a device of it has read what `recipient` sent: that goes to the other
+    /// devices, as a message that one of them sent does.
     Message {
         /// Who sent it.
         sender: AccountId,
-        /// From which device.
+        /// From which device, which need not get it.
         device: DeviceId,
         /// Whom it is for.
         recipient: AccountId,

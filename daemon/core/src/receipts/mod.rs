@@ -1,5 +1,105 @@
-//! Receipts: telling senders how far their messages came.
+//! Receipts: what a sender is told of messages, and the reader's other devices with it.
+//!
+//! While a receipt has not been written to any device of the account that is told, the next one of the same kind and reader
+//! that touches it replaces it by both together, so that a sender who is away finds one receipt per conversation and not one
+//! per acknowledgement. What was written to a device is never changed.
 
+mod book;
 mod delivered;
+mod read;
 
-pub(crate) use delivered::ReceiptBook;
+use std::sync::Arc;
+
+use quail_protocol::id::{AccountId, DeviceId};
+use quail_protocol::v1::ReceiptKind;
+use quail_protocol::{frame, v1};
+use smallvec::smallvec;
+
+use crate::command::Outcome;
+use crate::ports::outbox::{Entry, Note, StoredEvent};
+use crate::state::State;
+pub(crate) use book::ReceiptBook;
+use book::{About, Stretch, Unwritten, join};
+
+/// How far messages came.
+#[derive(Clone, Copy, Debug)]
+struct Receipt {
+    kind: ReceiptKind,
+    sender: AccountId,
+    reader: AccountId,
+    stretch: Stretch,
+}
+
+impl State {
+    /// Tells the devices of the sender.
+    fn tell_sender(&mut self, receipt: Receipt, now_ms: u64, outcome: &mut Outcome) {
+        let about = match receipt.kind {
+            ReceiptKind::Read => About::Read(receipt.reader),
+            ReceiptKind::Delivered | ReceiptKind::Unspecified => About::Delivered(receipt.reader),
+        };
+        self.receipt(receipt.sender, about, None, receipt, now_ms, outcome);
+    }
+
+    /// Tells the reader's devices, but for the one that said so.
+    fn tell_reader(&mut self, by: DeviceId, receipt: Receipt, now_ms: u64, outcome: &mut Outcome) {
+        let about = About::OwnRead(receipt.sender);
+        self.receipt(receipt.reader, about, Some(by), receipt, now_ms, outcome);
+    }
+
+    /// Puts a receipt into the outbox of `to`, in the place of one that nobody was shown.
+    fn receipt(
+        &mut self,
+        to: AccountId,
+        about: About,
+        mut by: Option<DeviceId>,
+        receipt: Receipt,
+        now_ms: u64,
+        outcome: &mut Outcome,
+    ) {
+        if !self.accounts.get(&to).is_some_and(|outbox| outbox.has_devices()) {
+            return;
+        }
+        let position = self.next_position();
+        let stamp = self.clock.tick(now_ms);
+        let origin = self.origin.0;
+        let outbox = self.accounts.entry(to).or_default();
+        let mut stretch = receipt.stretch;
+        if let Some(earlier) = outbox.receipts.take_unwritten(about, stretch) {
+            outbox.withdraw(to, earlier.position, outcome);
+            stretch = join(earlier.stretch, stretch);
+            // What two devices said, each of them must be told for the other's part.
+            by = by.filter(|by| earlier.by == Some(*by));
+        }
+        let event = v1::Event {
+            origin,
+            position: position.0,
+            stamp: stamp.0,
+            body: Some(v1::event::Body::Receipt(wire(&receipt, stretch, origin))),
+        };
+        let down = v1::FeedDown { frame: Some(v1::feed_down::Frame::Event(event)) };
+        let note = match by {
+            Some(device) => Note::Message { sender: receipt.reader, device, recipient: receipt.sender },
+            None => Note::Receipt { account: receipt.reader, after: stretch.0, upto: stretch.1 },
+        };
+        let event = Arc::new(StoredEvent { position, note, frame: frame::to_bytes(&down) });
+        outcome.entries.push(Entry::Event { event: event.clone(), accounts: smallvec![to] });
+        outbox.receipts.set_unwritten(about, Unwritten { position, stretch, by });
+        outbox.append(to, &event, outcome);
+    }
+}
+
+fn wire(receipt: &Receipt, (after, upto): Stretch, origin: u32) -> v1::Receipt {
+    // What says that messages were delivered goes to their sender alone, and was there before there was a field for it.
+    let sender = match receipt.kind {
+        ReceiptKind::Delivered | ReceiptKind::Unspecified => bytes::Bytes::new(),
+        ReceiptKind::Read => receipt.sender.to_bytes(),
+    };
+    v1::Receipt {
+        kind: receipt.kind as i32,
+        account: receipt.reader.to_bytes(),
+        origin,
+        after: after.0,
+        upto: upto.0,
+        sender,
+    }
+}

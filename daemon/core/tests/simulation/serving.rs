@@ -44,6 +44,7 @@ impl World {
             account: ids::account(account),
             handle: format!("a{account}"),
             version: *version,
+            read_receipts: true,
             devices,
         }
     }
@@ -122,6 +123,7 @@ impl World {
                     self.cut(link, 50);
                 }
             }
+            Effect::ReadAnswered { .. } => unreachable!("nobody says what was read"),
             Effect::OriginGone { .. } => unreachable!("nothing was restored"),
             Effect::Read { .. } => self.soon(self.plan.read_ms, Happening::Read(boot, effect)),
             Effect::Applied { ticket } => match self.tickets.remove(&ticket.0) {

@@ -148,7 +148,7 @@ pub(super) async fn facts(
     account: AccountId,
 ) -> Result<Option<AccountFacts>, Failure> {
     let rows = sqlx::query(
-        "SELECT accounts.account, handle, version, device
+        "SELECT accounts.account, handle, version, read_receipts, device
          FROM accounts LEFT JOIN devices ON devices.account = accounts.account
          WHERE accounts.account = ?1 ORDER BY device",
     )
@@ -164,7 +164,7 @@ pub(super) async fn look_up(
     handle: &str,
 ) -> Result<Option<AccountFacts>, Failure> {
     let rows = sqlx::query(
-        "SELECT accounts.account, handle, version, device
+        "SELECT accounts.account, handle, version, read_receipts, device
          FROM accounts LEFT JOIN devices ON devices.account = accounts.account
          WHERE handle = ?1 ORDER BY device",
     )
@@ -182,7 +182,29 @@ pub(super) async fn known_facts(
     Ok(facts(connection, account).await?.ok_or(DirectoryError::UnknownAccount)?)
 }
 
-/// Says that the account's devices have changed in this transaction.
+/// Changes whether the account lets others know what it has read, in the name of one of its devices.
+pub(super) async fn set_privacy(
+    connection: &mut SqliteConnection,
+    account: AccountId,
+    by: DeviceId,
+    read_receipts: bool,
+) -> Result<AccountFacts, Failure> {
+    if !devices::exists(connection, account, by).await? {
+        return Err(DirectoryError::UnknownDevice.into());
+    }
+    let changed =
+        sqlx::query("UPDATE accounts SET read_receipts = ?2 WHERE account = ?1 AND read_receipts <> ?2")
+            .bind(account.as_bytes().as_slice())
+            .bind(read_receipts)
+            .execute(&mut *connection)
+            .await?;
+    if changed.rows_affected() > 0 {
+        raise_version(connection, account).await?;
+    }
+    known_facts(connection, account).await
+}
+
+/// Says that what the facts tell of the account has changed in this transaction.
 pub(super) async fn raise_version(
     connection: &mut SqliteConnection,
     account: AccountId,
@@ -215,6 +237,7 @@ fn read_facts(rows: &[SqliteRow]) -> Result<Option<AccountFacts>, Failure> {
         account: rows::id(first, "account")?,
         handle: first.try_get("handle")?,
         version: rows::number(first, "version")?,
+        read_receipts: first.try_get("read_receipts")?,
         devices,
     }))
 }

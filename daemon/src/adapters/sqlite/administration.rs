@@ -136,7 +136,8 @@ async fn create_accounts(
             devices::insert(connection, *account, device, now_ms).await?;
         }
         let devices = device.iter().map(|device| device.device).collect();
-        facts.push(AccountFacts { account: *account, handle: handle.clone(), version: 1, devices });
+        let handle = handle.clone();
+        facts.push(AccountFacts { account: *account, handle, version: 1, read_receipts: true, devices });
     }
     Ok(facts)
 }

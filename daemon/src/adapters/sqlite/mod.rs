@@ -166,6 +166,20 @@ impl Directory for SqliteDirectory {
         })
     }
 
+    fn set_privacy(
+        &self,
+        account: AccountId,
+        by: DeviceId,
+        read_receipts: bool,
+    ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
+        answer(async move {
+            let mut transaction = self.begin().await?;
+            let facts = accounts::set_privacy(&mut transaction, account, by, read_receipts).await?;
+            transaction.commit().await?;
+            Ok(facts)
+        })
+    }
+
     fn facts(&self, account: AccountId) -> PortFuture<'_, Result<Option<AccountFacts>, DirectoryError>> {
         answer(async move { accounts::facts(&mut *self.readers.acquire().await?, account).await })
     }

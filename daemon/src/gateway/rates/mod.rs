@@ -136,6 +136,14 @@ impl Rates {
         (passed, wait)
     }
 
+    /// Counts a signal of a device.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`.
+    pub fn signal(&self, device: DeviceId) -> Result<(), Limited> {
+        self.take(Class::Signal, Key::of(&device))
+    }
+
     fn take(&self, class: Class, key: Key) -> Result<(), Limited> {
         self.of(class).take(key, 1, Instant::now()).map_err(|wait| Limited { class, wait })
     }

@@ -76,6 +76,8 @@ pub struct Metrics {
     pub delivered: Counter,
     /// Mailboxes that overflowed.
     pub mailbox_overflows: Counter,
+    /// Signals that were dropped because they found no room.
+    pub signals_dropped: Counter,
     /// The outbox.
     pub outbox: OutboxMetrics,
     /// Panics that were contained.
@@ -120,6 +122,7 @@ impl Metrics {
             unacknowledged: Gauge::default(),
             delivered: Counter::default(),
             mailbox_overflows: Counter::default(),
+            signals_dropped: Counter::default(),
             outbox: OutboxMetrics::default(),
             panics: Family::default(),
             certificate_expiry: Gauge::default(),
@@ -192,6 +195,11 @@ impl Metrics {
             "delivered_events",
             "Events written to feeds, repetitions included",
             self.delivered.clone(),
+        );
+        registry.register(
+            "signals_dropped",
+            "Signals dropped on their way to a connection or to the core, because there was no room",
+            self.signals_dropped.clone(),
         );
         registry.register(
             "mailbox_overflows",

@@ -18,12 +18,14 @@ mod logout;
 mod passwd;
 mod password;
 mod ping;
+mod privacy;
 mod queue;
 mod send;
 mod session;
 mod signup;
 mod stop;
 mod tail;
+mod typing;
 mod whoami;
 
 use std::io;
@@ -71,9 +73,11 @@ enum Command {
     Whoami(whoami::WhoAmI),
     Passwd(passwd::Passwd),
     Devices(devices::Devices),
+    Privacy(privacy::Privacy),
     Send(send::Send),
     Queue(queue::Queue),
     Tail(tail::Tail),
+    Typing(typing::Typing),
     Ping(ping::Ping),
     Demo(demo::Demo),
     Bench(bench::Bench),
@@ -112,9 +116,11 @@ fn run(command: Command, context: Context) -> anyhow::Result<Outcome> {
             Command::Whoami(command) => command.run(context).await,
             Command::Passwd(command) => command.run(context).await,
             Command::Devices(command) => command.run(context).await,
+            Command::Privacy(command) => command.run(context).await,
             Command::Send(command) => command.run(context).await,
             Command::Queue(command) => command.run(context).await,
             Command::Tail(command) => command.run(context).await,
+            Command::Typing(command) => command.run(context).await,
             Command::Ping(command) => command.run(context).await,
             Command::Demo(command) => command.run(context).await,
             Command::Bench(command) => command.run(context).await,

@@ -46,7 +46,8 @@ pub(super) struct Send {
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 
-    /// How far every message has to get: on the server's disk, or to a device of the recipient
+    /// How far every message has to get: on the server's disk, to a device of the recipient, or read there, which the
+    /// recipient may keep to himself
     #[arg(long, value_enum, default_value_t = Wait::Accepted)]
     wait: Wait,
 
@@ -59,6 +60,7 @@ const EXAMPLES: &str = "\
 Examples:
   quail send grace 'see you at eight'
   quail send grace --wait delivered --timeout 5m 'are you there?'
+  quail send grace --wait read --timeout 1h 'call me'
   quail send grace --file poem.txt
   tail -f log | grep --line-buffered ERROR | head -n 1 | quail send grace
 
@@ -68,6 +70,7 @@ A line ends at LF only; up to 61,440 bytes of UTF-8 without NUL each; an empty l
 enum Wait {
     Accepted,
     Delivered,
+    Read,
 }
 
 impl Wait {
@@ -75,6 +78,7 @@ impl Wait {
         match self {
             Self::Accepted => State::Accepted,
             Self::Delivered => State::Delivered,
+            Self::Read => State::Read,
         }
     }
 }
@@ -92,7 +96,7 @@ impl Send {
         // Takes the queue for this process.
         client.queued().await?;
         let peer = client.look_up(&self.handle).await?.account;
-        if self.wait == Wait::Delivered {
+        if self.wait != Wait::Accepted {
             client.watch_receipts().await?;
         }
         let began = Instant::now();
@@ -153,6 +157,9 @@ impl Send {
             Wait::Delivered => {
                 ("NOT_DELIVERED", "what is accepted waits at the server until the recipient comes online")
             }
+            Wait::Read => {
+                ("NOT_READ", "what is accepted is delivered; the recipient may not say what he reads")
+            }
         };
         Err(Failure::failed(reason, text).hint(hint).into())
     }
@@ -190,7 +197,7 @@ impl Batch {
             () = sending => Vec::new(),
             fates = self.watch_accepted(&mut answers, wait) => fates?,
         };
-        self.watch_delivered(fates).await?;
+        self.watch_receipts(fates, wait).await?;
         // Those that were never handed over.
         let why = failed.map_or_else(|| self.gave_up(), |error| error.to_string());
         for number in self.tally.count() + 1..=messages.len() {
@@ -224,24 +231,35 @@ impl Batch {
             };
             match wait {
                 Wait::Accepted => self.tell(self.tally.count() + 1, &fate)?,
-                Wait::Delivered => fates.push((known.sending(), fate)),
+                Wait::Delivered | Wait::Read => fates.push((known.sending(), fate)),
             }
         }
         Ok(fates)
     }
 
-    async fn watch_delivered(&mut self, fates: Vec<(Option<Sending>, Fate)>) -> anyhow::Result<()> {
+    async fn watch_receipts(
+        &mut self,
+        fates: Vec<(Option<Sending>, Fate)>,
+        wait: Wait,
+    ) -> anyhow::Result<()> {
         for (sending, mut fate) in fates {
             match sending.filter(|_| fate.is_accepted()) {
-                Some(sending) => match within(self.patience, sending.delivered()).await {
-                    Some(Ok(())) => fate.delivered(),
-                    Some(Err(error)) => fate.undelivered(error.to_string()),
-                    None => fate.undelivered(self.gave_up()),
-                },
+                Some(sending) => {
+                    let receipt = async {
+                        match wait {
+                            Wait::Read => sending.read().await,
+                            Wait::Accepted | Wait::Delivered => sending.delivered().await,
+                        }
+                    };
+                    match within(self.patience, receipt).await {
+                        Some(Ok(())) => fate.reached(wait.state()),
+                        Some(Err(error)) => fate.fell_short(wait.state(), error.to_string()),
+                        None => fate.fell_short(wait.state(), self.gave_up()),
+                    }
+                }
                 None if fate.is_accepted() => {
-                    fate.undelivered(
-                        "accepted by an earlier call; whether it arrived is not known".to_owned(),
-                    );
+                    let unknown = "accepted by an earlier call; whether it arrived is not known";
+                    fate.fell_short(wait.state(), unknown.to_owned());
                 }
                 None => {}
             }

@@ -14,8 +14,9 @@ use std::convert::Infallible;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use clap::{Args, value_parser};
+use quail::output::escape::escape;
 use quail::output::{Output, OutputError};
-use quail_client::{Acknowledgement, Client, ConnectionState, Delivery, Event, Events};
+use quail_client::{Acknowledgement, Client, ConnectionState, Delivery, Event, Events, Mark};
 use quail_protocol::limits::FEED_WINDOW_EVENTS;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -38,12 +39,17 @@ pub(super) struct Tail {
     /// Stop once everything that waited has been printed
     #[arg(long)]
     until_caught_up: bool,
+
+    /// Tell the senders that what is printed was read, unless `quail privacy` says otherwise
+    #[arg(long)]
+    read: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   quail tail
   quail tail --until-caught-up >> mail.txt
+  quail tail --read
   quail tail --count 1 | wc -c
   quail tail --json | jq -r 'select(.handle == \"grace\") | .body'
 
@@ -66,6 +72,7 @@ impl Tail {
             renderer: Renderer::new(form, client.clone()),
             left: self.count,
             until_caught_up: self.until_caught_up,
+            reading: self.read.then(|| client.clone()),
         };
         let mut connection = Connection::new(context.output, &client);
         let ended = tokio::select! {
@@ -89,6 +96,8 @@ struct Printing {
     /// How many messages may still be printed.
     left: Option<u64>,
     until_caught_up: bool,
+    /// Where what was printed is marked as read, if it is to be.
+    reading: Option<Client>,
 }
 
 impl Printing {
@@ -100,7 +109,9 @@ impl Printing {
         loop {
             let mut next = Some(events.next().await?);
             let (mut bytes, mut written, mut enough) = (Vec::new(), Vec::new(), false);
+            let mut marks = Vec::new();
             while let Some(delivery) = next {
+                marks.extend(self.mark(&delivery.event));
                 enough = self.take(delivery, &mut bytes, &mut written).await?;
                 next = match enough || written.len() >= FEED_WINDOW_EVENTS {
                     true => None,
@@ -111,9 +122,22 @@ impl Printing {
                 return Ok(());
             }
             written.into_iter().for_each(Acknowledgement::acknowledge);
+            if let Some(client) = &self.reading {
+                client.read(marks).await?;
+            }
             if enough {
                 return Ok(());
             }
+        }
+    }
+
+    /// Returns the mark of a message to this account, if what is printed is to be marked.
+    fn mark(&self, event: &Event) -> Option<Mark> {
+        match (event, &self.reading) {
+            (Event::Message(message), Some(client)) if message.recipient == client.account() => {
+                Some(message.mark())
+            }
+            _ => None,
         }
     }
 
@@ -142,6 +166,11 @@ impl Printing {
                 self.output.note(format!(
                     "{what} is set aside: three programs of this device ended while they had it; other devices still get it"
                 ));
+            }
+            Event::Typing(typing) => {
+                let who = self.renderer.name(typing.from).await;
+                let does = if typing.active { "is typing" } else { "is not typing any more" };
+                self.output.note(format!("{} {does}", escape(&who)));
             }
             _ => {}
         }

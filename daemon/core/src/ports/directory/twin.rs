@@ -7,6 +7,7 @@
 //! once and a refused command leaves no trace.
 
 mod administration;
+mod privacy;
 
 use std::collections::BTreeMap;
 use std::future::ready;
@@ -42,6 +43,7 @@ struct Account {
     version: u64,
     created_ms: u64,
     is_disabled: bool,
+    read_receipts: bool,
     devices: BTreeMap<DeviceId, Device>,
 }
 
@@ -105,8 +107,15 @@ impl State {
     ) -> AccountFacts {
         self.handles.insert(handle.clone(), id);
         let devices = BTreeMap::new();
-        let mut account =
-            Account { handle, password_hash, version: 1, created_ms: now_ms, is_disabled: false, devices };
+        let mut account = Account {
+            handle,
+            password_hash,
+            version: 1,
+            created_ms: now_ms,
+            is_disabled: false,
+            read_receipts: true,
+            devices,
+        };
         if let Some(device) = device {
             self.sessions.insert(device.token_hash, (id, device.device));
             account.devices.insert(device.device, Device::new(device.name, device.platform, now_ms));
@@ -258,6 +267,7 @@ impl Account {
             account,
             handle: self.handle.clone(),
             version: self.version,
+            read_receipts: self.read_receipts,
             devices: self.devices.keys().copied().collect(),
         }
     }
@@ -349,6 +359,15 @@ impl Directory for TwinDirectory {
     ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
         let mut state = self.state();
         Box::pin(ready(state.change_password(account, keep, &expected_password_hash, new_password_hash)))
+    }
+
+    fn set_privacy(
+        &self,
+        account: AccountId,
+        by: DeviceId,
+        read_receipts: bool,
+    ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
+        Box::pin(ready(self.state().set_privacy(account, by, read_receipts)))
     }
 
     fn facts(&self, account: AccountId) -> PortFuture<'_, Result<Option<AccountFacts>, DirectoryError>> {

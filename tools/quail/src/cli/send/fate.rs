@@ -19,6 +19,8 @@ pub(super) enum State {
     Accepted,
     /// Acknowledged by a device of the recipient.
     Delivered,
+    /// Read, as a device of the recipient says.
+    Read,
     /// Refused for good; it is nowhere.
     Refused,
     /// Taken out of the queue before it was sent.
@@ -103,13 +105,14 @@ impl Fate {
         }
     }
 
-    pub(super) fn delivered(&mut self) {
-        self.state = State::Delivered;
+    pub(super) fn reached(&mut self, state: State) {
+        self.state = state;
     }
 
     /// It stays accepted.
-    pub(super) fn undelivered(&mut self, text: String) {
-        self.error = Some(Why { reason: "NOT_DELIVERED", text });
+    pub(super) fn fell_short(&mut self, wanted: State, text: String) {
+        let reason = if wanted == State::Read { "NOT_READ" } else { "NOT_DELIVERED" };
+        self.error = Some(Why { reason, text });
     }
 
     pub(super) fn is_accepted(&self) -> bool {
@@ -203,6 +206,7 @@ impl Tally {
     fn word(&self) -> &'static str {
         match self.wanted {
             State::Delivered => "delivered",
+            State::Read => "read",
             _ => "accepted",
         }
     }
@@ -243,7 +247,7 @@ mod tests {
             format!(r#"{{"number":3,"id":"{id}","origin":1,"position":7,"stamp":9,"state":"accepted"}}"#)
         );
         let mut delivered = accepted();
-        delivered.delivered();
+        delivered.reached(State::Delivered);
         assert!(json(&delivered).ends_with(r#""state":"delivered"}"#));
         assert_eq!(
             json(&Fate::not_sent("the client is closed")),
@@ -286,7 +290,7 @@ mod tests {
     fn accepted_is_not_enough_where_delivered_was_asked_for() {
         let mut tally = Tally::new(State::Delivered, 1);
         let mut fate = accepted();
-        fate.undelivered("no answer within 1s".to_owned());
+        fate.fell_short(State::Delivered, "no answer within 1s".to_owned());
         tally.add(1, &fate);
         let expected = "line 1 was not delivered: no answer within 1s (NOT_DELIVERED)";
         assert_eq!(tally.failure(false).unwrap(), expected);

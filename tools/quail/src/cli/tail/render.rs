@@ -67,8 +67,7 @@ impl Renderer {
         match self.form {
             Form::Bytes => bytes.extend_from_slice(body_bytes(&message.body)),
             Form::Terminal => {
-                let sender = self.handle(message.sender).await;
-                let sender = sender.unwrap_or_else(|| message.sender.to_string());
+                let sender = self.name(message.sender).await;
                 let time = time_of_day(message.stamp, &self.zone);
                 write!(bytes, "{time} {}", for_people(&sender, &message.body))?;
             }
@@ -79,6 +78,11 @@ impl Renderer {
         }
         bytes.push(b'\n');
         Ok(())
+    }
+
+    /// Returns what people call an account: its handle, or its id if that cannot be found out now.
+    pub(super) async fn name(&mut self, account: AccountId) -> String {
+        self.handle(account).await.unwrap_or_else(|| account.to_string())
     }
 
     async fn handle(&mut self, account: AccountId) -> Option<String> {

@@ -16,8 +16,13 @@ pub async fn origins_are_distinct(directory: &dyn Directory) {
 /// What was created is what is found.
 pub async fn an_account_is_found_by_handle_and_by_id(directory: &dyn Directory) {
     let facts = sign_up(directory, 1, "ada").await;
-    let expected =
-        AccountFacts { account: account(1), handle: "ada".to_owned(), version: 1, devices: vec![device(1)] };
+    let expected = AccountFacts {
+        account: account(1),
+        handle: "ada".to_owned(),
+        version: 1,
+        read_receipts: true,
+        devices: vec![device(1)],
+    };
     assert_eq!(facts, expected);
     assert_eq!(directory.facts(account(1)).await, Ok(Some(expected.clone())));
     assert_eq!(directory.look_up("ada".to_owned()).await, Ok(Some(expected)));

@@ -127,7 +127,8 @@ fn open(bodies: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures only"]
 async fn sends_per_second_with_the_queue_in_memory_and_on_disk() {
-    let world = World::start().await;
+    let world =
+        World::start_with(|options| options.env.push(("QUAIL_RATES_SEND".into(), "off".into()))).await;
     let (ada, cyd, bob) =
         (world.sign_up("ada").await, world.sign_up("cyd").await, world.sign_up("bob").await);
     let directory = tempfile::TempDir::new().unwrap();

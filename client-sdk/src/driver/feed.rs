@@ -217,7 +217,11 @@ fn arrived(shared: &Arc<Shared>, event: &v1::Event, hold: bool) -> Result<Option
             Some(read) => (Arrival::Passing, Some(Event::Read(read))),
             None => (Arrival::Internal, None),
         },
-        None => (Arrival::Internal, None),
+        None => {
+            // Whatever a later version says here, it may be what a person reads.
+            shared.reads.missed(origin);
+            (Arrival::Internal, None)
+        }
     };
     let verdict = arrive(shared, origin, position, arrival, hold)?;
     let Some(mut content) = content.filter(|_| verdict == Verdict::HandOut) else {

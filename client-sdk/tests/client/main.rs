@@ -9,4 +9,5 @@ mod support;
 mod connecting;
 mod feed;
 mod publish;
+mod reads;
 mod requests;

@@ -169,9 +169,9 @@ async fn write(shared: &Shared, mut stream: SendStream, leaving: &CancellationTo
 enum Arrived {
     Message(Message),
     Receipt(Place, Receipt),
-    /// A message that cannot be read.
+    /// A message that cannot be read, or what may be one.
     Unreadable(Place),
-    /// What this version does not know.
+    /// A receipt of a kind that this version does not know.
     Unknown(Place),
     Gap(Origin, Position, Position),
     CaughtUp,
@@ -245,7 +245,8 @@ impl Arrived {
                 Some(receipt) => Self::Receipt(place, receipt),
                 None => Self::Unknown(place),
             },
-            None => Self::Unknown(place),
+            // Whatever a later version says here, it may be what a person reads.
+            None => Self::Unreadable(place),
         }
     }
 }

@@ -12,8 +12,9 @@ use crate::shared::Shared;
 
 /// Writes and reads datagrams until the connection fails or the client is to end.
 pub(super) async fn run(shared: &Shared, connection: &quinn::Connection) -> Result<(), Error> {
-    // The handshake is complete, so what the server takes is known.
-    shared.signals.connected(connection.max_datagram_size().is_none());
+    // The handshake is complete, so what the server takes is known. Who takes no datagrams may not send any either.
+    let has_datagrams = shared.options.datagrams && connection.max_datagram_size().is_some();
+    shared.signals.connected(!has_datagrams);
     loop {
         tokio::select! {
             () = shared.finish.cancelled() => {

@@ -10,4 +10,5 @@ mod connecting;
 mod feed;
 mod migration;
 mod publish;
+mod reads;
 mod requests;

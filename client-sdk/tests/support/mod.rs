@@ -310,7 +310,8 @@ impl Lane {
 
     pub(crate) async fn receipt(&mut self, position: u64, after: u64, upto: u64) {
         let kind = v1::ReceiptKind::Delivered as i32;
-        let receipt = v1::Receipt { kind, account: PEER.to_bytes(), origin: 1, after, upto };
+        let (account, sender) = (PEER.to_bytes(), bytes::Bytes::new());
+        let receipt = v1::Receipt { kind, account, origin: 1, after, upto, sender };
         self.event(position, Some(event::Body::Receipt(receipt))).await;
     }
 

@@ -12,10 +12,12 @@
 //! - **true receipts**: `delivered` only for what a device of the reader acknowledged before, `read` only for what one of them
 //!   read before, and none goes back; and what was acknowledged has its receipt in the end.
 //!
-//! It needs nothing but the ids of the protocol: no runtime, no SDK, no daemon, so any harness may use it. Messages have lists
-//! of recipients, which have one member as long as there are no groups.
+//! It needs nothing but the ids of the protocol: no runtime, no SDK, no daemon, so any harness may use it: the promise tests
+//! with real processes and the core's simulation judge by the same rules. Messages have lists of recipients, which have one
+//! member as long as there are no groups.
 //!
 //! Invariants: the verdict follows from the entries alone; every rule has a log in `tests.rs` that breaks it and no other.
+#![allow(clippy::expect_used)] // A checker is test code: a log that is wrong ends the test.
 
 mod entry;
 mod judge;

@@ -11,7 +11,14 @@ pub(super) struct Device {
     pub(super) account: AccountId,
     /// Entries before it joined.
     pub(super) joined: usize,
-    pub(super) left: bool,
+    /// The last position of an origin before the server knew it.
+    pub(super) known: Option<(Origin, Position)>,
+    /// Up to where the server has forgotten what waited for it.
+    pub(super) dropped: Option<(Origin, Position)>,
+    /// What it came after, if its account had no device then.
+    pub(super) heir: Option<Heir>,
+    /// Entries before it left.
+    pub(super) left: Option<usize>,
     /// Messages it sent.
     pub(super) sent: Vec<Key>,
     /// What it may not show again.
@@ -28,12 +35,24 @@ pub(super) struct Device {
     pub(super) told: BTreeMap<(Key, AccountId), ReceiptKind>,
 }
 
+/// Whose mail a device inherits.
+#[derive(Clone, Copy)]
+pub(super) enum Heir {
+    /// It is the account's first: nobody has taken anything.
+    OfNobody,
+    /// All others had left, this one last.
+    Of(DeviceId),
+}
+
 impl Device {
-    pub(super) fn new(account: AccountId, joined: usize) -> Self {
+    pub(super) fn new(account: AccountId, joined: usize, heir: Option<Heir>) -> Self {
         Self {
             account,
             joined,
-            left: false,
+            known: None,
+            dropped: None,
+            heir,
+            left: None,
             sent: Vec::new(),
             shown: HashSet::new(),
             ever_shown: HashSet::new(),
@@ -59,13 +78,25 @@ impl Device {
         self.shown.insert(message)
     }
 
+    /// Returns whether it acknowledged a message so that it must have come to something: what a device acknowledged just before
+    /// it left, or of what the server had forgotten, may have come too late to count.
+    pub(super) fn surely_acknowledged(&self, message: &Key, place: Place) -> bool {
+        let is_dropped = |(origin, upto)| place.origin == origin && place.position <= upto;
+        self.left.is_none() && self.acknowledged.contains(message) && !self.dropped.is_some_and(is_dropped)
+    }
+
+    /// Returns whether a receipt for a message may have been in a gap: receipts lie behind what they are for.
+    pub(super) fn may_lack_receipts(&self, place: Place) -> bool {
+        self.gaps.iter().any(|(origin, _, upto)| *origin == place.origin && *upto > place.position)
+    }
+
     /// Returns whether it showed a message or was told that it will not.
     pub(super) fn is_served(&self, message: Key, place: Place) -> bool {
         let Place { origin, position, .. } = place;
         let in_gap = |(at, from, upto): &(Origin, Position, Position)| {
             *at == origin && (*from..=*upto).contains(&position)
         };
-        self.left || self.ever_shown.contains(&message) || self.gaps.iter().any(in_gap)
+        self.left.is_some() || self.ever_shown.contains(&message) || self.gaps.iter().any(in_gap)
     }
 }
 
@@ -90,10 +121,32 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// Returns whether a device is to show it: it was there when the message was sent, and is of a recipient or another one
-    /// of the sender.
-    pub(super) fn is_owed(&self, key: Key, id: DeviceId, device: &Device) -> bool {
+    /// Returns whether a device is to show it: it was there when the message was sent or stored, and is of a recipient or
+    /// another one of the sender; or it inherited it.
+    pub(super) fn is_owed(
+        &self,
+        key: Key,
+        place: Place,
+        id: DeviceId,
+        devices: &BTreeMap<DeviceId, Device>,
+    ) -> bool {
+        let device = &devices[&id];
         let other_of_sender = device.account == key.sender && id != self.by;
-        device.joined < self.sent && (self.to.contains(&device.account) || other_of_sender)
+        if !self.to.contains(&device.account) && !other_of_sender {
+            return false;
+        }
+        let is_above = |(origin, above): (Origin, Position)| place.origin == origin && place.position > above;
+        if device.joined < self.sent || device.known.is_some_and(is_above) {
+            return true;
+        }
+        match device.heir {
+            None => false,
+            Some(Heir::OfNobody) => true,
+            Some(Heir::Of(last)) => {
+                let older = &devices[&last];
+                let came_between = older.left.is_some_and(|left| left < self.sent);
+                came_between || !older.acknowledged.contains(&key) && self.is_owed(key, place, last, devices)
+            }
+        }
     }
 }

@@ -92,11 +92,15 @@ impl Device {
 
     /// Returns whether it showed a message or was told that it will not.
     pub(super) fn is_served(&self, message: Key, place: Place) -> bool {
-        let Place { origin, position, .. } = place;
-        let in_gap = |(at, from, upto): &(Origin, Position, Position)| {
+        self.left.is_some() || self.ever_shown.contains(&message) || self.was_told_of_gap(place)
+    }
+
+    /// Returns whether it was told that it will not get what lies at a place.
+    fn was_told_of_gap(&self, Place { origin, position, .. }: Place) -> bool {
+        let covers = |(at, from, upto): &(Origin, Position, Position)| {
             *at == origin && (*from..=*upto).contains(&position)
         };
-        self.left.is_some() || self.ever_shown.contains(&message) || self.gaps.iter().any(in_gap)
+        self.gaps.iter().any(covers)
     }
 }
 
@@ -145,7 +149,9 @@ impl Message {
             Some(Heir::Of(last)) => {
                 let older = &devices[&last];
                 let came_between = older.left.is_some_and(|left| left < self.sent);
-                came_between || !older.acknowledged.contains(&key) && self.is_owed(key, place, last, devices)
+                // What the older one was told to be missing was nobody's loss any more.
+                let had = older.acknowledged.contains(&key) || older.was_told_of_gap(place);
+                came_between || !had && self.is_owed(key, place, last, devices)
             }
         }
     }

@@ -173,6 +173,9 @@ fn the_next_device_of_an_account_without_devices_inherits_what_nobody_took() {
     // Not what the last one took, nor what is there for another device.
     joins(left(Log::begin().whole(1))).breaks(&[]);
     joins(Log::begin().but_for_the_tablet(1).note(BOB_TABLET, What::Left)).breaks(&[]);
+    let gap = What::Gap { origin: Origin(1), from: Position(1), upto: Position(10) };
+    let told = joins(left(Log::begin().but_for_the_tablet(1).note(BOB_TABLET, gap)));
+    told.breaks_under(Terms { gaps: true, ..STRICT }, &[]);
     // The first device of an account has all of its mail.
     let first = What::Joined { account: CYD };
     let to_cyd = What::Sent { id: id(1), to: vec![CYD], body: 1 };

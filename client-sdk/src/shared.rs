@@ -102,6 +102,11 @@ impl Shared {
         self.seen.fetch_max(stamp.0, Ordering::Relaxed);
     }
 
+    /// Some stamp was too far ahead of the server's clock: while it is sent along, the server refuses everything.
+    pub(crate) fn forget_seen(&self) {
+        self.seen.store(0, Ordering::Relaxed);
+    }
+
     pub(crate) fn state(&self) -> watch::Receiver<ConnectionState> {
         self.state.subscribe()
     }

@@ -4,7 +4,6 @@
 //! state, never for a time; what does not come within [`PATIENCE`] fails the test with a word on what was waited for.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A harness is test code: what goes wrong ends the test.
 
-pub mod checker;
 pub mod deaf;
 pub mod hostile;
 pub mod proxy;
@@ -13,6 +12,8 @@ pub mod traffic;
 pub mod witness;
 mod world;
 
+/// The judge of what devices did and saw.
+pub use quail_checker as checker;
 pub use world::{
     PASSWORD, Person, World, binary, missing, next_delivery, next_message, options, quaild, quaild_with, text,
 };

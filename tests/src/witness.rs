@@ -1,15 +1,19 @@
-//! Devices that write down what they do and see, for the [checker](crate::checker).
+//! Devices that write down what they do and see, for the [checker].
 //!
-//! A witness is a client of the SDK that acknowledges what it shows. All witnesses of a run write into one [`Record`], so what
+//! A witness is a client of the SDK that acknowledges what it shows; a device that speaks the wire by hand writes into the
+//! record itself. All witnesses of a run write into one [`Record`], so what
 //! one saw before another did something stands before it there.
 //!
 //! Invariant: a cause is written down before it can have an effect: a send and an acknowledgement before the SDK hears of
 //! them, everything else after the SDK told it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quail_client::{AccountId, Client, DeviceId, Event, Events, SendError, Sending, new_message_id};
+use quail_protocol::id::{MessageId, Origin, Position, Stamp};
+use quail_protocol::v1::{self, event::Body};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -37,6 +41,75 @@ impl Record {
         self.0.lock().expect("unharmed").push(Entry { device, what });
     }
 
+    /// Writes down that a device joins, which may be opened later.
+    pub fn joins(&self, person: &Person) {
+        self.note(person.credentials.device, What::Joined { account: person.account() });
+    }
+
+    /// Writes down what a device that speaks the wire by hand was handed and keeps. To be called before it is acknowledged.
+    pub fn event(&self, person: &Person, event: &v1::Event) {
+        let device = person.credentials.device;
+        match event.body.as_ref().expect("a body") {
+            Body::Message(message) => {
+                let id = MessageId::try_from(&*message.id).expect("an id");
+                let sender = AccountId::try_from(&*message.sender).expect("an id");
+                let (message, body) = (Key { sender, id }, fingerprint(&message.body));
+                let place = place(event.origin, event.position, event.stamp);
+                self.note(device, What::Shown { message, body, place });
+                self.note(device, What::Acknowledged { message });
+            }
+            Body::Receipt(receipt) => {
+                for id in self.in_range(person.account(), receipt) {
+                    let reader = AccountId::try_from(&*receipt.account).expect("an id");
+                    self.note(device, What::Receipt { id, reader, kind: ReceiptKind::Delivered });
+                }
+            }
+        }
+    }
+
+    /// Returns the messages of an account that a receipt is for, as far as anybody has seen where they stand.
+    fn in_range(&self, account: AccountId, receipt: &v1::Receipt) -> BTreeSet<MessageId> {
+        let entries = self.0.lock().expect("unharmed");
+        let of_account = |entry: &&Entry| {
+            let joined = What::Joined { account };
+            entries.iter().any(|other| other.device == entry.device && other.what == joined)
+        };
+        let to_reader: BTreeSet<MessageId> = entries
+            .iter()
+            .filter_map(|entry| match &entry.what {
+                What::Sent { id, to, .. } if to.iter().any(|to| to.to_bytes() == receipt.account) => {
+                    Some((entry, *id))
+                }
+                _ => None,
+            })
+            .filter(|(entry, _)| of_account(entry))
+            .map(|(_, id)| id)
+            .collect();
+        let range = receipt.after + 1..=receipt.upto;
+        let seen = entries.iter().filter_map(|entry| match &entry.what {
+            What::Accepted { id, place } => Some((*id, *place)),
+            What::Shown { message, place, .. } => Some((message.id, *place)),
+            _ => None,
+        });
+        let in_range =
+            seen.filter(|(_, place)| place.origin.0 == receipt.origin && range.contains(&place.position.0));
+        in_range.map(|(id, _)| id).filter(|id| to_reader.contains(id)).collect()
+    }
+
+    /// Writes down a send that is about to be written by hand.
+    pub fn sends(&self, person: &Person, send: &v1::Send) {
+        let id = MessageId::try_from(&*send.id).expect("an id");
+        let to = vec![AccountId::try_from(&*send.recipient).expect("an id")];
+        self.note(person.credentials.device, What::Sent { id, to, body: fingerprint(&send.body) });
+    }
+
+    /// Writes down the answer to a send that was written by hand.
+    pub fn accepted(&self, person: &Person, send: &v1::Send, accepted: &v1::Accepted) {
+        let id = MessageId::try_from(&*send.id).expect("an id");
+        let place = place(accepted.origin, accepted.position, accepted.stamp);
+        self.note(person.credentials.device, What::Accepted { id, place });
+    }
+
     /// Fails the test if any promise was broken. Everything must have come to rest.
     pub fn assert_kept(&self, terms: Terms) {
         let entries = self.0.lock().expect("unharmed");
@@ -44,6 +117,10 @@ impl Record {
         let told: Vec<_> = found.iter().take(TOLD_MAX).collect();
         assert!(found.is_empty(), "{} violations in {} entries: {told:#?}", found.len(), entries.len());
     }
+}
+
+fn place(origin: u32, position: u64, stamp: u64) -> Place {
+    Place { origin: Origin(origin), position: Position(position), stamp: Stamp(stamp) }
 }
 
 /// How far a witness has come.
@@ -71,8 +148,7 @@ pub struct Witness {
 impl Witness {
     /// Lets a device join the run and opens it.
     pub async fn join(person: &Person, record: &Arc<Record>) -> Self {
-        let account = person.account();
-        record.note(person.credentials.device, What::Joined { account });
+        record.joins(person);
         Self::open(person, record).await
     }
 
@@ -117,6 +193,11 @@ impl Witness {
     /// Returns how far it has come.
     pub fn progress(&self) -> Progress {
         *self.progress.borrow()
+    }
+
+    /// Closes its client, which first says what it has acknowledged.
+    pub async fn close(self) {
+        self.within("the client to close", self.client.close()).await.expect("nothing is unanswered");
     }
 
     async fn until(&self, what: &str, done: impl FnMut(&Progress) -> bool) {

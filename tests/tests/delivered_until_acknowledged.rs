@@ -4,8 +4,13 @@
 use quail_protocol::id::Position;
 use quail_protocol::v1::event::Body;
 use quail_protocol::v1::{self, feed_down::Frame};
+use quail_tests::checker::Terms;
 use quail_tests::raw::{RawClient, RawStream};
+use quail_tests::witness::{Record, Witness};
 use quail_tests::{Person, World, next_delivery, next_message, text};
+
+/// No outbox overflows, and everybody waits for the receipts.
+const STRICT: Terms = Terms { gaps: false, receipts: true };
 
 async fn feed(world: &World, person: &Person, number: u64, cursor: u64) -> (RawClient, RawStream) {
     let client = RawClient::resume(&world.address(), person.credentials.token.as_bytes()).await;
@@ -83,19 +88,26 @@ async fn an_attach_that_is_not_newer_is_replaced_at_once() {
 
 #[tokio::test]
 async fn every_device_gets_every_message_and_the_senders_other_device_too() {
-    let world = World::start().await;
+    let (world, record) = (World::start().await, Record::new());
     let ada = world.sign_up("ada").await;
     let (ada_tablet, bob) = (world.log_in("ada").await, world.sign_up("bob").await);
     let bob_tablet = world.log_in("bob").await;
-    send(&ada, &bob, &["to all"]).await;
-    for device in [&bob, &bob_tablet, &ada_tablet] {
-        let client = device.open().await;
-        let mut events = client.events().await.unwrap();
-        assert_eq!(text(&next_message(&mut events).await), "to all");
-        client.close().await.unwrap();
+    for device in [&ada_tablet, &bob, &bob_tablet] {
+        record.joins(device);
     }
+    let mut sender = Witness::join(&ada, &record).await;
+    sender.send(bob.account(), "to all").await;
+    sender.has_answers(1).await;
+    for device in [&bob, &bob_tablet, &ada_tablet] {
+        let reader = Witness::open(device, &record).await;
+        reader.has_shown(1).await;
+        reader.close().await;
+    }
+    sender.has_receipts().await;
+    record.assert_kept(STRICT);
+    sender.close().await;
     // The device that sent it has it already.
-    let (_client, mut own) = feed(&world, &ada, 1, 0).await;
+    let (_client, mut own) = feed(&world, &ada, 100, 0).await;
     loop {
         match own.feed().await {
             Frame::Event(v1::Event { body: Some(Body::Message(message)), .. }) => panic!("{message:?}"),
@@ -107,20 +119,18 @@ async fn every_device_gets_every_message_and_the_senders_other_device_too() {
 
 #[tokio::test]
 async fn a_backlog_larger_than_the_window_comes_whole_and_in_order() {
-    let world = World::start().await;
+    let (world, record) = (World::start().await, Record::new());
     let (ada, bob) = (world.sign_up("ada").await, world.sign_up("bob").await);
-    let bodies: Vec<String> =
-        (0..1500).map(|number| format!("{number} {}", "x".repeat(number % 700))).collect();
-    let sender = ada.open().await;
-    for body in &bodies {
-        sender.send(bob.account(), body.as_str()).await.unwrap();
+    record.joins(&bob);
+    let mut sender = Witness::join(&ada, &record).await;
+    for number in 0..1500 {
+        sender.send(bob.account(), &format!("{number} {}", "x".repeat(number % 700))).await;
     }
-    sender.flush().await.unwrap();
-    let reader = bob.open().await;
-    let mut events = reader.events().await.unwrap();
-    for body in &bodies {
-        assert_eq!(text(&next_message(&mut events).await), body);
-    }
+    sender.has_answers(1500).await;
+    let reader = Witness::open(&bob, &record).await;
+    reader.has_shown(1500).await;
+    sender.has_receipts().await;
+    record.assert_kept(STRICT);
 }
 
 #[tokio::test]

@@ -2,40 +2,43 @@
 //! wherever a device was meanwhile; a new device starts from now.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Test code outside of #[test] functions.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
 use quail_protocol::id::AccountId;
-use quail_protocol::v1::event::Body;
-use quail_protocol::v1::{self, feed_down::Frame, publish_down};
+use quail_protocol::v1::{self, event::Body, feed_down::Frame, publish_down};
+use quail_tests::checker::Terms;
 use quail_tests::raw::{RawClient, RawStream, send};
+use quail_tests::witness::Record;
 use quail_tests::{Person, World, expect, next_message, text};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Messages from each side in each of the three parts of the test.
 const PART: u64 = 20;
 
-/// What a device was handed, in the order in which it came. Acknowledged as it comes.
-#[derive(Default)]
+/// How far a device is. Acknowledged as it comes.
+#[derive(Clone, Copy, Default)]
 struct Taken {
-    messages: Vec<(u64, String)>,
-    /// Stretches of positions that were delivered to the other side.
-    receipts: Vec<(u64, u64)>,
+    messages: u64,
+    /// Up to where it was told that what it sent was delivered to the other side.
+    delivered: u64,
     last: u64,
 }
 
 /// A device that speaks the wire by hand, so that it sees whatever the daemon would repeat.
 struct Device {
     person: Person,
-    taken: Arc<Mutex<Taken>>,
+    record: Arc<Record>,
+    taken: watch::Sender<Taken>,
     reading: JoinSet<()>,
     attaches: u64,
 }
 
 impl Device {
-    fn new(person: Person) -> Self {
-        Self { person, taken: Arc::default(), reading: JoinSet::new(), attaches: 0 }
+    fn new(person: Person, record: &Arc<Record>) -> Self {
+        record.joins(&person);
+        let taken = watch::Sender::new(Taken::default());
+        Self { person, record: record.clone(), taken, reading: JoinSet::new(), attaches: 0 }
     }
 
     async fn connect(&self, world: &World) -> RawClient {
@@ -44,16 +47,17 @@ impl Device {
 
     async fn come(&mut self, world: &World) {
         self.attaches += 1;
-        let last = self.taken.lock().unwrap().last;
+        let last = self.taken.borrow().last;
         let cursors = (last > 0).then_some(v1::Cursor { origin: 1, position: last }).into_iter().collect();
         let client = self.connect(world).await;
         let mut feed = client.attach(self.attaches, cursors).await;
-        let taken = self.taken.clone();
+        let (taken, person, record) = (self.taken.clone(), self.person.clone(), self.record.clone());
         self.reading.spawn(async move {
             while let Some(frame) = feed.read::<v1::FeedDown>().await {
                 match frame.frame {
                     Some(Frame::Event(event)) => {
-                        taken.lock().unwrap().event(&event);
+                        record.event(&person, &event);
+                        taken.send_modify(|taken| taken.event(&event));
                         feed.ack(event.origin, event.position).await;
                     }
                     Some(Frame::CaughtUp(_)) => {}
@@ -69,21 +73,14 @@ impl Device {
     }
 
     /// Waits until the device has so many messages and was told that what lies up to a position was delivered.
-    async fn has(&mut self, messages: usize, delivered: u64) {
+    async fn has(&mut self, messages: u64, delivered: u64) {
+        let mut progress = self.taken.subscribe();
+        let enough = progress.wait_for(|taken| taken.messages >= messages && taken.delivered >= delivered);
         expect("all events", async {
-            loop {
+            tokio::select! {
+                reached = enough => drop(reached.unwrap()),
                 // What the reader found wrong is more than that it has ended.
-                if let Some(ended) = self.reading.try_join_next() {
-                    ended.unwrap();
-                }
-                {
-                    let taken = self.taken.lock().unwrap();
-                    let told = taken.receipts.iter().map(|(_, upto)| *upto).max().unwrap_or_default();
-                    if taken.messages.len() >= messages && told >= delivered {
-                        return;
-                    }
-                }
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                Some(ended) = self.reading.join_next() => panic!("its feed ended: {ended:?}"),
             }
         })
         .await;
@@ -95,11 +92,8 @@ impl Taken {
         assert!(event.position > self.last, "{} came after {}", event.position, self.last);
         self.last = event.position;
         match event.body.as_ref().expect("a body") {
-            Body::Message(message) => {
-                let body = String::from_utf8(message.body.to_vec()).unwrap();
-                self.messages.push((event.position, body));
-            }
-            Body::Receipt(receipt) => self.receipts.push((receipt.after, receipt.upto)),
+            Body::Message(_) => self.messages += 1,
+            Body::Receipt(receipt) => self.delivered = self.delivered.max(receipt.upto),
         }
     }
 }
@@ -108,23 +102,33 @@ impl Taken {
 struct Writer {
     _client: RawClient,
     lane: RawStream,
+    person: Person,
+    record: Arc<Record>,
     to: AccountId,
     name: &'static str,
-    sent: Vec<(u64, String)>,
+    number: u64,
+    /// Position of the last one.
+    last: u64,
 }
 
 impl Writer {
-    async fn new(world: &World, device: &Device, to: AccountId, name: &'static str) -> Self {
+    /// Goes on behind the numbers that were used.
+    async fn new(world: &World, device: &Device, to: AccountId, name: &'static str, number: u64) -> Self {
         let client = device.connect(world).await;
         let lane = client.publish().await;
-        Self { _client: client, lane, to, name, sent: Vec::new() }
+        let (person, record) = (device.person.clone(), device.record.clone());
+        Self { _client: client, lane, person, record, to, name, number, last: 0 }
     }
 
     async fn say(&mut self) {
-        let number = self.sent.len() as u64 + 1;
-        let body = format!("{} {number}", self.name);
-        match self.lane.say(send(number, self.to, &body)).await {
-            publish_down::Frame::Accepted(accepted) => self.sent.push((accepted.position, body)),
+        self.number += 1;
+        let send = send(self.number, self.to, &format!("{} {}", self.name, self.number));
+        self.record.sends(&self.person, &send);
+        match self.lane.say(send.clone()).await {
+            publish_down::Frame::Accepted(accepted) => {
+                self.record.accepted(&self.person, &send, &accepted);
+                self.last = accepted.position;
+            }
             other => panic!("refused: {other:?}"),
         }
     }
@@ -150,12 +154,12 @@ async fn so_they_do_when_the_daemon_is_killed_in_between() {
 }
 
 async fn three_on_each_side(is_killed: bool) {
-    let mut world = World::start().await;
+    let (mut world, record) = (World::start().await, Record::new());
     let mut devices = Vec::new();
     for handle in ["ada", "bob"] {
-        devices.push(Device::new(world.sign_up(handle).await));
+        devices.push(Device::new(world.sign_up(handle).await, &record));
         for _ in 0..2 {
-            devices.push(Device::new(world.log_in(handle).await));
+            devices.push(Device::new(world.log_in(handle).await, &record));
         }
     }
     let (ada, bob) = (devices[0].person.account(), devices[3].person.account());
@@ -163,8 +167,8 @@ async fn three_on_each_side(is_killed: bool) {
         device.come(&world).await;
     }
     let mut writers = [
-        Writer::new(&world, &devices[0], bob, "ada").await,
-        Writer::new(&world, &devices[3], ada, "bob").await,
+        Writer::new(&world, &devices[0], bob, "ada", 0).await,
+        Writer::new(&world, &devices[3], ada, "bob", 0).await,
     ];
     part(&mut writers).await;
     // One device of each side is away for a while; one comes back before the daemon is killed, the other after.
@@ -173,7 +177,7 @@ async fn three_on_each_side(is_killed: bool) {
     }
     part(&mut writers).await;
     devices[2].come(&world).await;
-    devices[2].has(4 * PART as usize, 0).await;
+    devices[2].has(4 * PART, 0).await;
     for device in &mut devices {
         device.go().await;
     }
@@ -186,41 +190,16 @@ async fn three_on_each_side(is_killed: bool) {
     }
     // The two that wrote go on under the numbers behind those they used.
     let mut writers = [
-        Writer::new(&world, &devices[0], bob, "ada").await,
-        Writer::new(&world, &devices[3], ada, "bob").await,
+        Writer::new(&world, &devices[0], bob, "ada", 2 * PART).await,
+        Writer::new(&world, &devices[3], ada, "bob", 2 * PART).await,
     ];
-    for writer in &mut writers {
-        writer.sent.resize(2 * PART as usize, (0, String::new()));
-    }
     part(&mut writers).await;
-
-    let (all, sent) = (6 * PART, 3 * PART);
     for (at, device) in devices.iter_mut().enumerate() {
         // Who wrote a message had its answer and gets no event of it.
-        let own = if at % 3 == 0 { sent } else { 0 };
-        let last = writers[at / 3].sent.last().unwrap().0;
-        device.has((all - own) as usize, last).await;
+        let own = if at % 3 == 0 { 3 * PART } else { 0 };
+        device.has(6 * PART - own, writers[at / 3].last).await;
     }
-    let taken: Vec<_> = devices.iter().map(|device| device.taken.lock().unwrap()).collect();
-    let list = &taken[1].messages;
-    let bodies: BTreeMap<_, _> = list.iter().map(|(position, body)| (body.clone(), *position)).collect();
-    assert_eq!(bodies.len() as u64, all, "every message once");
-    for (at, taken) in taken.iter().enumerate() {
-        let own = ["ada ", "bob "][at / 3];
-        let expected: Vec<_> =
-            list.iter().filter(|(_, body)| at % 3 != 0 || !body.starts_with(own)).cloned().collect();
-        assert_eq!(taken.messages, expected, "device {at} has the same list");
-        let mut receipts = taken.receipts.clone();
-        receipts.sort_unstable();
-        // Delivered is told once per message. A daemon that was killed has forgotten for which devices it was told, and
-        // tells it again when another device takes the message.
-        let is_once = receipts.windows(2).all(|pair| pair[0].1 <= pair[1].0);
-        assert!(is_once || is_killed, "device {at}: {receipts:?}");
-        let is_covered =
-            |position: u64| receipts.iter().any(|(after, upto)| *after < position && position <= *upto);
-        let mut own = list.iter().filter(|(_, body)| body.starts_with(own));
-        assert!(own.all(|(position, _)| is_covered(*position)), "device {at}: {receipts:?}");
-    }
+    record.assert_kept(Terms { gaps: false, receipts: true });
 }
 
 #[tokio::test]

@@ -133,9 +133,13 @@ fn refusal(refused: v1::Refused) -> Refusal {
 }
 
 fn settle(shared: &Shared, decided: Decided) {
-    if let Ok(accepted) = &decided.outcome {
-        Counters::add(&shared.counters.accepted, 1);
-        shared.saw(accepted.stamp);
+    match &decided.outcome {
+        Ok(accepted) => {
+            Counters::add(&shared.counters.accepted, 1);
+            shared.saw(accepted.stamp);
+        }
+        Err(SendError::Refused(refusal)) if refusal.reason == Reason::Clock => shared.forget_seen(),
+        Err(_) => {}
     }
     // Without a handle nobody asks what became of it.
     let Some(ticket) = decided.ticket else { return };

@@ -38,6 +38,26 @@ async fn a_message_is_accepted_and_the_next_one_tells_what_was_seen() {
 }
 
 #[tokio::test]
+async fn a_stamp_that_is_too_far_ahead_for_the_server_is_forgotten() {
+    let server = FakeServer::start();
+    let (client, mut peer) = server.client(MemoryStore::new()).await;
+    let mut lane = peer.publish().await;
+    soon(client.send(PEER, "one")).await.unwrap();
+    lane.read_send().await;
+    lane.accept(1).await;
+    soon(client.flush()).await.unwrap();
+    let sending = soon(client.send(PEER, "two")).await.unwrap();
+    assert_eq!(lane.read_send().await.seen, 1001);
+    lane.refuse(2, Reason::Clock.error()).await;
+    let Err(SendError::Refused(refusal)) = soon(sending.accepted()).await else { panic!("accepted") };
+    assert_eq!(refusal.reason, Reason::Clock);
+    // With the same id it is the same message still.
+    soon(client.send_with_id(sending.id(), PEER, "two")).await.unwrap();
+    let again = lane.read_send().await;
+    assert_eq!((again.number, again.seen, again.id.as_ref()), (3, 0, &sending.id().as_bytes()[..]));
+}
+
+#[tokio::test]
 async fn after_a_temporary_refusal_all_goes_on_in_order_after_a_restart() {
     let server = FakeServer::start();
     let (client, mut peer) = server.client(MemoryStore::new()).await;

@@ -2,85 +2,15 @@
 //! event, a device that forgot.
 #![allow(clippy::unwrap_used, clippy::panic)] // Test code outside of #[test] functions.
 
+mod support;
+
 use quail_core::ports::directory::AccountFacts;
-use quail_core::ports::outbox::{Batch, Entry, Note, Outbox, TwinOutbox};
-use quail_core::{
-    Command, ConnectionId, Effect, FeedId, OUTBOX_EVENTS_MAX, Outcome, SendCommand, State, ValidSend,
-};
-use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
+use quail_core::ports::outbox::{Batch, Entry, Note, Outbox};
+use quail_core::{Command, Effect, OUTBOX_EVENTS_MAX, State};
+use quail_protocol::id::{DeviceId, Position, Stamp};
 use quail_protocol::limits::FEED_WINDOW_EVENTS;
-use quail_protocol::v1::{self, Reason};
-
-const NOW_MS: u64 = 1_700_000_000_000;
-const ORIGIN: Origin = Origin(1);
-const ADA: AccountId = AccountId([1; 16]);
-const BOB: AccountId = AccountId([2; 16]);
-const LANE: ConnectionId = ConnectionId(1);
-
-struct Core {
-    state: State,
-    twin: TwinOutbox,
-}
-
-impl Core {
-    fn new() -> Self {
-        let twin = TwinOutbox::new();
-        Self { state: State::new(ORIGIN, twin.reopen().1), twin }
-    }
-
-    /// Decides a command, makes it durable, and returns the effects, with those that follow from reads.
-    fn turn(&mut self, command: Command) -> Vec<Effect> {
-        let mut outcome = Outcome::default();
-        self.state.decide(command, NOW_MS, &mut outcome);
-        self.twin.commit(self.state.batch(&outcome.entries)).unwrap();
-        // What a read brings comes in a later turn.
-        let (reads, mut effects): (Vec<_>, Vec<_>) =
-            outcome.after.into_iter().partition(|effect| matches!(effect, Effect::Read { .. }));
-        for read in reads {
-            let Effect::Read { feed, account, device, stretch } = read else { continue };
-            let events = self.twin.reader().read(account, stretch).unwrap();
-            effects.extend(self.turn(Command::Backlog { feed, account, device, events }));
-        }
-        effects
-    }
-
-    fn introduce(&mut self, account: AccountId) {
-        let devices = vec![device(account)];
-        let facts =
-            AccountFacts { account, handle: "someone".to_owned(), version: 1, read_receipts: true, devices };
-        self.turn(Command::Facts { facts, ticket: None });
-    }
-
-    fn send(&mut self, number: u64) -> Vec<Effect> {
-        let mut id = [0; 16];
-        id[..6].copy_from_slice(&NOW_MS.to_be_bytes()[2..]);
-        (id[6], id[8]) = (0x70, 0x80);
-        id[9..].copy_from_slice(&number.to_be_bytes()[1..]);
-        let (id, kind) = (MessageId(id), v1::BodyKind::PlainText);
-        let send = ValidSend { id, recipient: BOB, kind, body: "hi".into(), seen: Stamp(0) };
-        let (connection, account, device) = (LANE, ADA, device(ADA));
-        self.turn(Command::Send(SendCommand { connection, account, device, number, send: Ok(send) }))
-    }
-
-    fn attach(&mut self, account: AccountId, number: u64, cursor: u64) -> Vec<Effect> {
-        self.attach_aside(account, number, cursor, &[])
-    }
-
-    fn attach_aside(&mut self, account: AccountId, number: u64, cursor: u64, aside: &[u64]) -> Vec<Effect> {
-        let (feed, cursors) = (feed(number), vec![(ORIGIN, Position(cursor))]);
-        let set_aside = positions(aside);
-        self.turn(Command::Attach { feed, account, device: device(account), cursors, set_aside })
-    }
-
-    fn ack(&mut self, account: AccountId, number: u64, upto: u64) -> Vec<Effect> {
-        self.ack_aside(account, number, &[upto], &[])
-    }
-
-    fn ack_aside(&mut self, account: AccountId, number: u64, upto: &[u64], aside: &[u64]) -> Vec<Effect> {
-        let (feed, upto, set_aside) = (feed(number), positions(upto), positions(aside));
-        self.turn(Command::Ack { feed, account, device: device(account), upto, set_aside })
-    }
-}
+use quail_protocol::v1::Reason;
+use support::{ADA, BOB, Core, LANE, ORIGIN, delivered, device, feed, refused};
 
 #[test]
 fn a_session_that_was_read_before_its_device_was_removed_is_closed() {
@@ -99,33 +29,6 @@ fn a_session_that_was_read_before_its_device_was_removed_is_closed() {
     };
     core.turn(Command::Facts { facts, ticket: None });
     assert_eq!(core.turn(bound(device(ADA))), [Effect::CloseDevice { device: device(ADA) }]);
-}
-
-fn positions(positions: &[u64]) -> Vec<(Origin, Position)> {
-    positions.iter().map(|position| (ORIGIN, Position(*position))).collect()
-}
-
-fn device(account: AccountId) -> DeviceId {
-    DeviceId(account.0)
-}
-
-fn feed(number: u64) -> FeedId {
-    FeedId { connection: ConnectionId(100 + number), number }
-}
-
-fn refused(effects: &[Effect]) -> Reason {
-    match effects {
-        [Effect::Refused { error, .. }] => error.reason(),
-        other => panic!("expected a refusal, got {other:?}"),
-    }
-}
-
-fn delivered(effects: &[Effect]) -> Vec<u64> {
-    let position = |effect: &Effect| match effect {
-        Effect::Deliver { event, .. } => Some(event.position.0),
-        _ => None,
-    };
-    effects.iter().filter_map(position).collect()
 }
 
 #[test]
@@ -337,6 +240,37 @@ fn mail_of_an_account_without_devices_waits_for_its_next_one() {
     core.introduce(BOB);
     core.turn(Command::Facts { facts: facts(3, vec![device(BOB)]), ticket: None });
     assert_eq!(delivered(&core.attach(BOB, 1, 0)), [1]);
+}
+
+#[test]
+fn what_an_account_without_devices_could_not_keep_is_told_to_its_next_device() {
+    let facts = |version, devices| {
+        let facts = AccountFacts { account: BOB, handle: "bob".to_owned(), version, devices };
+        Command::Facts { facts, ticket: None }
+    };
+    for restarts in [false, true] {
+        let mut core = Core::new();
+        core.introduce(ADA);
+        core.introduce(BOB);
+        core.turn(facts(2, vec![]));
+        (1..=3).for_each(|number| drop(core.send(number)));
+        core.turn(Command::Expire { account: BOB, upto: Position(2) });
+        if restarts {
+            core.state = State::new(ORIGIN, core.twin.reopen().1);
+        }
+        core.turn(facts(3, vec![device(BOB)]));
+        let effects = core.attach(BOB, 1, 0);
+        let gap = Effect::Gap { feed: feed(1), from: Position(1), upto: Position(2) };
+        assert!(effects.contains(&gap), "{effects:?}");
+        assert_eq!(delivered(&effects), [3]);
+        // Once a device was told, the next one is not.
+        core.ack(BOB, 1, 3);
+        core.turn(facts(4, vec![]));
+        core.turn(facts(5, vec![DeviceId([9; 16])]));
+        let (feed, device) = (feed(1), DeviceId([9; 16]));
+        let effects = core.turn(Command::Attach { feed, account: BOB, device, cursors: vec![] });
+        assert_eq!(effects, [Effect::CaughtUp { feed }]);
+    }
 }
 
 fn stalls(effects: &[Effect]) -> Vec<(u64, bool)> {

@@ -35,6 +35,8 @@ pub(crate) struct AccountOutbox {
     index: VecDeque<Slot>,
     bytes: usize,
     collapsed: Position,
+    /// There is no device, and none was told of the gap up to `collapsed`: the next one is.
+    pub(super) unheard: bool,
 }
 
 impl Device {
@@ -68,8 +70,11 @@ impl AccountOutbox {
         self.index.push_back(slot);
     }
 
+    /// To be told after the devices: whether one that has gone was told of the gap, nobody remembers. Told twice is better
+    /// than never.
     pub(crate) fn recover_collapsed(&mut self, upto: Position) {
         self.collapsed = upto;
+        self.unheard = self.devices.is_empty();
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -124,9 +129,22 @@ impl AccountOutbox {
         }
     }
 
-    /// Returns where a device that is the account's only one starts: before the first event that nobody has yet.
-    pub(super) fn floor(&self, last_position: Position) -> Position {
-        self.index.front().map_or(last_position, |slot| Position(slot.position.0 - 1))
+    /// Returns where a device that is the account's only one starts: before the first event that nobody has yet. If a gap is
+    /// still to be told, that is before everything, for nobody remembers where the gap begins; it then ends at that first
+    /// event, because nobody remembers either what of the rest was taken.
+    pub(super) fn floor(
+        &mut self,
+        account: AccountId,
+        last_position: Position,
+        outcome: &mut Outcome,
+    ) -> Position {
+        let floor = self.index.front().map_or(last_position, |slot| Position(slot.position.0 - 1));
+        if !std::mem::take(&mut self.unheard) {
+            return floor;
+        }
+        self.collapsed = self.collapsed.max(floor);
+        outcome.entries.push(Entry::Collapsed { account, upto: self.collapsed });
+        Position::ZERO
     }
 
     /// Takes in a new event and writes it to every feed that is live. The event's own entry is the caller's.
@@ -175,6 +193,7 @@ impl AccountOutbox {
     /// Replaces everything up to `upto` by a gap. The gap stands before what it replaces: of a torn batch a store may keep
     /// the first alone, and events that are gone without a gap would be lost in silence.
     pub(super) fn collapse(&mut self, upto: Position, account: AccountId, outcome: &mut Outcome) {
+        self.unheard |= self.devices.is_empty();
         self.collapsed = self.collapsed.max(upto);
         outcome.entries.push(Entry::Collapsed { account, upto: self.collapsed });
         self.forget_through(upto, account, outcome);

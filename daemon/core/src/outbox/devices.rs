@@ -28,10 +28,12 @@ impl State {
 
 impl AccountOutbox {
     fn remove_devices_except(&mut self, account: AccountId, keep: &[DeviceId], outcome: &mut Outcome) {
+        let (had_devices, collapsed, mut heard) = (self.has_devices(), self.collapsed(), false);
         self.devices.retain(|device| {
             if keep.contains(&device.id) {
                 return true;
             }
+            heard |= device.record.cursor >= collapsed;
             if let Some(feed) = &device.feed {
                 let error = Reason::Unauthenticated.error();
                 outcome.after.push(Effect::Ended { feed: feed.id, error });
@@ -40,12 +42,16 @@ impl AccountOutbox {
             outcome.entries.push(Entry::DeviceGone { account, device: device.id });
             false
         });
+        self.unheard |= had_devices && !self.has_devices() && !heard;
     }
 
     /// A new device starts at the end: what lies before it is history. Only where it is the account's sole device does it
     /// start at the first event that nobody has taken yet, because nobody else will.
     fn add_devices(&mut self, account: AccountId, all: &[DeviceId], last: Position, outcome: &mut Outcome) {
-        let cursor = if self.devices.is_empty() { self.floor(last) } else { last };
+        if all.is_empty() {
+            return;
+        }
+        let cursor = if self.devices.is_empty() { self.floor(account, last, outcome) } else { last };
         for device in all {
             if self.device_mut(*device).is_some() {
                 continue;

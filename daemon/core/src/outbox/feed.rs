@@ -120,13 +120,17 @@ impl Feed {
         })
     }
 
-    /// Takes note of the gap up to `collapsed`, if the device is not past it, and returns it to be written now.
+    /// Takes note of the gap up to `collapsed`, if the device is not past it, and returns it to be written now. Either way
+    /// nothing below is read any more: of a torn collapse a store may still have events there, and a device that was told of
+    /// the gap and is past it has not taken them.
     pub(super) fn pass_collapsed(&mut self, collapsed: Position) -> Option<(Position, Position)> {
         let from = self.next.max(self.claimed).next();
-        (collapsed >= from).then(|| {
+        let gap = (collapsed >= from).then(|| {
             self.pass_gap(from, collapsed);
             (from, collapsed)
-        })
+        });
+        self.next = self.next.max(collapsed);
+        gap
     }
 
     /// Returns how many events and bytes may be written, or `None` if that is not worth a read.
@@ -288,6 +292,17 @@ mod tests {
         let ends: Vec<_> = taken.into_stretches().iter().map(|s| (s.since.0, s.first.0, s.last.0)).collect();
         assert_eq!(ends, [(0, 3, 3), (7, 8, 8)]);
         assert_eq!(feed.done(), Position(8));
+    }
+
+    #[test]
+    fn what_lies_in_a_gap_that_a_device_is_past_is_not_taken_by_it() {
+        let (mut feed, mut taken) = (feed(), Acknowledged::default());
+        // It claims up to 2, and was told of a gap up to there before.
+        assert_eq!(feed.pass_collapsed(Position(2)), None);
+        assert_eq!(feed.next, Position(2));
+        assert_eq!(feed.pass_collapsed(Position(4)), Some((Position(3), Position(4))));
+        assert!(feed.pass(&message(5, 1), READER, &mut taken));
+        assert_eq!(taken.into_stretches(), []);
     }
 
     #[test]

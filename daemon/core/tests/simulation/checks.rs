@@ -1,110 +1,215 @@
-//! What must hold, looked at from outside: what was released, what became durable, and what clients showed.
+//! What must hold, looked at from inside: what became durable and what was released. What devices did and saw is written
+//! down here too, and judged by the checker that judges real processes.
 //!
-//! A message is owed to a device if the device was known to the core before the message was accepted, or if the account
-//! had no device and this one came next. The only ends of what is owed are the removal of the device and a gap, and a gap is
-//! allowed only in worlds that overfill an outbox.
+//! Here stands only what no device can see: that an answer follows what makes it true, that no position is given twice, not
+//! even if nobody heard of the first time, and when exactly the core learnt of a device.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use quail_checker::{Entry as Noted, Key, ReceiptKind, Terms, What, judge};
 use quail_core::Accepted;
-use quail_core::ports::outbox::{Entry, Recovered};
+use quail_core::ports::outbox::{Entry, Note as StoredNote, Recovered};
 use quail_protocol::id::{AccountId, MessageId, Position, Stamp};
-use quail_protocol::v1::{self, event::Body};
+use quail_protocol::v1::{self, event::Body, feed_down::Frame};
 
-use crate::client::{Client, Composed};
+use crate::client::Note;
+use crate::coverage::{Coverage, Kind};
+use crate::daemon::ORIGIN;
 use crate::ids;
 
-/// An accepted message.
-#[derive(Clone, Copy, Debug)]
+/// A message that is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Message {
-    device: usize,
-    number: u64,
-    sender: usize,
-    recipient: usize,
     id: MessageId,
-    stamp: u64,
-}
-
-/// When the core knew a device, by what became durable.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    account: usize,
-    /// The last position before it was added.
-    start: u64,
-    /// It came to an account without devices; the device that was removed last, and the last position then.
-    heir_of: Option<(Option<usize>, u64)>,
-    /// What was collapsed before it came is not told to it: it was never behind that gap.
-    collapsed: u64,
+    sender: AccountId,
+    recipient: AccountId,
 }
 
 #[derive(Default)]
 pub(crate) struct Checks {
-    accepted: BTreeMap<u64, Message>,
+    log: Vec<Noted>,
+    pub(crate) coverage: Coverage,
+    /// Every message that was ever durable, by position.
+    messages: BTreeMap<u64, Message>,
     answers: HashMap<(usize, u64), Accepted>,
-    known: BTreeMap<usize, Known>,
-    /// Live devices of each account.
+    newest: (Position, Stamp),
+    /// Live devices of each account, as far as it is durable.
     live: BTreeMap<usize, Vec<usize>>,
-    last_removed: BTreeMap<usize, (usize, u64)>,
-    /// Up to where outboxes were collapsed.
-    collapsed: BTreeMap<usize, u64>,
+    known: Vec<usize>,
+    /// Devices with the attach numbers of their feeds.
+    opened: HashSet<(usize, u64)>,
+    /// Events in the outbox of each account.
+    waiting: BTreeMap<AccountId, Vec<u64>>,
+    /// Up to where an outbox was collapsed when its account had no device, until the next one is told.
+    collapsed_unseen: HashMap<usize, u64>,
     removal_answered: Vec<usize>,
-    newest_delivered: u64,
-    gaps_allowed: bool,
+    /// Whether outboxes collapse because events are too old, and not because there are too many.
+    expires: bool,
 }
 
 impl Checks {
-    pub(crate) fn new(gaps_allowed: bool) -> Self {
-        Self { gaps_allowed, ..Self::default() }
+    pub(crate) fn new(expires: bool) -> Self {
+        Self { expires, ..Self::default() }
+    }
+
+    /// Takes note of what a device did or saw.
+    fn note(&mut self, device: usize, what: What) {
+        self.log.push(Noted { device: ids::device(device), what });
+    }
+
+    /// Takes down what a device wrote down.
+    pub(crate) fn notes(&mut self, device: usize, account: usize, notes: Vec<Note>) {
+        for note in notes {
+            match note {
+                Note::What(what) => {
+                    if let What::Gap { upto, .. } = &what {
+                        self.coverage.count(Kind::GapTold);
+                        if self.collapsed_unseen.remove(&account).is_some_and(|unseen| unseen <= upto.0) {
+                            self.coverage.count(Kind::GapInherited);
+                        }
+                    }
+                    if what == What::Opened {
+                        self.coverage.count(Kind::ClientDied);
+                    }
+                    self.note(device, what);
+                }
+                Note::Receipt(receipt) => self.receipt(device, ids::account(account), &receipt),
+            }
+        }
+    }
+
+    /// A receipt is for the messages that its reader has of the account in its range, known to the device or not.
+    fn receipt(&mut self, device: usize, sender: AccountId, receipt: &v1::Receipt) {
+        assert_eq!((receipt.origin, receipt.kind()), (ORIGIN.0, v1::ReceiptKind::Delivered));
+        let reader = AccountId::try_from(&*receipt.account).unwrap();
+        let range = self.messages.range(receipt.after + 1..=receipt.upto);
+        let is_for = |message: &&Message| message.sender == sender && message.recipient == reader;
+        let ids: Vec<_> =
+            range.map(|(_, message)| message).filter(is_for).map(|message| message.id).collect();
+        assert!(!ids.is_empty(), "a receipt for nothing: {receipt:?}");
+        self.coverage.count(Kind::Receipt);
+        for id in ids {
+            self.note(device, What::Receipt { id, reader, kind: ReceiptKind::Delivered });
+        }
     }
 
     /// Takes note of an entry that is durable now.
     pub(crate) fn durable(&mut self, before: Position, entry: &Entry) {
         match entry {
-            Entry::Device { account, device, .. } => {
-                let (account, device) = (ids::account_index(*account), ids::device_index(*device));
-                let live = self.live.entry(account).or_default();
-                if live.contains(&device) {
-                    return;
+            Entry::Event { event, accounts } => {
+                for account in accounts {
+                    self.waiting.entry(*account).or_default().push(event.position.0);
                 }
-                assert!(!self.known.contains_key(&device), "device {device} came back");
-                let removed = self.last_removed.get(&account);
-                let heir_of = live
-                    .is_empty()
-                    .then(|| (removed.map(|(device, _)| *device), removed.map_or(0, |(_, at)| *at)));
-                let collapsed = self.collapsed.get(&account).copied().unwrap_or(0);
-                self.known.insert(device, Known { account, start: before.0, heir_of, collapsed });
-                live.push(device);
+                self.stored(event.position, event.note, &event.frame);
+            }
+            Entry::Device { account, device, record } => {
+                let (account, device) = (ids::account_index(*account), ids::device_index(*device));
+                self.opened.insert((device, record.attach_number));
+                if !self.live.entry(account).or_default().contains(&device) {
+                    self.joined(account, device, before);
+                }
             }
             Entry::DeviceGone { account, device } => {
+                let waits = self.waiting.get(account).is_some_and(|waiting| !waiting.is_empty());
                 let (account, device) = (ids::account_index(*account), ids::device_index(*device));
-                self.live.entry(account).or_default().retain(|other| *other != device);
-                self.last_removed.insert(account, (device, before.0));
+                let live = self.live.entry(account).or_default();
+                live.retain(|other| *other != device);
+                if live.is_empty() {
+                    self.coverage.count(Kind::LastDeviceRemoved);
+                }
+                if waits {
+                    self.coverage.count(Kind::RemovedWithMail);
+                }
+                self.note(device, What::Left);
+            }
+            Entry::Resolved { account, upto } => {
+                self.waiting.entry(*account).or_default().retain(|position| *position > upto.0);
+            }
+            Entry::Withdrawn { account, position } => {
+                self.waiting.entry(*account).or_default().retain(|other| *other != position.0);
+                self.coverage.count(Kind::ReceiptsMerged);
             }
             Entry::Collapsed { account, upto } => {
-                self.collapsed.insert(ids::account_index(*account), upto.0);
+                self.coverage.count(if self.expires { Kind::Expiry } else { Kind::Overflow });
+                let account = ids::account_index(*account);
+                let live = self.live.get(&account).cloned().unwrap_or_default();
+                if live.is_empty() {
+                    self.collapsed_unseen.insert(account, upto.0);
+                }
+                for device in live {
+                    self.note(device, What::Dropped { origin: ORIGIN, upto: *upto });
+                }
             }
-            _ => {}
+            Entry::Sent { .. } => {}
         }
     }
 
+    fn stored(&mut self, position: Position, note: StoredNote, frame: &[u8]) {
+        let down: v1::FeedDown = prost::Message::decode_length_delimited(frame).unwrap();
+        let Some(Frame::Event(v1::Event { body: Some(body), position: written, .. })) = down.frame else {
+            panic!("no event in the frame")
+        };
+        assert_eq!(written, position.0);
+        let (StoredNote::Message { sender, recipient, .. }, Body::Message(message)) = (note, body) else {
+            return;
+        };
+        if self.live.get(&ids::account_index(recipient)).is_none_or(Vec::is_empty) {
+            self.coverage.count(Kind::MailWithoutDevice);
+        }
+        let id = MessageId::try_from(&*message.id).unwrap();
+        let first = self.messages.insert(position.0, Message { id, sender, recipient });
+        assert_eq!(first, None, "position {position} was given twice");
+    }
+
+    fn joined(&mut self, account: usize, device: usize, before: Position) {
+        assert!(!self.known.contains(&device), "device {device} came back");
+        self.known.push(device);
+        let live = self.live.entry(account).or_default();
+        let waits = self.waiting.get(&ids::account(account)).is_some_and(|waiting| !waiting.is_empty());
+        match (live.is_empty(), waits) {
+            (true, true) => self.coverage.count(Kind::Heir),
+            (false, true) => self.coverage.count(Kind::NewDevice),
+            _ => {}
+        }
+        live.push(device);
+        self.note(device, What::Joined { account: ids::account(account) });
+        self.note(device, What::Known { origin: ORIGIN, above: before });
+    }
+
+    /// Whether an attach of this number ever won.
+    pub(crate) fn was_open(&self, device: usize, number: u64) -> bool {
+        self.opened.contains(&(device, number))
+    }
+
+    pub(crate) fn is_known(&self, device: usize) -> bool {
+        self.known.contains(&device)
+    }
+
     pub(crate) fn removal_answered(&mut self, device: usize) {
-        let account = self.known.get(&device).map(|known| known.account);
-        let live = account.and_then(|account| self.live.get(&account));
-        assert!(live.is_none_or(|live| !live.contains(&device)), "done before it was durable");
+        let is_live = self.live.values().any(|live| live.contains(&device));
+        assert!(!is_live, "done before it was durable");
         self.removal_answered.push(device);
     }
 
-    /// An answer leaves the daemon.
-    pub(crate) fn accepted(&mut self, device: usize, sender: usize, answer: Accepted, message: &Composed) {
+    /// An answer leaves the daemon. Returns whether it is the first one to this send that does.
+    pub(crate) fn accepted(
+        &mut self,
+        device: usize,
+        account: usize,
+        answer: Accepted,
+        id: MessageId,
+    ) -> bool {
         let Accepted { number, position, stamp } = answer;
-        assert!(!message.bad, "a refused message was accepted");
+        let is_first = !self.answers.contains_key(&(device, number));
         let first = *self.answers.entry((device, number)).or_insert(answer);
         assert_eq!(first, answer, "device {device}: the same number got another answer");
-        let (id, recipient, stamp) = (message.id, message.recipient, stamp.0);
-        let message = Message { device, number, sender, recipient, id, stamp };
-        let known = *self.accepted.entry(position.0).or_insert(message);
-        assert_eq!((known.device, known.number), (device, number), "position {position} was given twice");
-        assert!(self.known.contains_key(&device), "accepted from a device that is not durable");
+        let key = Key { sender: ids::account(account), id };
+        let durable =
+            self.messages.get(&position.0).map(|message| Key { sender: message.sender, id: message.id });
+        assert_eq!(durable, Some(key), "accepted and not durable");
+        assert!(self.is_known(device), "accepted from a device that is not durable");
+        self.newest = (self.newest.0.max(position), self.newest.1.max(stamp));
+        is_first
     }
 
     /// The same, when it was decided only now.
@@ -114,166 +219,25 @@ impl Checks {
     }
 
     /// An event leaves the daemon.
-    pub(crate) fn delivered(&mut self, account: usize, event: &v1::Event, clients: &[Client]) {
-        self.newest_delivered = self.newest_delivered.max(event.position);
-        match &event.body {
-            Some(Body::Receipt(receipt)) => self.receipt_is_true(account, receipt, clients),
-            Some(Body::Message(message)) => {
-                let sender = ids::account_of(&message.sender);
-                let id = MessageId::try_from(&*message.id).unwrap();
-                let sent = clients[ids::device_of_message(id)].composed.values().find(|c| c.id == id);
-                let sent = sent.expect("a message that nobody sent");
-                assert_eq!(clients[ids::device_of_message(id)].account, sender, "sent by somebody else");
-                assert!(!sent.bad && sent.body == message.body, "not the message that was sent");
-                assert_eq!(ids::account_of(&message.recipient), sent.recipient);
-                assert!(account == sent.recipient || account == sender, "delivered to a stranger");
-            }
-            None => panic!("an event without a body"),
-        }
-    }
-
-    fn receipt_is_true(&self, sender: usize, receipt: &v1::Receipt, clients: &[Client]) {
-        let reader = ids::account_of(&receipt.account);
-        for (position, message) in self.accepted.range(receipt.after + 1..=receipt.upto) {
-            if message.sender != sender || message.recipient != reader {
-                continue;
-            }
-            let taken = clients.iter().filter(|client| client.account == reader).any(|client| {
-                client.ack_sent >= *position && client.shown.iter().any(|event| event.position == *position)
-            });
-            assert!(
-                taken,
-                "receipt ({}, {}] of account {reader} covers {position}, which none of its devices acknowledged",
-                receipt.after, receipt.upto
-            );
-        }
+    pub(crate) fn delivered(&mut self, event: &v1::Event) {
+        let (position, stamp) = (Position(event.position), Stamp(event.stamp));
+        self.newest = (self.newest.0.max(position), self.newest.1.max(stamp));
     }
 
     /// The newest stamp that was released.
     pub(crate) fn newest_stamp(&self) -> Stamp {
-        Stamp(self.accepted.values().map(|message| message.stamp).max().unwrap_or(0))
+        self.newest.1
     }
 
     /// What a process finds when it starts.
-    pub(crate) fn recovered(&self, recovered: &Recovered, clients: &[Client]) {
-        let newest = self.accepted.keys().next_back().copied().unwrap_or(0).max(self.newest_delivered);
-        assert!(recovered.last_position.0 >= newest, "positions that were released are forgotten");
-        assert!(recovered.last_stamp >= self.newest_stamp(), "stamps that were released are forgotten");
-        let mut held: HashMap<AccountId, Vec<u64>> = HashMap::new();
-        for (account, slot) in &recovered.slots {
-            held.entry(*account).or_default().push(slot.position.0);
-        }
-        let collapsed: HashMap<_, _> = recovered.collapsed.iter().copied().collect();
-        let cursors: HashMap<_, _> =
-            recovered.devices.iter().map(|(_, device, record)| (*device, record.cursor.0)).collect();
-        for (account, live) in &self.live {
-            let id = ids::account(*account);
-            let held = held.get(&id).map_or(&[][..], Vec::as_slice);
-            let gap = collapsed.get(&id).map_or(0, |upto| upto.0);
-            for (device, position) in live.iter().flat_map(|d| self.owed(*d, clients).map(move |p| (*d, p))) {
-                if held.binary_search(&position).is_ok() || position <= gap {
-                    continue;
-                }
-                assert!(
-                    has_taken(&clients[device], position),
-                    "accepted message {position} of device {device} is not there after a restart"
-                );
-                assert!(
-                    cursors.get(&ids::device(device)).is_some_and(|cursor| *cursor >= position),
-                    "{position} is gone and device {device} is not past it"
-                );
-            }
-        }
+    pub(crate) fn recovered(&self, recovered: &Recovered) {
+        assert!(recovered.last_position >= self.newest.0, "positions that were released are forgotten");
+        assert!(recovered.last_stamp >= self.newest.1, "stamps that were released are forgotten");
     }
 
-    /// Positions of accepted messages that a device has to get.
-    fn owed<'a>(&'a self, device: usize, clients: &'a [Client]) -> impl Iterator<Item = u64> + 'a {
-        let is_owed = move |(position, _): &(&u64, &Message)| self.is_owed(device, **position, clients);
-        self.accepted.iter().filter(is_owed).map(|(position, _)| *position)
+    /// Everything that could happen has happened. `gaps` says whether there may be any.
+    pub(crate) fn at_rest(&self, gaps: bool) {
+        let found = judge(&self.log, Terms { gaps, receipts: true });
+        assert!(found.is_empty(), "{} violations: {:#?}", found.len(), &found[..found.len().min(10)]);
     }
-
-    fn is_owed(&self, device: usize, position: u64, clients: &[Client]) -> bool {
-        let Some(known) = self.known.get(&device) else {
-            return false;
-        };
-        let message = &self.accepted[&position];
-        let concerns = message.recipient == known.account
-            || (message.sender == known.account && message.device != device);
-        if !concerns {
-            return false;
-        }
-        if position > known.start {
-            return true;
-        }
-        match known.heir_of {
-            Some(_) if position <= known.collapsed => false,
-            Some((_, emptied)) if position > emptied => true,
-            Some((Some(older), _)) => {
-                !has_taken(&clients[older], position) && self.is_owed(older, position, clients)
-            }
-            _ => false,
-        }
-    }
-
-    /// Everything that could happen has happened.
-    pub(crate) fn at_rest(&self, clients: &[Client], removals: &[usize]) {
-        for live in self.live.values() {
-            for device in live {
-                self.device_has_all(*device, clients);
-            }
-        }
-        for (index, client) in clients.iter().enumerate() {
-            let order: Vec<_> = client.shown.iter().map(|event| (event.position, event.stamp)).collect();
-            assert!(order.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1), "device {index} showed {order:?}");
-            assert!(self.gaps_allowed || client.gaps.is_empty(), "device {index}: gaps {:?}", client.gaps);
-            assert!(client.gone || !client.waits(), "device {index} has unanswered sends");
-            let answers = client.accepted.values();
-            assert!(
-                answers.is_sorted_by(|a, b| a.position < b.position),
-                "device {index}: not in sending order"
-            );
-        }
-        let messages: Vec<_> = self.accepted.values().collect();
-        assert!(messages.is_sorted_by(|a, b| a.stamp < b.stamp), "stamps do not rise with positions");
-        let mut ids: Vec<_> = messages.iter().map(|message| (message.sender, message.id)).collect();
-        ids.sort_unstable();
-        assert!(ids.is_sorted_by(|a, b| a < b), "a message was accepted at two positions");
-        if !self.gaps_allowed {
-            self.senders_were_told(clients, removals);
-        }
-    }
-
-    fn device_has_all(&self, device: usize, clients: &[Client]) {
-        let client = &clients[device];
-        for position in self.owed(device, clients) {
-            assert!(
-                has_taken(client, position),
-                "device {device} never got {position}: {:?}",
-                self.accepted[&position]
-            );
-        }
-    }
-
-    /// What a device of the recipient acknowledged is known to some device of the sender. Where devices were removed, a
-    /// receipt may have gone with them.
-    fn senders_were_told(&self, clients: &[Client], removals: &[usize]) {
-        for (position, message) in &self.accepted {
-            if removals.contains(&message.sender) || removals.contains(&message.recipient) {
-                continue;
-            }
-            let of = |account| clients.iter().filter(move |client| client.account == account);
-            let taken = of(message.recipient).any(|client| has_taken(client, *position));
-            let reader = ids::account(message.recipient).to_bytes();
-            let told = of(message.sender).flat_map(|client| &client.shown).any(|event| match &event.body {
-                Some(Body::Receipt(r)) => r.account == reader && (r.after + 1..=r.upto).contains(position),
-                _ => false,
-            });
-            assert!(!taken || told, "no receipt for {position}: {message:?}");
-        }
-    }
-}
-
-fn has_taken(client: &Client, position: u64) -> bool {
-    client.shown.binary_search_by_key(&position, |event| event.position).is_ok()
-        || client.gaps.iter().any(|(from, upto)| (*from..=*upto).contains(&position))
 }

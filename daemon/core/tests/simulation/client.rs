@@ -2,16 +2,27 @@
 //!
 //! It does what the protocol asks of clients: numbers its sends, keeps them until they are answered for good, sends all of
 //! them again on a new connection, begins again after a temporary refusal once everything on the way is answered, raises
-//! its attach number, keeps its cursor before it acknowledges, and shows each (sender, id) once.
+//! its attach number, and keeps what it shows and its cursor before it acknowledges. It writes down what it does and sees for
+//! the checker, and drops no duplicates: whether something comes twice is for the checker to judge.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
+use quail_checker::{Key, Place, What, fingerprint};
 use quail_core::Accepted;
-use quail_protocol::id::MessageId;
+use quail_protocol::id::{AccountId, MessageId, Position, Stamp};
 use quail_protocol::limits::SENDS_UNANSWERED_MAX;
-use quail_protocol::v1::{self, Reason};
+use quail_protocol::v1::{self, Reason, event::Body};
 
+use crate::daemon::ORIGIN;
+use crate::ids;
 use crate::link::{Down, Up};
+
+/// Something to be written down.
+pub(crate) enum Note {
+    What(What),
+    /// Which messages a receipt is for, the device cannot tell alone.
+    Receipt(v1::Receipt),
+}
 
 /// A message that was composed.
 #[derive(Clone, Debug)]
@@ -45,12 +56,13 @@ pub(crate) struct Client {
     pub(crate) attach_number: u64,
     pub(crate) cursor: u64,
     pub(crate) seen: u64,
-    shown_ids: HashSet<(Vec<u8>, Vec<u8>)>,
-    pub(crate) shown: Vec<v1::Event>,
-    pub(crate) gaps: Vec<(u64, u64)>,
-    pub(crate) accepted: BTreeMap<u64, Accepted>,
-    /// The largest position it ever acknowledged or claimed.
-    pub(crate) ack_sent: u64,
+    accepted: BTreeMap<u64, Accepted>,
+    /// Up to where everything it was shown is on its disk: the largest position it ever acknowledged or claimed.
+    kept: u64,
+    /// What it has shown and not acknowledged.
+    unacknowledged: Vec<Key>,
+    /// Not written down yet.
+    notes: Vec<Note>,
     // Of the connection.
     pub(crate) link: Option<usize>,
     pub(crate) gone: bool,
@@ -66,15 +78,21 @@ impl Client {
         Self { account, ..Self::default() }
     }
 
-    pub(crate) fn compose(&mut self, message: Composed) -> u64 {
+    pub(crate) fn compose(&mut self, message: Composed) {
         self.next_number += 1;
+        let (id, to) = (message.id, vec![ids::account(message.recipient)]);
+        self.note(What::Sent { id, to, body: fingerprint(&message.body) });
         self.composed.insert(self.next_number, message);
         self.unanswered.push_back(self.next_number);
-        self.next_number
     }
 
-    pub(crate) fn waits(&self) -> bool {
-        !self.unanswered.is_empty()
+    fn note(&mut self, what: What) {
+        self.notes.push(Note::What(what));
+    }
+
+    /// Returns what it did and saw since it was asked last.
+    pub(crate) fn notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
     }
 
     /// A new connection: attach, and send everything again.
@@ -92,16 +110,33 @@ impl Client {
         self.attach_number += 1;
         self.feed_at = self.cursor;
         self.caught_up = false;
-        self.ack_sent = self.ack_sent.max(self.cursor);
+        self.acknowledge();
         Up::Attach { feed: self.attach_number, cursor: self.cursor }
     }
 
     pub(crate) fn ack(&mut self) -> Up {
         self.ack_due = false;
         if self.link.is_some() {
-            self.ack_sent = self.ack_sent.max(self.cursor);
+            self.acknowledge();
         }
         Up::Ack { feed: self.attach_number, upto: self.cursor }
+    }
+
+    /// It is about to say that it has everything up to its cursor.
+    fn acknowledge(&mut self) {
+        self.kept = self.kept.max(self.cursor);
+        for message in std::mem::take(&mut self.unacknowledged) {
+            self.note(What::Acknowledged { message });
+        }
+    }
+
+    /// Its process dies, and with it what it had not kept yet: that much comes again. What it composed is kept at once.
+    pub(crate) fn dies(&mut self) {
+        self.note(What::Opened);
+        self.unacknowledged.clear();
+        self.cursor = self.kept;
+        self.ack_due = false;
+        self.disconnected();
     }
 
     pub(crate) fn restart(&mut self) -> Vec<Up> {
@@ -136,6 +171,9 @@ impl Client {
                 let first = *self.accepted.entry(accepted.number).or_insert(accepted);
                 assert_eq!(first, accepted, "the same number got another answer");
                 self.unanswered.retain(|number| *number != accepted.number);
+                let id = self.composed[&accepted.number].id;
+                let place = Place { origin: ORIGIN, position: accepted.position, stamp: accepted.stamp };
+                self.note(What::Accepted { id, place });
                 self.seen = self.seen.max(accepted.stamp.0);
                 Wish::Nothing
             }
@@ -146,14 +184,15 @@ impl Client {
             Down::Event { feed, event } if feed == self.attach_number => {
                 assert!(event.position > self.feed_at, "not in order, or twice on one feed: {event:?}");
                 self.feed_at = event.position;
-                self.show(event);
+                self.show(&event);
                 Wish::Ack
             }
             Down::Gap { feed, from, upto } if feed == self.attach_number => {
                 assert!(upto > self.feed_at && from > self.cursor, "a gap that was told or taken before");
                 self.feed_at = upto;
                 self.cursor = self.cursor.max(upto);
-                self.gaps.push((from, upto));
+                let (from, upto) = (Position(from), Position(upto));
+                self.note(What::Gap { origin: ORIGIN, from, upto });
                 Wish::Ack
             }
             Down::CaughtUp { feed } if feed == self.attach_number => {
@@ -178,6 +217,7 @@ impl Client {
             }
             Reason::BodyInvalid if self.composed[&number].bad => {
                 self.unanswered.retain(|other| *other != number);
+                self.note(What::Refused { id: self.composed[&number].id });
                 Wish::Nothing
             }
             Reason::Unauthenticated if !in_directory => Wish::Leave,
@@ -185,15 +225,20 @@ impl Client {
         }
     }
 
-    /// As the SDK does: the message and its key are on disk before the cursor is.
-    fn show(&mut self, event: v1::Event) {
+    fn show(&mut self, event: &v1::Event) {
         self.cursor = event.position;
         self.seen = self.seen.max(event.stamp);
-        if let Some(v1::event::Body::Message(message)) = &event.body {
-            let key = (message.sender.to_vec(), message.id.to_vec());
-            assert!(self.shown_ids.insert(key), "the same message came at two positions: {event:?}");
+        let (position, stamp) = (Position(event.position), Stamp(event.stamp));
+        match event.body.as_ref().expect("an event has a body") {
+            Body::Message(message) => {
+                let sender = AccountId::try_from(&*message.sender).unwrap();
+                let key = Key { sender, id: MessageId::try_from(&*message.id).unwrap() };
+                let place = Place { origin: ORIGIN, position, stamp };
+                self.note(What::Shown { message: key, body: fingerprint(&message.body), place });
+                self.unacknowledged.push(key);
+            }
+            Body::Receipt(receipt) => self.notes.push(Note::Receipt(receipt.clone())),
         }
-        self.shown.push(event);
     }
 
     pub(crate) fn disconnected(&mut self) {

@@ -1,4 +1,7 @@
-//! A simulated daemon: the sequencer's turn around the core, and the places where a process can die.
+//! A simulated daemon: the sequencer's turns around the core, the committer's syncs behind them, and the places where a
+//! process can die.
+//!
+//! As in the daemon, turns are decided while older ones wait for their sync, and one sync covers all that was appended.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -11,23 +14,25 @@ use crate::store::Store;
 
 pub(crate) const ORIGIN: Origin = Origin(7);
 
-/// Where a turn ends.
+/// Where a process ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fate {
     Lives,
-    DiesBeforeCommit,
-    DiesInCommit,
-    DiesAfterCommit,
+    DiesBeforeAppend,
+    /// What it had appended is gone.
+    DiesBeforeSync,
+    DiesInSync,
+    DiesBeforeRelease,
     /// The process dies when some of the effects are out.
     DiesInRelease,
 }
 
-/// What a turn came to.
+/// A turn, from its decision to its release.
 pub(crate) struct Turn {
-    /// Entries that are durable now, each with the last position before its command.
-    pub(crate) durable: Vec<(Position, Entry)>,
-    /// Effects that left the process.
-    pub(crate) released: Vec<Effect>,
+    /// Entries, each with the last position before its command.
+    pub(crate) entries: Vec<(Position, Entry)>,
+    /// What may leave the process once they are durable.
+    pub(crate) effects: Vec<Effect>,
     /// What the sends of this turn had seen.
     pub(crate) seen: Vec<(ConnectionId, u64, Stamp)>,
     /// The last position before the turn.
@@ -39,6 +44,9 @@ pub(crate) struct Running {
     pub(crate) state: State,
     pub(crate) queue: VecDeque<Vec<Command>>,
     pub(crate) turn_due: bool,
+    pub(crate) sync_due: bool,
+    /// Appended and not synced.
+    pub(crate) held: Vec<Turn>,
     /// Accounts of which the gateway has told the core.
     pub(crate) told: HashSet<usize>,
 }
@@ -54,21 +62,14 @@ pub(crate) struct Daemon {
 impl Daemon {
     pub(crate) fn start(&mut self) {
         let state = State::new(ORIGIN, self.store.recover());
-        let (queue, told) = (VecDeque::new(), HashSet::new());
-        self.running = Some(Running { state, queue, turn_due: false, told });
+        let (queue, told, held) = (VecDeque::new(), HashSet::new(), Vec::new());
+        self.running = Some(Running { state, queue, turn_due: false, sync_due: false, held, told });
         self.boot += 1;
     }
 
-    /// Takes some of the batches that wait.
-    /// A turn that collapses an outbox is rare, so it may ask for a death of its own.
-    pub(crate) fn turn(
-        &mut self,
-        now_ms: u64,
-        fate: &mut Fate,
-        tears_collapse: bool,
-        random: &mut Random,
-    ) -> Option<Turn> {
-        let running = self.running.as_mut()?;
+    /// Decides some of the batches that wait, and appends what that comes to unless the process dies before.
+    pub(crate) fn turn(&mut self, now_ms: u64, dies: bool, random: &mut Random) {
+        let Some(running) = self.running.as_mut() else { return };
         running.turn_due = false;
         let count = random.within(1, running.queue.len().max(1) as u64) as usize;
         let commands: Vec<Command> =
@@ -86,32 +87,47 @@ impl Daemon {
             running.state.decide(command, now_ms, &mut outcome);
             starts.resize(outcome.entries.len(), start);
         }
-        let entries = &outcome.entries;
-        if tears_collapse && entries.iter().any(|entry| matches!(entry, Entry::Collapsed { .. })) {
-            *fate = Fate::DiesInCommit;
+        if dies {
+            return;
         }
-        let survives = match *fate {
-            _ if entries.is_empty() => Vec::new(),
-            Fate::DiesBeforeCommit => vec![false; entries.len()],
-            Fate::DiesInCommit => self.store.tear(&running.state, entries, random),
-            _ => {
-                self.store.commit(&running.state, entries);
-                vec![true; entries.len()]
+        self.store.append(&running.state, &outcome.entries);
+        let entries = starts.into_iter().zip(outcome.entries).collect();
+        running.held.push(Turn { entries, effects: outcome.after, seen, before });
+    }
+
+    /// Makes durable what was appended. Returns the turns as far as they came: what of their entries is durable, and which
+    /// of their effects left the process.
+    pub(crate) fn sync(&mut self, fate: Fate, random: &mut Random) -> Vec<Turn> {
+        let Some(running) = self.running.as_mut() else { return Vec::new() };
+        running.sync_due = false;
+        let mut turns = std::mem::take(&mut running.held);
+        match fate {
+            Fate::DiesBeforeAppend | Fate::DiesBeforeSync => return Vec::new(),
+            Fate::DiesInSync => {
+                for (turn, survives) in turns.iter_mut().zip(self.store.tear(random)) {
+                    let mut survives = survives.into_iter();
+                    turn.entries.retain(|_| survives.next().unwrap_or(false));
+                }
             }
-        };
-        let durable = starts
-            .into_iter()
-            .zip(outcome.entries)
-            .zip(survives)
-            .filter(|(_, is)| *is)
-            .map(|(e, _)| e)
-            .collect();
-        let released = match *fate {
-            Fate::Lives => outcome.after.len(),
-            Fate::DiesInRelease => random.below(outcome.after.len() as u64 + 1) as usize,
+            Fate::Lives | Fate::DiesBeforeRelease | Fate::DiesInRelease => self.store.sync(),
+        }
+        let all = turns.iter().map(|turn| turn.effects.len()).sum::<usize>();
+        let mut released = match fate {
+            Fate::Lives => all,
+            Fate::DiesInRelease => random.below(all as u64 + 1) as usize,
             _ => 0,
         };
-        outcome.after.truncate(released);
-        Some(Turn { durable, released: outcome.after, seen, before })
+        for turn in &mut turns {
+            turn.effects.truncate(released);
+            released -= turn.effects.len();
+        }
+        turns
+    }
+
+    /// Whether a turn that waits for its sync collapses an outbox.
+    pub(crate) fn holds_collapse(&self) -> bool {
+        let is_collapse = |(_, entry): &(Position, Entry)| matches!(entry, Entry::Collapsed { .. });
+        let held = self.running.iter().flat_map(|running| &running.held);
+        held.flat_map(|turn| &turn.entries).any(is_collapse)
     }
 }

@@ -12,10 +12,6 @@ pub(crate) fn account_index(id: AccountId) -> usize {
     usize::from(id.0[0]) - 1
 }
 
-pub(crate) fn account_of(bytes: &[u8]) -> usize {
-    account_index(AccountId::try_from(bytes).unwrap())
-}
-
 pub(crate) fn device(index: usize) -> DeviceId {
     DeviceId([index as u8 + 100; 16])
 }
@@ -31,8 +27,4 @@ pub(crate) fn message(ms: u64, device: usize, counter: u64) -> MessageId {
     (id[6], id[7], id[8]) = (0x70, device as u8, 0x80);
     id[8 + 1..].copy_from_slice(&counter.to_be_bytes()[1..]);
     MessageId(id)
-}
-
-pub(crate) fn device_of_message(id: MessageId) -> usize {
-    usize::from(id.0[7])
 }

@@ -1,6 +1,10 @@
 //! What kind of world a seed makes, and the troubles that visit it.
 
+use quail_core::Command;
+use quail_protocol::id::Position;
+
 use crate::daemon::Fate;
+use crate::ids;
 use crate::random::Random;
 use crate::world::{Happening, World};
 
@@ -14,14 +18,17 @@ pub(crate) struct Plan {
     pub(crate) devices_max: u64,
     /// Account 1 stays away and account 0 sends it more than an outbox holds.
     pub(crate) overfills: bool,
+    /// Events become too old.
+    pub(crate) expires: bool,
     pub(crate) heals_at: u64,
     pub(crate) trouble_every: u64,
     pub(crate) delay_ms: u64,
     pub(crate) turn_ms: u64,
+    pub(crate) sync_ms: u64,
     pub(crate) read_ms: u64,
     pub(crate) ack_ms: u64,
     pause_ms: u64,
-    dies: u64,
+    pub(crate) dies: u64,
     pub(crate) facts_lost: u64,
     pub(crate) overloaded: u64,
     pub(crate) bad: u64,
@@ -34,10 +41,12 @@ impl Plan {
             accounts: random.within(2, 4) as usize,
             devices_max: random.within(1, 3),
             overfills,
+            expires: matches!(seed % 25, 2 | 12 | 22),
             heals_at: random.within(3_000, 20_000),
             trouble_every: random.within(50, 1_500),
             delay_ms: random.within(0, 200),
             turn_ms: random.within(0, 20),
+            sync_ms: random.within(0, 40),
             read_ms: random.within(0, 400),
             ack_ms: random.within(0, 1_000),
             pause_ms: random.within(200, 3_000),
@@ -46,6 +55,11 @@ impl Plan {
             overloaded: random.below(30),
             bad: random.below(30),
         }
+    }
+
+    /// Whether devices may be told of gaps.
+    pub(crate) fn has_gaps(&self) -> bool {
+        self.overfills || self.expires
     }
 
     pub(crate) fn is_away(&self, account: usize) -> bool {
@@ -74,12 +88,12 @@ impl World {
         self.random.below(self.plan.delay_ms + 1)
     }
 
-    /// How the next turn ends.
+    /// How the next sync ends.
     pub(crate) fn fate(&mut self) -> Fate {
         if !self.strikes(self.plan.dies) {
             return Fate::Lives;
         }
-        let fates = [Fate::DiesBeforeCommit, Fate::DiesInCommit, Fate::DiesAfterCommit, Fate::DiesInRelease];
+        let fates = [Fate::DiesBeforeSync, Fate::DiesInSync, Fate::DiesBeforeRelease, Fate::DiesInRelease];
         self.random.pick(&fates).unwrap_or(Fate::Lives)
     }
 
@@ -89,7 +103,7 @@ impl World {
         }
         self.soon(2 * self.plan.trouble_every, Happening::Trouble);
         let account = self.random.below(self.plan.accounts as u64) as usize;
-        match self.random.below(12) {
+        match self.random.below(14) {
             0..=4 => {
                 let open: Vec<_> = (0..self.links.len()).filter(|l| self.links[*l].client_open).collect();
                 if let Some(link) = self.random.pick(&open) {
@@ -105,10 +119,9 @@ impl World {
                 self.note(|world| format!("clock is off by {} ms", world.clock_offset));
             }
             6 | 7 => {
-                let attached: Vec<_> =
-                    (0..self.clients.len()).filter(|d| self.clients[*d].link.is_some()).collect();
-                if let Some(d) = self.random.pick(&attached) {
+                if let Some(d) = self.random.pick(&self.attached()) {
                     let frame = self.clients[d].attach();
+                    self.note_down(d);
                     self.write(d, vec![frame]);
                 }
             }
@@ -120,8 +133,56 @@ impl World {
                 }
             }
             10 if self.daemon.running.is_some() => self.crash(),
+            11 => {
+                if let Some(d) = self.random.pick(&self.attached()) {
+                    self.client_dies(d);
+                }
+            }
+            12 if self.plan.expires => self.expire(account),
+            12 | 13 => {
+                if let Some(d) = self.random.pick(&self.attached()) {
+                    self.overtakes_itself(d);
+                }
+            }
             _ => {}
         }
+    }
+
+    fn attached(&self) -> Vec<usize> {
+        (0..self.clients.len()).filter(|d| self.clients[*d].link.is_some()).collect()
+    }
+
+    /// A device attaches anew and gives its connection up at once; the attach arrives when the next connection is there.
+    fn overtakes_itself(&mut self, d: usize) {
+        let Some(link) = self.clients[d].link else { return };
+        let frame = self.clients[d].attach();
+        self.note_down(d);
+        self.at(2_000, Happening::Arrives(link, frame));
+        self.at(3_000, Happening::ServerSeesEnd(link));
+        self.links[link].client_open = false;
+        self.clients[d].disconnected();
+        self.soon(500, Happening::Connect(d));
+    }
+
+    /// The process of a device dies and comes back. Its connection may linger for a while.
+    fn client_dies(&mut self, d: usize) {
+        let Some(link) = self.clients[d].link else { return };
+        self.note(|_| format!("the client of device {d} dies"));
+        self.clients[d].dies();
+        self.note_down(d);
+        self.links[link].client_open = false;
+        let within = self.random.pick(&[0, 100, 3_000]).unwrap_or(0);
+        self.soon(within, Happening::ServerSeesEnd(link));
+        self.soon(500, Happening::Connect(d));
+    }
+
+    /// Some of what waits for an account is too old now.
+    fn expire(&mut self, account: usize) {
+        let Some(running) = &self.daemon.running else { return };
+        let last = running.state.last_position().0;
+        let upto = Position(self.random.within(last.saturating_sub(50), last));
+        self.note(|_| format!("what account {account} has up to {upto} is too old"));
+        self.submit(vec![Command::Expire { account: ids::account(account), upto }]);
     }
 
     /// From here on nothing fails any more, and every account has a device.

@@ -5,6 +5,7 @@ use quail_core::{Command, ConnectionId, Effect, FeedId, SendCommand, Ticket, Val
 use quail_protocol::id::{Position, Stamp};
 use quail_protocol::v1::{self, Reason, feed_down::Frame};
 
+use crate::coverage::Kind;
 use crate::daemon::{Fate, ORIGIN, Turn};
 use crate::ids::{self, BASE_MS};
 use crate::link::{Down, Up};
@@ -12,7 +13,7 @@ use crate::world::{Answer, Happening, Registered, World};
 
 impl World {
     pub(crate) fn start(&mut self) {
-        self.checks.recovered(&self.daemon.store.recover(), &self.clients);
+        self.checks.recovered(&self.daemon.store.recover());
         self.daemon.start();
         self.note(|world| format!("start {}", world.daemon.boot));
         // Whoever asked for a change and got no answer asks again.
@@ -26,6 +27,7 @@ impl World {
     }
 
     pub(crate) fn crash(&mut self) {
+        assert!(self.daemon.running.is_some(), "dead already");
         self.note(|_| "crash".to_owned());
         self.daemon.running = None;
         for link in 0..self.links.len() {
@@ -59,25 +61,64 @@ impl World {
     }
 
     pub(crate) fn turn(&mut self) {
-        let mut fate = self.fate();
-        let tears_collapse = self.strikes(200);
+        if self.daemon.running.is_none() {
+            return;
+        }
+        let dies = self.strikes(self.plan.dies / 4);
         let now_ms = (BASE_MS + self.now).saturating_add_signed(self.clock_offset);
-        let turn = self.daemon.turn(now_ms, &mut fate, tears_collapse, &mut self.random);
-        let Some(turn) = turn else { return };
-        for (before, entry) in &turn.durable {
+        self.daemon.turn(now_ms, dies, &mut self.random);
+        if dies {
+            return self.dies(Fate::DiesBeforeAppend);
+        }
+        let boot = self.daemon.boot;
+        let Some(running) = &mut self.daemon.running else { return };
+        let waits = !running.queue.is_empty();
+        if !std::mem::replace(&mut running.sync_due, true) {
+            self.soon(self.plan.sync_ms, Happening::Sync(boot));
+        }
+        if waits {
+            self.submit(Vec::new());
+        }
+    }
+
+    /// The committer's turn: makes durable what was appended, and releases its effects.
+    pub(crate) fn sync(&mut self) {
+        if self.daemon.running.is_none() {
+            return;
+        }
+        let mut fate = self.fate();
+        // A turn that collapses an outbox is rare, so it may ask for a death of its own.
+        if self.daemon.holds_collapse() && self.strikes(200) {
+            fate = Fate::DiesInSync;
+        }
+        let turns = self.daemon.sync(fate, &mut self.random);
+        if turns.len() > 1 {
+            self.checks.coverage.count(Kind::SharedSync);
+        }
+        for (before, entry) in turns.iter().flat_map(|turn| &turn.entries) {
             self.note(|_| format!("durable {entry:?}"));
             self.checks.durable(*before, entry);
         }
-        let Turn { released, seen, before, .. } = turn;
-        for effect in released {
-            self.release(effect, &seen, before);
+        for Turn { effects, seen, before, .. } in turns {
+            for effect in effects {
+                self.release(effect, &seen, before);
+            }
         }
         if fate != Fate::Lives {
-            self.note(|_| format!("{fate:?}"));
-            self.crash();
-        } else if self.daemon.running.as_ref().is_some_and(|running| !running.queue.is_empty()) {
-            self.submit(Vec::new());
+            self.dies(fate);
         }
+    }
+
+    fn dies(&mut self, fate: Fate) {
+        self.note(|_| format!("{fate:?}"));
+        self.checks.coverage.count(match fate {
+            Fate::DiesBeforeAppend => Kind::DiesBeforeAppend,
+            Fate::DiesBeforeSync => Kind::DiesBeforeSync,
+            Fate::DiesInSync => Kind::DiesInSync,
+            Fate::DiesBeforeRelease => Kind::DiesBeforeRelease,
+            Fate::DiesInRelease | Fate::Lives => Kind::DiesInRelease,
+        });
+        self.crash();
     }
 
     fn release(&mut self, effect: Effect, seen: &[(ConnectionId, u64, Stamp)], before: Position) {
@@ -87,8 +128,12 @@ impl World {
             Effect::Accepted { connection, accepted } => {
                 let device = self.links[connection.0 as usize - 1].device;
                 let client = &self.clients[device];
-                self.checks.accepted(device, client.account, accepted, &client.composed[&accepted.number]);
-                if accepted.position > before {
+                let message = &client.composed[&accepted.number];
+                assert!(!message.bad, "a refused message was accepted");
+                let is_first = self.checks.accepted(device, client.account, accepted, message.id);
+                if !is_first || accepted.position <= before {
+                    self.checks.coverage.count(Kind::SentAgain);
+                } else {
                     let of = |(c, n, _): &&(_, u64, _)| *c == connection && *n == accepted.number;
                     let seen = seen.iter().find(of).map_or(0, |(_, _, stamp)| stamp.0);
                     self.checks.newly_accepted(device, accepted, seen);
@@ -97,21 +142,29 @@ impl World {
             }
             Effect::Refused { connection, number, error } => {
                 let (reason, temporary) = (error.reason(), error.temporary);
+                if reason == Reason::AfterRefused {
+                    self.checks.coverage.count(Kind::RefusedBehind);
+                }
                 self.answer(connection, Down::Refused { number, reason, temporary });
             }
             Effect::Deliver { feed, event } => {
                 let down: v1::FeedDown =
                     prost::Message::decode_length_delimited(event.frame.clone()).unwrap();
                 let Some(Frame::Event(event)) = down.frame else { panic!("no event in the frame") };
-                let account = self.clients[self.links[feed.connection.0 as usize - 1].device].account;
-                self.checks.delivered(account, &event, &self.clients);
+                self.checks.delivered(&event);
                 self.answer(feed.connection, Down::Event { feed: feed.number, event });
             }
             Effect::Gap { feed, from, upto } => {
                 self.answer(feed.connection, Down::Gap { feed: feed.number, from: from.0, upto: upto.0 });
             }
-            Effect::CaughtUp { feed } => self.answer(feed.connection, Down::CaughtUp { feed: feed.number }),
+            Effect::CaughtUp { feed } => {
+                self.caught_up.insert(feed);
+                self.answer(feed.connection, Down::CaughtUp { feed: feed.number });
+            }
             Effect::Ended { feed, error } => {
+                if error.reason() == Reason::Replaced {
+                    self.replaced(feed);
+                }
                 self.answer(feed.connection, Down::Ended { feed: feed.number, reason: error.reason() });
             }
             // A daemon with a clock would end the connection at some time, which links do here by themselves.
@@ -127,11 +180,26 @@ impl World {
             Effect::OriginGone { .. } => unreachable!("nothing was restored"),
             Effect::Read { .. } => self.soon(self.plan.read_ms, Happening::Read(boot, effect)),
             Effect::Applied { ticket } => match self.tickets.remove(&ticket.0) {
-                Some(Answer::LoggedIn(device)) => self.soon(100, Happening::Connect(device)),
+                Some(Answer::LoggedIn(device)) => {
+                    self.soon(100, Happening::Connect(device));
+                    self.soon(1_000, Happening::Compose(device));
+                }
                 Some(Answer::LoggedOut(device)) => self.checks.removal_answered(device),
                 None => {}
             },
         }
+    }
+
+    /// Takes note of what kind of race of two feeds that was.
+    fn replaced(&mut self, feed: FeedId) {
+        let device = self.links[feed.connection.0 as usize - 1].device;
+        let was_open = self.checks.was_open(device, feed.number);
+        self.checks.coverage.count(match (was_open, self.caught_up.contains(&feed)) {
+            (false, _) => Kind::LateAttach,
+            (true, true) => Kind::FeedReplaced,
+            (true, false) => Kind::FeedReplacedInBacklog,
+        });
+        self.note(|_| format!("feed {} of device {device} is replaced", feed.number));
     }
 
     fn answer(&mut self, connection: ConnectionId, down: Down) {
@@ -153,6 +221,9 @@ impl World {
     /// A frame reaches the gateway.
     pub(crate) fn arrives(&mut self, link: usize, up: &Up) {
         if !self.links[link].server_open {
+            if matches!(up, Up::Ack { .. }) {
+                self.checks.coverage.count(Kind::AckLost);
+            }
             return;
         }
         let d = self.links[link].device;

@@ -1,58 +1,68 @@
-//! The store of a simulated daemon: the in-memory twin, plus what the port allows when the process dies inside a commit.
+//! The store of a simulated daemon: the in-memory twin, plus what the port allows when the process dies.
 //!
-//! A store recovers a prefix of what it wrote, and writes events and sends first, then the counters, then what takes away.
-//! So a torn batch is nothing, or all that it added and any prefix of what it takes away.
+//! What was appended is not there before a sync, and a process may die with any number of batches in between. A store recovers
+//! a prefix of what it wrote, and writes events and sends first, then the counters, then what takes away. So a torn batch is
+//! nothing, or all that it added and any prefix of what it takes away; and nothing behind a torn batch is there.
 
 use std::sync::Arc;
 
 use quail_core::ports::outbox::{Batch, Entry, Outbox, Recovered, StoredEvent, TwinOutbox};
 use quail_core::{Effect, State};
-use quail_protocol::id::Position;
+use quail_protocol::id::{Position, Stamp};
 
 use crate::random::Random;
+
+/// A batch that was appended.
+struct Appended {
+    entries: Vec<Entry>,
+    last_position: Position,
+    last_stamp: Stamp,
+}
 
 #[derive(Default)]
 pub(crate) struct Store {
     twin: TwinOutbox,
+    /// Not synced yet.
+    appended: Vec<Appended>,
 }
 
 impl Store {
-    pub(crate) fn recover(&self) -> Recovered {
+    /// What a new process finds: nothing of what was not synced.
+    pub(crate) fn recover(&mut self) -> Recovered {
+        self.appended.clear();
         self.twin.reopen().1
     }
 
-    /// Commits the whole batch.
-    pub(crate) fn commit(&mut self, state: &State, entries: &[Entry]) {
-        self.twin.commit(state.batch(entries)).unwrap();
+    pub(crate) fn append(&mut self, state: &State, entries: &[Entry]) {
+        let Batch { last_position, last_stamp, .. } = state.batch(entries);
+        self.appended.push(Appended { entries: entries.to_vec(), last_position, last_stamp });
     }
 
-    /// Dies inside the commit. Returns which entries are there after recovery.
-    pub(crate) fn tear(&mut self, state: &State, entries: &[Entry], random: &mut Random) -> Vec<bool> {
-        let adds = |entry: &Entry| matches!(entry, Entry::Event { .. } | Entry::Sent { .. });
-        if random.per_mille(300) {
-            return vec![false; entries.len()];
+    /// Makes everything durable that was appended.
+    pub(crate) fn sync(&mut self) {
+        for Appended { entries, last_position, last_stamp } in std::mem::take(&mut self.appended) {
+            self.twin.commit(Batch { entries: &entries, last_position, last_stamp }).unwrap();
         }
-        let takes = entries.iter().filter(|entry| !adds(entry)).count();
-        let mut left = random.below(takes as u64 + 1);
-        let mut torn = false;
-        let mut kept = Vec::new();
+    }
+
+    /// Dies inside the sync: some batches are whole, one is torn. Returns for each batch which entries are there after
+    /// recovery.
+    pub(crate) fn tear(&mut self, random: &mut Random) -> Vec<Vec<bool>> {
+        let appended = std::mem::take(&mut self.appended);
+        let whole = random.below(appended.len() as u64) as usize;
         let mut survives = Vec::new();
-        for entry in entries {
-            let survived = adds(entry) || left > 0;
-            if survived {
-                left -= u64::from(!adds(entry));
-                kept.push(entry.clone());
-            } else if !std::mem::replace(&mut torn, true)
-                && let Entry::Resolved { account, upto } = entry
-            {
-                // Each event is a write of its own.
-                let upto = Position(random.below(upto.0 + 1));
-                kept.push(Entry::Resolved { account: *account, upto });
+        for (index, Appended { entries, last_position, last_stamp }) in appended.into_iter().enumerate() {
+            if index < whole {
+                self.twin.commit(Batch { entries: &entries, last_position, last_stamp }).unwrap();
+                survives.push(vec![true; entries.len()]);
+            } else if index > whole || random.per_mille(300) {
+                survives.push(vec![false; entries.len()]);
+            } else {
+                let (kept, survived) = torn(&entries, random);
+                self.twin.commit(Batch { entries: &kept, last_position, last_stamp }).unwrap();
+                survives.push(survived);
             }
-            survives.push(survived);
         }
-        let Batch { last_position, last_stamp, .. } = state.batch(entries);
-        self.twin.commit(Batch { entries: &kept, last_position, last_stamp }).unwrap();
         survives
     }
 
@@ -63,4 +73,29 @@ impl Store {
         };
         self.twin.reader().read(*account, *stretch).unwrap()
     }
+}
+
+/// Returns what is left of a torn batch, and which entries that are.
+fn torn(entries: &[Entry], random: &mut Random) -> (Vec<Entry>, Vec<bool>) {
+    let adds = |entry: &Entry| matches!(entry, Entry::Event { .. } | Entry::Sent { .. });
+    let takes = entries.iter().filter(|entry| !adds(entry)).count();
+    let mut left = random.below(takes as u64 + 1);
+    let mut torn = false;
+    let mut kept = Vec::new();
+    let mut survives = Vec::new();
+    for entry in entries {
+        let survived = adds(entry) || left > 0;
+        if survived {
+            left -= u64::from(!adds(entry));
+            kept.push(entry.clone());
+        } else if !std::mem::replace(&mut torn, true)
+            && let Entry::Resolved { account, upto } = entry
+        {
+            // Each event is a write of its own.
+            let upto = Position(random.below(upto.0 + 1));
+            kept.push(Entry::Resolved { account: *account, upto });
+        }
+        survives.push(survived);
+    }
+    (kept, survives)
 }

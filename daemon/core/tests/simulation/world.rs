@@ -3,14 +3,15 @@
 //! For a while faults happen; then the links heal, the daemon stays up, and the world must come to rest with everything
 //! delivered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use quail_core::ports::directory::AccountFacts;
-use quail_core::{Command, Effect, Ticket};
+use quail_core::{Command, Effect, FeedId, Ticket};
 use quail_protocol::id::Stamp;
 
 use crate::checks::Checks;
 use crate::client::{Client, Composed, Wish};
+use crate::coverage::{Coverage, Kind};
 use crate::daemon::Daemon;
 use crate::ids;
 use crate::link::{Down, Link, Up};
@@ -30,6 +31,7 @@ pub(crate) enum Happening {
     AckDue(usize),
     RestartDue(usize, usize),
     Turn(u64),
+    Sync(u64),
     Facts(u64, AccountFacts, Option<Ticket>),
     Read(u64, Effect),
     Backlog(u64, Command),
@@ -63,7 +65,8 @@ pub(crate) struct World {
     pub(crate) directory: Vec<Registered>,
     pub(crate) tickets: BTreeMap<u64, Answer>,
     pub(crate) checks: Checks,
-    pub(crate) removals: Vec<usize>,
+    /// Feeds that were told that they have caught up.
+    pub(crate) caught_up: HashSet<FeedId>,
     pub(crate) clock_offset: i64,
     pub(crate) healing: bool,
     trace: bool,
@@ -73,7 +76,7 @@ impl World {
     pub(crate) fn new(seed: u64, trace: bool) -> Self {
         let mut random = Random::new(seed);
         let plan = Plan::draw(&mut random, seed);
-        let checks = Checks::new(plan.overfills);
+        let checks = Checks::new(plan.expires);
         let registered = || Registered { version: 0, devices: Vec::new() };
         let directory = (0..plan.accounts).map(|_| registered()).collect();
         Self {
@@ -88,14 +91,14 @@ impl World {
             directory,
             tickets: BTreeMap::new(),
             checks,
-            removals: Vec::new(),
+            caught_up: HashSet::new(),
             clock_offset: 0,
             healing: false,
             trace,
         }
     }
 
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(mut self) -> Coverage {
         self.note(|world| format!("{:?}", world.plan));
         self.start();
         for account in 0..self.plan.accounts {
@@ -107,10 +110,10 @@ impl World {
         self.at(self.plan.heals_at, Happening::Heal);
         for _ in 0..HAPPENINGS_MAX {
             let Some(((at, _), happening)) = self.queue.pop_first() else {
-                self.checks.at_rest(&self.clients, &self.removals);
+                self.checks.at_rest(self.plan.has_gaps());
                 let left = self.daemon.running.as_ref().map(|running| running.state.unresolved());
                 assert_eq!(left, Some(0), "everything was acknowledged, so nothing may be left");
-                return;
+                return self.checks.coverage;
             };
             self.now = at;
             self.happens(happening);
@@ -145,6 +148,7 @@ impl World {
             Happening::AckDue(d) => {
                 // Without a link it is the next attach that tells.
                 let ack = self.clients[d].ack();
+                self.note_down(d);
                 self.write(d, vec![ack]);
             }
             Happening::RestartDue(d, link) => {
@@ -154,13 +158,18 @@ impl World {
                 }
             }
             Happening::Turn(boot) if boot == self.daemon.boot => self.turn(),
+            Happening::Sync(boot) if boot == self.daemon.boot => self.sync(),
             Happening::Facts(boot, facts, ticket) if boot == self.daemon.boot => {
                 self.submit(vec![Command::Facts { facts, ticket }]);
             }
             Happening::Read(boot, read) if boot == self.daemon.boot => self.read(boot, &read),
             Happening::Backlog(boot, command) if boot == self.daemon.boot => self.submit(vec![command]),
             // Of a process that is no more.
-            Happening::Turn(_) | Happening::Facts(..) | Happening::Read(..) | Happening::Backlog(..) => {}
+            Happening::Turn(_)
+            | Happening::Sync(_)
+            | Happening::Facts(..)
+            | Happening::Read(..)
+            | Happening::Backlog(..) => {}
             Happening::Start => self.start(),
             Happening::Trouble => self.trouble(),
             Happening::Heal => self.heal(),
@@ -188,7 +197,14 @@ impl World {
         let facts = self.facts(account);
         self.submit(vec![Command::Facts { facts, ticket: None }]);
         let frames = self.clients[d].connected(link);
+        self.note_down(d);
         self.write(d, frames);
+    }
+
+    /// Writes down what a device did and saw. To be called before anything of it can have an effect.
+    pub(crate) fn note_down(&mut self, d: usize) {
+        let (account, notes) = (self.clients[d].account, self.clients[d].notes());
+        self.checks.notes(d, account, notes);
     }
 
     pub(crate) fn write(&mut self, d: usize, frames: Vec<Up>) {
@@ -202,7 +218,7 @@ impl World {
 
     fn compose(&mut self, d: usize) {
         let client = &self.clients[d];
-        if client.gone || self.healing {
+        if client.gone || self.healing || !self.checks.is_known(d) {
             return;
         }
         let (recipient, length) = self.plan.next_message(client.account, &mut self.random);
@@ -212,11 +228,13 @@ impl World {
         let bad = self.random.per_mille(self.plan.bad);
         let id = ids::message(self.now, d, counter);
         if self.strikes(50) {
+            self.checks.coverage.count(Kind::SeenAhead);
             // It saw something of another node, whose clock is a little ahead.
             let ahead = self.checks.newest_stamp().unix_ms() + self.random.below(10_000);
             self.clients[d].seen = self.clients[d].seen.max(Stamp::from_ms(ahead).0);
         }
         self.clients[d].compose(Composed { id, recipient, body: body.into(), bad });
+        self.note_down(d);
         let frames = self.clients[d].sends();
         self.write(d, frames);
         let pause = self.plan.pause(self.clients[d].account);
@@ -226,12 +244,17 @@ impl World {
     fn returns(&mut self, link: usize, down: Down) {
         let d = self.links[link].device;
         if !self.links[link].client_open || self.clients[d].link != Some(link) {
+            if matches!(down, Down::Accepted(_)) {
+                self.checks.coverage.count(Kind::AnswerLost);
+            }
             return;
         }
         self.note(|_| format!("device {d} hears {down:?}"));
         let account = self.clients[d].account;
         let in_directory = self.directory[account].devices.contains(&d);
-        match self.clients[d].hears(down, in_directory) {
+        let wish = self.clients[d].hears(down, in_directory);
+        self.note_down(d);
+        match wish {
             Wish::Nothing => {}
             Wish::Ack => {
                 if !std::mem::replace(&mut self.clients[d].ack_due, true) {
@@ -271,12 +294,10 @@ impl World {
         self.directory[account].devices.push(device);
         self.note(|_| format!("account {account} logs in device {device}"));
         self.changed(account, Answer::LoggedIn(device));
-        self.soon(1000, Happening::Compose(device));
     }
 
     pub(crate) fn log_out(&mut self, account: usize, device: usize) {
         self.directory[account].devices.retain(|other| *other != device);
-        self.removals.push(account);
         self.note(|_| format!("account {account} logs out device {device}"));
         self.changed(account, Answer::LoggedOut(device));
     }

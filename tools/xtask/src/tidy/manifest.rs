@@ -27,6 +27,8 @@ pub(crate) struct Dependency {
     pub(crate) package: String,
     /// Where it stands.
     pub(crate) line: usize,
+    /// Whether only tests and benchmarks see it.
+    pub(crate) is_for_tests: bool,
 }
 
 /// Reports packages that are not held to the workspace's lints, and a workspace whose lints allow unsafe code.
@@ -75,7 +77,8 @@ impl Package {
                     let shared = at(&root, &["workspace", "dependencies", key]);
                     let renamed = [Some(value), shared].into_iter().flatten().find_map(package_name);
                     let package = renamed.unwrap_or(key).to_owned();
-                    dependencies.push(Dependency { package, line: self.line_of(key) });
+                    let is_for_tests = kind == "dev-dependencies";
+                    dependencies.push(Dependency { package, line: self.line_of(key), is_for_tests });
                 }
             }
         }

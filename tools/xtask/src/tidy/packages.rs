@@ -4,9 +4,9 @@
 //! without doing IO, and that is only true as long as it has nothing to do IO with.
 //!
 //! Invariants: a package that is not in the table is reported, so that a new one gets its arrows on purpose;
-//! dependencies of tests and build scripts follow the same arrows.
+//! dependencies of build scripts follow the same arrows, and so do those of tests, which have a few arrows more.
 
-use super::manifest::{Package, packages};
+use super::manifest::{Dependency, Package, packages};
 use super::{Tree, Violation};
 
 const RULE: &str = "package-arrows";
@@ -16,22 +16,31 @@ struct Arrows {
     from: &'static str,
     /// Packages of the workspace.
     to: &'static [&'static str],
+    /// Packages of the workspace that its tests may see besides.
+    in_tests: &'static [&'static str],
     /// Packages of others that it must do without.
     never: &'static [&'static str],
 }
 
 const ARROWS: &[Arrows] = &[
-    Arrows { from: "quail-protocol", to: &[], never: &[] },
+    Arrows { from: "quail-protocol", to: &[], in_tests: &[], never: &[] },
     Arrows {
         from: "quail-core",
         to: &["quail-protocol"],
+        in_tests: &["quail-checker"],
         never: &["tokio", "quinn", "sled", "redis", "sqlx"],
     },
-    Arrows { from: "quaild", to: &["quail-core", "quail-protocol"], never: &[] },
-    Arrows { from: "quail-client", to: &["quail-protocol"], never: &[] },
-    Arrows { from: "quail", to: &["quail-client", "quail-protocol"], never: &[] },
-    Arrows { from: "quail-tests", to: &["quail", "quail-client", "quail-protocol"], never: &[] },
-    Arrows { from: "xtask", to: &[], never: &[] },
+    Arrows { from: "quaild", to: &["quail-core", "quail-protocol"], in_tests: &[], never: &[] },
+    Arrows { from: "quail-client", to: &["quail-protocol"], in_tests: &[], never: &[] },
+    Arrows { from: "quail", to: &["quail-client", "quail-protocol"], in_tests: &[], never: &[] },
+    Arrows { from: "quail-checker", to: &["quail-protocol"], in_tests: &[], never: &[] },
+    Arrows {
+        from: "quail-tests",
+        to: &["quail", "quail-checker", "quail-client", "quail-protocol"],
+        in_tests: &[],
+        never: &[],
+    },
+    Arrows { from: "xtask", to: &[], in_tests: &[], never: &[] },
 ];
 
 /// Reports dependencies that are not drawn in the table.
@@ -50,7 +59,7 @@ pub(crate) fn check(tree: &Tree, out: &mut Vec<Violation>) {
                 let what =
                     format!("`{}` must do without `{name}`: put what needs it elsewhere", package.name);
                 out.push(Violation::new(&package.path, dependency.line, RULE, what));
-            } else if packages.iter().any(is_ours) && !is_drawn(arrows, name) {
+            } else if packages.iter().any(is_ours) && !is_drawn(arrows, &dependency) {
                 let what = match arrows.to {
                     [] => format!("`{}` may depend on no other package of ours", package.name),
                     to => format!("`{}` may not depend on `{name}`, only on {}", package.name, to.join(", ")),
@@ -62,8 +71,10 @@ pub(crate) fn check(tree: &Tree, out: &mut Vec<Violation>) {
 }
 
 /// A package may see itself, with other features, in its own tests.
-fn is_drawn(arrows: &Arrows, name: &str) -> bool {
-    arrows.from == name || arrows.to.contains(&name)
+fn is_drawn(arrows: &Arrows, dependency: &Dependency) -> bool {
+    let name = dependency.package.as_str();
+    let in_tests = dependency.is_for_tests && arrows.in_tests.contains(&name);
+    arrows.from == name || arrows.to.contains(&name) || in_tests
 }
 
 #[cfg(test)]
@@ -111,6 +122,14 @@ mod tests {
             "quail-protocol/Cargo.toml:4: package-arrows: `quail-protocol` may depend on no other package of ours"
         );
         assert!(found[1].contains("`quail-client` may not depend on `quail-core`, only on quail-protocol"));
+    }
+
+    #[test]
+    fn what_is_for_tests_is_for_nothing_else() {
+        for (table, count) in [("dev-dependencies", 0), ("dependencies", 1), ("build-dependencies", 1)] {
+            let core = format!("[{table}]\nquail-checker.workspace = true\n");
+            assert_eq!(found(&[("quail-core", &core), ("quail-checker", "")]).len(), count, "{table}");
+        }
     }
 
     #[test]

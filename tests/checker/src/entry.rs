@@ -58,6 +58,22 @@ pub enum What {
         /// Whose device it is.
         account: AccountId,
     },
+    /// When exactly the server learnt of the device, for harnesses that look into it: what lies above is owed too, also what
+    /// was sent earlier.
+    Known {
+        /// The origin.
+        origin: Origin,
+        /// Its last position before.
+        above: Position,
+    },
+    /// The server has forgotten what waited for the device up to here, for harnesses that look into it. Whether the device is
+    /// told of a gap is another matter: it may have taken all of that, and its acknowledgement come too late for a receipt.
+    Dropped {
+        /// The origin.
+        origin: Origin,
+        /// Last position that was forgotten.
+        upto: Position,
+    },
     /// Nothing is owed to it any more.
     Left,
     /// Its client begins anew: what it was shown and has not acknowledged comes again.

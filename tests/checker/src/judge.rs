@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
 
-use super::state::{Device, Message};
+use super::state::{Device, Heir, Message};
 use super::{Entry, Key, Place, ReceiptKind, Violation, What};
 
 /// What kind of run is judged.
@@ -51,14 +51,17 @@ struct Judge {
 impl Judge {
     fn read(&mut self, index: usize, Entry { device: id, what }: &Entry) {
         if let What::Joined { account } = what {
-            self.devices.insert(*id, Device::new(*account, index));
+            let heir = self.heir(*account);
+            self.devices.insert(*id, Device::new(*account, index, heir));
             return;
         }
         let device = self.devices.get_mut(id).expect("a device joins before it does anything");
         let key = |id: &MessageId| Key { sender: device.account, id: *id };
         match what {
             What::Joined { .. } => {}
-            What::Left => device.left = true,
+            What::Known { origin, above } => device.known = Some((*origin, *above)),
+            What::Dropped { origin, upto } => device.dropped = device.dropped.max(Some((*origin, *upto))),
+            What::Left => device.left = Some(index),
             What::Opened => device.open(),
             What::Sent { id: message, to, body } => self.sent(index, *id, *message, to, *body),
             What::Accepted { id: message, place } => {
@@ -98,6 +101,17 @@ impl Judge {
                 self.receipt(*id, message, *reader, *kind);
             }
         }
+    }
+
+    /// Returns what a device inherits that joins now. Beside another one it begins with what comes; but what waits for an
+    /// account without devices is for its next one, because nobody else will take it.
+    fn heir(&self, account: AccountId) -> Option<Heir> {
+        let of_account = || self.devices.iter().filter(|(_, device)| device.account == account);
+        if of_account().any(|(_, device)| device.left.is_none()) {
+            return None;
+        }
+        let last = of_account().max_by_key(|(_, device)| device.left);
+        Some(last.map_or(Heir::OfNobody, |(id, _)| Heir::Of(*id)))
     }
 
     fn sent(&mut self, index: usize, by: DeviceId, id: MessageId, to: &[AccountId], body: u64) {
@@ -201,28 +215,31 @@ impl Judge {
         for (key, message) in &self.messages {
             let sender = &self.devices[&message.by];
             let Some(place) = message.place else {
-                if !message.refused && !sender.left {
+                if !message.refused && sender.left.is_none() {
                     self.found.push(Violation::Unanswered { message: *key });
                 }
                 continue;
             };
             if message.refused {
                 self.found.push(Violation::StoredThoughRefused { message: *key });
-            } else if !message.accepted && !sender.left {
+            } else if !message.accepted && sender.left.is_none() {
                 self.found.push(Violation::Unanswered { message: *key });
             }
             if let Some(cause) = message.cause.filter(|cause| *cause >= place.sorts_by()) {
                 self.found.push(Violation::CausalOrder { message: *key, cause });
             }
             for (id, device) in &self.devices {
-                if message.is_owed(*key, *id, device) && !device.is_served(*key, place) {
+                if message.is_owed(*key, place, *id, &self.devices) && !device.is_served(*key, place) {
                     self.found.push(Violation::Lost { message: *key, device: *id });
                 }
             }
-            if self.terms.receipts && !sender.left {
-                let told = |reader: &&AccountId| sender.told.contains_key(&(*key, **reader));
-                let recipients = message.to.iter().filter(|to| message.acknowledged_by.contains(to));
-                let missing = recipients.filter(|reader| !told(reader));
+            if self.terms.receipts && sender.left.is_none() && !sender.may_lack_receipts(place) {
+                let told = |reader: &AccountId| sender.told.contains_key(&(*key, *reader));
+                let acknowledged = |reader: &AccountId| {
+                    let mut devices = self.devices.values().filter(|device| device.account == *reader);
+                    devices.any(|device| device.surely_acknowledged(key, place))
+                };
+                let missing = message.to.iter().filter(|reader| acknowledged(reader) && !told(reader));
                 let missing =
                     missing.map(|reader| Violation::MissingReceipt { message: *key, reader: *reader });
                 self.found.extend(missing);

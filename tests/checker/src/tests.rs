@@ -145,6 +145,45 @@ fn nothing_is_owed_to_who_left_or_came_later_or_was_told_of_a_gap() {
 }
 
 #[test]
+fn what_was_sent_before_the_server_knew_a_device_is_owed_to_it_if_stored_after() {
+    let (late, account) = (DeviceId([0xb3; 16]), BOB);
+    for (above, is_owed) in [(9, true), (10, false)] {
+        let known = What::Known { origin: Origin(1), above: Position(above) };
+        let log = Log::begin().sent(1).note(late, What::Joined { account }).note(late, known).whole(1);
+        let lost = Violation::Lost { message: ada(1), device: late };
+        log.breaks(if is_owed { std::slice::from_ref(&lost) } else { &[] });
+    }
+}
+
+#[test]
+fn the_next_device_of_an_account_without_devices_inherits_what_nobody_took() {
+    let (heir, account) = (DeviceId([0xb3; 16]), BOB);
+    let left = |log: Log| log.note(BOB_PHONE, What::Left).note(BOB_TABLET, What::Left);
+    let lost = |number| Violation::Lost { message: ada(number), device: heir };
+    let alone = |number: u8| {
+        move |log: Log| {
+            log.sent(number).accepted(number).shown(ADA_TABLET, number).acknowledged(ADA_TABLET, number)
+        }
+    };
+    let joins = |log: Log| log.note(heir, What::Joined { account });
+    // What came while there was no device, and what the last one had not acknowledged.
+    joins(alone(1)(left(Log::begin()))).breaks(&[lost(1)]);
+    let untaken = Log::begin().but_for_the_tablet(1);
+    joins(left(untaken)).breaks(&[lost(1)]);
+    // Not what the last one took, nor what is there for another device.
+    joins(left(Log::begin().whole(1))).breaks(&[]);
+    joins(Log::begin().but_for_the_tablet(1).note(BOB_TABLET, What::Left)).breaks(&[]);
+    let gap = What::Gap { origin: Origin(1), from: Position(1), upto: Position(10) };
+    let told = joins(left(Log::begin().but_for_the_tablet(1).note(BOB_TABLET, gap)));
+    told.breaks_under(Terms { gaps: true, ..STRICT }, &[]);
+    // The first device of an account has all of its mail.
+    let first = What::Joined { account: CYD };
+    let to_cyd = What::Sent { id: id(1), to: vec![CYD], body: 1 };
+    let log = Log::begin().note(ADA_PHONE, to_cyd).accepted(1).shown(ADA_TABLET, 1).note(CYD_PHONE, first);
+    log.breaks(&[Violation::Lost { message: ada(1), device: CYD_PHONE }]);
+}
+
+#[test]
 fn a_gap_covers_only_its_stretch_of_its_origin() {
     for (origin, from) in [(1, 1), (1, 11), (2, 10)] {
         let (origin, from, upto) = (Origin(origin), Position(from), Position(from + 8));
@@ -333,4 +372,24 @@ fn what_was_acknowledged_has_its_receipt_in_the_end() {
     let [log, unwatched] = [log.0.clone(), log.0].map(Log);
     log.breaks(&[Violation::MissingReceipt { message: ada(1), reader: BOB }]);
     unwatched.breaks_under(Terms { receipts: false, ..STRICT }, &[]);
+}
+
+#[test]
+fn a_receipt_may_go_with_the_device_that_acknowledged_or_what_was_dropped_or_into_a_gap_of_the_sender() {
+    let log = Log::begin().sent(1).accepted(1).shown(ADA_TABLET, 1).shown(BOB_TABLET, 1).shown(BOB_PHONE, 1);
+    let log = log.acknowledged(BOB_PHONE, 1);
+    let [log, other] = [log.0.clone(), log.0].map(Log);
+    log.note(BOB_PHONE, What::Left).breaks(&[]);
+    let terms = Terms { gaps: true, ..STRICT };
+    let missing = Violation::MissingReceipt { message: ada(1), reader: BOB };
+    for (upto, is_missing) in [(9, true), (10, false)] {
+        let dropped = What::Dropped { origin: Origin(1), upto: Position(upto) };
+        let log = Log(other.0.clone()).note(BOB_PHONE, dropped);
+        log.breaks_under(terms, if is_missing { std::slice::from_ref(&missing) } else { &[] });
+    }
+    for (upto, is_missing) in [(10, true), (11, false)] {
+        let gap = What::Gap { origin: Origin(1), from: Position(1), upto: Position(upto) };
+        let log = Log(other.0.clone()).note(ADA_PHONE, gap);
+        log.breaks_under(terms, if is_missing { std::slice::from_ref(&missing) } else { &[] });
+    }
 }

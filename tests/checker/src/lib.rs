@@ -4,18 +4,22 @@
 //! they happened, and brings everything to rest. [`judge()`] then names each [`Violation`]:
 //!
 //! - **nothing is lost**: what was accepted, or was shown anywhere, is shown at every device of every recipient and at the
-//!   sender's other devices, unless the device left or was told of a gap there;
+//!   sender's other devices, unless the device left or was told of a gap there. A device begins with what comes after it;
+//!   but the first one after a time without devices inherits what nobody took, for nobody else will;
 //! - **shown once**: at every device; after its client was opened again also what it had not acknowledged;
 //! - **one place**: a message has one origin, position, stamp and body wherever it is seen, and no other message has its place;
 //! - **per-sender order**: what one device sent keeps its order, as it arrives and sorted by (stamp, origin);
 //! - **causal order**: what a device sends sorts behind everything that it had shown;
 //! - **true receipts**: `delivered` only for what a device of the reader acknowledged before, `read` only for what one of them
-//!   read before, and none goes back; and what was acknowledged has its receipt in the end.
+//!   read before, and none goes back; and what a device acknowledged that is still there has its receipt in the end, unless
+//!   the receipt may lie in a gap.
 //!
-//! It needs nothing but the ids of the protocol: no runtime, no SDK, no daemon, so any harness may use it. Messages have lists
-//! of recipients, which have one member as long as there are no groups.
+//! It needs nothing but the ids of the protocol: no runtime, no SDK, no daemon, so any harness may use it: the promise tests
+//! with real processes and the core's simulation judge by the same rules. Messages have lists of recipients, which have one
+//! member as long as there are no groups.
 //!
 //! Invariants: the verdict follows from the entries alone; every rule has a log in `tests.rs` that breaks it and no other.
+#![allow(clippy::expect_used)] // A checker is test code: a log that is wrong ends the test.
 
 mod entry;
 mod judge;

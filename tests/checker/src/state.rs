@@ -1,0 +1,158 @@
+//! What the judge knows of devices and messages while it reads.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use quail_protocol::id::{AccountId, DeviceId, Origin, Position, Stamp};
+
+use super::{Key, Place, ReceiptKind};
+
+/// A device, as far as its entries were read.
+pub(super) struct Device {
+    pub(super) account: AccountId,
+    /// Entries before it joined.
+    pub(super) joined: usize,
+    /// The last position of an origin before the server knew it.
+    pub(super) known: Option<(Origin, Position)>,
+    /// Up to where the server has forgotten what waited for it.
+    pub(super) dropped: Option<(Origin, Position)>,
+    /// What it came after, if its account had no device then.
+    pub(super) heir: Option<Heir>,
+    /// Entries before it left.
+    pub(super) left: Option<usize>,
+    /// Messages it sent.
+    pub(super) sent: Vec<Key>,
+    /// What it may not show again.
+    pub(super) shown: HashSet<Key>,
+    /// Everything it showed in all its lives.
+    pub(super) ever_shown: HashSet<Key>,
+    pub(super) acknowledged: HashSet<Key>,
+    /// The last of what it showed, in the order of people.
+    pub(super) newest: Option<(Stamp, Origin)>,
+    /// By sending device: what it showed of it last.
+    pub(super) last_of: HashMap<DeviceId, Key>,
+    pub(super) gaps: Vec<(Origin, Position, Position)>,
+    /// What it was told of its messages.
+    pub(super) told: BTreeMap<(Key, AccountId), ReceiptKind>,
+}
+
+/// Whose mail a device inherits.
+#[derive(Clone, Copy)]
+pub(super) enum Heir {
+    /// It is the account's first: nobody has taken anything.
+    OfNobody,
+    /// All others had left, this one last.
+    Of(DeviceId),
+}
+
+impl Device {
+    pub(super) fn new(account: AccountId, joined: usize, heir: Option<Heir>) -> Self {
+        Self {
+            account,
+            joined,
+            known: None,
+            dropped: None,
+            heir,
+            left: None,
+            sent: Vec::new(),
+            shown: HashSet::new(),
+            ever_shown: HashSet::new(),
+            acknowledged: HashSet::new(),
+            newest: None,
+            last_of: HashMap::new(),
+            gaps: Vec::new(),
+            told: BTreeMap::new(),
+        }
+    }
+
+    /// What it had not acknowledged comes again, and so from an earlier place on.
+    pub(super) fn open(&mut self) {
+        let acknowledged = &self.acknowledged;
+        self.shown.retain(|message| acknowledged.contains(message));
+        self.last_of.clear();
+    }
+
+    /// Shows a message and returns whether it was not shown before.
+    pub(super) fn show(&mut self, message: Key, place: Place) -> bool {
+        self.newest = self.newest.max(Some(place.sorts_by()));
+        self.ever_shown.insert(message);
+        self.shown.insert(message)
+    }
+
+    /// Returns whether it acknowledged a message so that it must have come to something: what a device acknowledged just before
+    /// it left, or of what the server had forgotten, may have come too late to count.
+    pub(super) fn surely_acknowledged(&self, message: &Key, place: Place) -> bool {
+        let is_dropped = |(origin, upto)| place.origin == origin && place.position <= upto;
+        self.left.is_none() && self.acknowledged.contains(message) && !self.dropped.is_some_and(is_dropped)
+    }
+
+    /// Returns whether a receipt for a message may have been in a gap: receipts lie behind what they are for.
+    pub(super) fn may_lack_receipts(&self, place: Place) -> bool {
+        self.gaps.iter().any(|(origin, _, upto)| *origin == place.origin && *upto > place.position)
+    }
+
+    /// Returns whether it showed a message or was told that it will not.
+    pub(super) fn is_served(&self, message: Key, place: Place) -> bool {
+        self.left.is_some() || self.ever_shown.contains(&message) || self.was_told_of_gap(place)
+    }
+
+    /// Returns whether it was told that it will not get what lies at a place.
+    fn was_told_of_gap(&self, Place { origin, position, .. }: Place) -> bool {
+        let covers = |(at, from, upto): &(Origin, Position, Position)| {
+            *at == origin && (*from..=*upto).contains(&position)
+        };
+        self.gaps.iter().any(covers)
+    }
+}
+
+/// A message, as far as entries were read.
+pub(super) struct Message {
+    /// Device that sent it.
+    pub(super) by: DeviceId,
+    /// Entries before it was sent.
+    pub(super) sent: usize,
+    /// How many messages the device had sent before.
+    pub(super) number: usize,
+    pub(super) to: Vec<AccountId>,
+    pub(super) body: u64,
+    /// The last of what the device had shown when it was sent.
+    pub(super) cause: Option<(Stamp, Origin)>,
+    pub(super) accepted: bool,
+    pub(super) refused: bool,
+    /// Where it is stored, once anybody has seen that.
+    pub(super) place: Option<Place>,
+    pub(super) acknowledged_by: BTreeSet<AccountId>,
+    pub(super) read_by: BTreeSet<AccountId>,
+}
+
+impl Message {
+    /// Returns whether a device is to show it: it was there when the message was sent or stored, and is of a recipient or
+    /// another one of the sender; or it inherited it.
+    pub(super) fn is_owed(
+        &self,
+        key: Key,
+        place: Place,
+        id: DeviceId,
+        devices: &BTreeMap<DeviceId, Device>,
+    ) -> bool {
+        let device = &devices[&id];
+        let other_of_sender = device.account == key.sender && id != self.by;
+        if !self.to.contains(&device.account) && !other_of_sender {
+            return false;
+        }
+        let is_above = |(origin, above): (Origin, Position)| place.origin == origin && place.position > above;
+        if device.joined < self.sent || device.known.is_some_and(is_above) {
+            return true;
+        }
+        match device.heir {
+            None => false,
+            Some(Heir::OfNobody) => true,
+            Some(Heir::Of(last)) => {
+                let older = &devices[&last];
+                let came_between = older.left.is_some_and(|left| left < self.sent);
+                // What the older one was told to be missing was nobody's loss any more.
+                let had = older.acknowledged.contains(&key) || older.was_told_of_gap(place);
+                came_between || !had && self.is_owed(key, place, last, devices)
+            }
+        }
+    }
+}

@@ -34,7 +34,7 @@ impl Guest {
     /// [`Error::Bind`], [`Error::UnknownHost`], [`Error::Unreachable`], [`Error::ConnectionRefused`],
     /// [`Error::ConnectionLost`], and [`Error::Refused`] with the server's reason.
     pub async fn connect(address: &Address, options: Options) -> Result<Self, Error> {
-        let link = Transport::new(address, &options).await?.connect().await?;
+        let link = Transport::new(address, &options).await?.handshake().await?;
         let waited = options.connect_timeout;
         let hello =
             async { hello::write(&link.connection, &options.client_name, None).await?.answer().await };

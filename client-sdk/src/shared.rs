@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) finish: CancellationToken,
     /// Says that the end is reached.
     pub(crate) over: CancellationToken,
+    /// Counts changes of networks that the application told of.
+    pub(crate) network: watch::Sender<u64>,
     state: watch::Sender<ConnectionState>,
     /// The largest stamp shown or accepted.
     seen: AtomicU64,
@@ -69,6 +71,7 @@ impl Shared {
             live: watch::Sender::new(None),
             finish: CancellationToken::new(),
             over: CancellationToken::new(),
+            network: watch::Sender::new(0),
             state: watch::Sender::new(ConnectionState::Connecting { attempt: 1 }),
             seen: AtomicU64::new(0),
             logging_out: AtomicBool::new(false),

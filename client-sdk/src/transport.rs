@@ -4,17 +4,21 @@
 //! IPv4 only). They are tried like in RFC 8305: the next one starts a moment after the one before, whoever completes the
 //! handshake first wins.
 //!
+//! A client that was connected before may have a ticket. Then its next connection is handed out before the handshake is complete,
+//! so that what is written on it leaves in the first packets (early data). That is tried at the address which answered last, and once:
+//! if it fails, the next try is an ordinary one.
+//!
 //! Invariants: every try is bounded by the connect timeout; a connection has bounded windows, and the server may open no
 //! streams.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use quail_protocol::address::Address;
 use quail_protocol::error::close;
 use quail_protocol::limits::IDLE_TIMEOUT;
-use quinn::{ConnectError, ConnectionError, TransportConfig, VarInt};
+use quinn::{ConnectError, ConnectionError, TransportConfig, VarInt, ZeroRttAccepted};
 use tokio::task::JoinSet;
 
 use crate::error::{certificate, local_fault};
@@ -27,6 +31,10 @@ const ADDRESSES_MAX: usize = 8;
 
 /// How much later than the one before the next address of a host is tried (RFC 8305, section 5).
 const ADDRESS_STAGGER: Duration = Duration::from_millis(250);
+
+/// How long the handshake of a connection with early data is given, before an ordinary try is made: a packet that is lost is
+/// sent again after one second.
+const EARLY_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Most bytes of one stream that may arrive unread: four times the longest frame, so that a window update is on its way
 /// while a frame is read.
@@ -75,13 +83,51 @@ pub(crate) struct Link {
     pub(crate) connection: quinn::Connection,
     endpoint: quinn::Endpoint,
     shared: bool,
-    /// Length of the handshake.
-    pub(crate) handshake: Duration,
-    /// TLS name of the key exchange.
-    pub(crate) key_exchange: String,
+    began: Instant,
+    /// Length of the handshake, once it is complete.
+    handshake: OnceLock<Duration>,
+}
+
+/// A connection that can be written on.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    pub(crate) link: Link,
+    /// There while the handshake is under way and what is written is early data.
+    pub(crate) early: Option<Early>,
+}
+
+/// The handshake behind early data.
+pub(crate) struct Early {
+    accepted: ZeroRttAccepted,
+    deadline: Instant,
+}
+
+impl std::fmt::Debug for Early {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Early(..)")
+    }
 }
 
 impl Link {
+    /// Returns the length of the handshake; zero while that is under way.
+    pub(crate) fn handshake(&self) -> Duration {
+        self.handshake.get().copied().unwrap_or_default()
+    }
+
+    /// Returns the TLS name of the key exchange.
+    pub(crate) fn key_exchange(&self) -> String {
+        let data = self.connection.handshake_data().and_then(|data| data.downcast::<Negotiated>().ok());
+        match data.and_then(|negotiated| negotiated.key_exchange) {
+            Some(group) => format!("{group:?}"),
+            None => "unknown".to_owned(),
+        }
+    }
+
+    fn established(&self) {
+        // Told once; the first length stands.
+        let _ = self.handshake.set(self.began.elapsed());
+    }
+
     /// Ends the connection and lets the packet that says so leave; without it the server would keep the connection for
     /// the length of the idle timeout.
     pub(crate) async fn close(&self) {
@@ -109,10 +155,16 @@ impl Link {
         let address = self.endpoint.local_addr().map_err(|error| local_fault(error.to_string()))?;
         let address = wildcard(address.is_ipv6());
         let fault = |error: std::io::Error| Error::Bind { address, detail: error.to_string() };
+        self.rebind_to(std::net::UdpSocket::bind(address).map_err(fault)?)
+    }
+
+    /// Moves the connection to this UDP socket. QUIC asks the server for a sign of life at once.
+    pub(crate) fn rebind_to(&self, socket: std::net::UdpSocket) -> Result<(), Error> {
+        let address = socket.local_addr().unwrap_or_else(|_| wildcard(false));
         if self.shared {
             return Err(Error::Bind { address, detail: "the socket is shared with other clients".into() });
         }
-        let socket = std::net::UdpSocket::bind(address).map_err(fault)?;
+        let fault = |error: std::io::Error| Error::Bind { address, detail: error.to_string() };
         self.endpoint.rebind(socket).map_err(fault)
     }
 }
@@ -123,11 +175,15 @@ pub(crate) struct Transport {
     address: Address,
     tls: Tls,
     config: quinn::ClientConfig,
+    transport: Arc<TransportConfig>,
     /// Where tries start from. Without one each has a new socket: a fresh port gets around what a router on the way may
     /// still believe about the old one.
     endpoint: Option<quinn::Endpoint>,
     shared: bool,
     timeout: Duration,
+    early_data: bool,
+    /// The address at which the last handshake was completed.
+    answered: Arc<Mutex<Option<SocketAddr>>>,
 }
 
 impl Transport {
@@ -137,7 +193,8 @@ impl Transport {
         let tls = tokio::task::spawn_blocking(move || Tls::new(pin));
         let tls = tls.await.map_err(|error| local_fault(error.to_string()))??;
         let mut config = quinn::ClientConfig::new(tls.config());
-        config.transport_config(Arc::new(transport_config(options)));
+        let transport = Arc::new(transport_config(options));
+        config.transport_config(transport.clone());
         let endpoint = match (&options.socket, options.bind_address) {
             (Some(socket), _) => Some(socket.endpoint.clone()),
             // Once for all tries: the port stays taken for a moment after a connection is gone.
@@ -148,14 +205,62 @@ impl Transport {
             address: address.clone(),
             tls,
             config,
+            transport,
             endpoint,
             shared: options.socket.is_some(),
             timeout: options.connect_timeout,
+            early_data: options.early_data,
+            answered: Arc::default(),
         })
     }
 
+    /// Connects, with early data if that is possible.
+    pub(crate) async fn connect(&self) -> Result<Connected, Error> {
+        match self.early() {
+            Some(connected) => Ok(connected),
+            None => self.handshake().await.map(|link| Connected { link, early: None }),
+        }
+    }
+
+    /// Begins a connection that can be written on at once.
+    fn early(&self) -> Option<Connected> {
+        // Taken out: a failure must not be met by the same again.
+        let address = self.answered.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (address, tls) = (address?, self.tls.early_config().filter(|_| self.early_data)?);
+        let mut config = quinn::ClientConfig::new(tls);
+        config.transport_config(self.transport.clone());
+        let began = Instant::now();
+        let endpoint = self.endpoint_for(address).ok()?;
+        let connecting = endpoint.connect_with(config, address, &self.address.host).ok()?;
+        let (connection, accepted) = connecting.into_0rtt().ok()?;
+        let link = Link { connection, endpoint, shared: self.shared, began, handshake: OnceLock::new() };
+        let deadline = began + EARLY_PATIENCE.min(self.timeout);
+        Some(Connected { link, early: Some(Early { accepted, deadline }) })
+    }
+
+    /// Waits for the end of the handshake behind early data, and returns whether the server took that. If not, it never saw a
+    /// thing of it. Must not be asked again after that. Cancel safe.
+    pub(crate) async fn early_accepted(&self, link: &Link, early: &mut Early) -> Result<bool, Error> {
+        let ended = tokio::time::timeout_at(early.deadline.into(), &mut early.accepted).await;
+        let accepted = ended.map_err(|_| {
+            let waited = early.deadline.saturating_duration_since(link.began);
+            Error::Unreachable { server: self.server(), waited }
+        })?;
+        if let Some(error) = link.connection.close_reason() {
+            return Err(self.handshake_error(&error));
+        }
+        self.established(link);
+        Ok(accepted)
+    }
+
+    fn established(&self, link: &Link) {
+        link.established();
+        let address = link.connection.remote_address();
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+
     /// Resolves the host and completes a handshake with one of its addresses.
-    pub(crate) async fn connect(&self) -> Result<Link, Error> {
+    pub(crate) async fn handshake(&self) -> Result<Link, Error> {
         let unreachable = || Error::Unreachable { server: self.server(), waited: self.timeout };
         tokio::time::timeout(self.timeout, self.race()).await.unwrap_or_else(|_| Err(unreachable()))
     }
@@ -168,7 +273,7 @@ impl Transport {
         loop {
             if let Some(address) = addresses.next() {
                 let this = self.clone();
-                tries.spawn(async move { this.handshake(address).await });
+                tries.spawn(async move { this.handshake_with(address).await });
             }
             let stagger = if addresses.len() > 0 { ADDRESS_STAGGER } else { Duration::MAX };
             match tokio::time::timeout(stagger, tries.join_next()).await {
@@ -204,23 +309,23 @@ impl Transport {
         Ok(addresses)
     }
 
-    async fn handshake(&self, address: SocketAddr) -> Result<Link, Error> {
-        let endpoint = match &self.endpoint {
-            Some(endpoint) => endpoint.clone(),
-            None => bind(wildcard(address.is_ipv6()))?,
-        };
+    fn endpoint_for(&self, address: SocketAddr) -> Result<quinn::Endpoint, Error> {
+        match &self.endpoint {
+            Some(endpoint) => Ok(endpoint.clone()),
+            None => bind(wildcard(address.is_ipv6())),
+        }
+    }
+
+    async fn handshake_with(&self, address: SocketAddr) -> Result<Link, Error> {
+        let endpoint = self.endpoint_for(address)?;
         let began = Instant::now();
         let connecting = endpoint
             .connect_with(self.config.clone(), address, &self.address.host)
             .map_err(|error| self.connect_error(error))?;
         let connection = connecting.await.map_err(|error| self.handshake_error(&error))?;
-        let handshake = began.elapsed();
-        let negotiated = connection.handshake_data().and_then(|data| data.downcast::<Negotiated>().ok());
-        let key_exchange = match negotiated.and_then(|negotiated| negotiated.key_exchange) {
-            Some(group) => format!("{group:?}"),
-            None => "unknown".to_owned(),
-        };
-        Ok(Link { connection, endpoint, shared: self.shared, handshake, key_exchange })
+        let link = Link { connection, endpoint, shared: self.shared, began, handshake: OnceLock::new() };
+        self.established(&link);
+        Ok(link)
     }
 
     fn connect_error(&self, error: ConnectError) -> Error {

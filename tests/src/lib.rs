@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A harness is test code: what goes wrong ends the test.
 
 pub mod checker;
+pub mod crowd;
 pub mod deaf;
 pub mod hostile;
 pub mod proxy;

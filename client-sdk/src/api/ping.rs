@@ -33,9 +33,9 @@ pub struct PingReport {
 impl PingReport {
     fn new(link: &Link, welcome: &Welcome, round_trip: Duration, pong: &v1::Pong) -> Self {
         Self {
-            handshake: link.handshake,
+            handshake: link.handshake(),
             round_trip,
-            key_exchange: link.key_exchange.clone(),
+            key_exchange: link.key_exchange(),
             protocol_version: welcome.version,
             server_name: welcome.server_name.clone(),
             server_address: link.connection.remote_address(),

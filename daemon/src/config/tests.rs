@@ -54,7 +54,7 @@ fn the_defaults_are_complete_and_need_nothing_else() {
             drain: Duration::from_secs(5),
         },
         data: Data { directory: "/home/ada/.local/share/quail".into() },
-        tls: Tls { operator: None },
+        tls: Tls { operator: None, early_data: true },
         accounts: Accounts { sign_up: SignUp::Open },
         rates: default_rates(),
         limits: Limits {

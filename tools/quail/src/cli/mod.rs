@@ -18,6 +18,7 @@ mod logout;
 mod passwd;
 mod password;
 mod ping;
+mod roam;
 mod send;
 mod session;
 mod signup;
@@ -75,6 +76,7 @@ enum Command {
     Ping(ping::Ping),
     Demo(demo::Demo),
     Bench(bench::Bench),
+    Roam(roam::Roam),
     Completions(completions::Completions),
 }
 
@@ -115,6 +117,7 @@ fn run(command: Command, context: Context) -> anyhow::Result<Outcome> {
             Command::Ping(command) => command.run(context).await,
             Command::Demo(command) => command.run(context).await,
             Command::Bench(command) => command.run(context).await,
+            Command::Roam(command) => command.run(context).await,
             Command::Completions(command) => command.run(&context),
         }
     };

@@ -60,7 +60,10 @@ impl RawClient {
     pub async fn connect_to(server: SocketAddr, config: &ClientConfig) -> Self {
         let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a socket");
         let connecting = endpoint.connect_with(config.clone(), server, "localhost").expect("a valid name");
-        Self { connection: expect("a connection", connecting).await.expect("a handshake"), _endpoint: endpoint }
+        Self {
+            connection: expect("a connection", connecting).await.expect("a handshake"),
+            _endpoint: endpoint,
+        }
     }
 
     /// Begins a connection in early data. The settings must have a ticket from an earlier one.

@@ -147,7 +147,8 @@ impl World {
         let mut child = command.spawn().expect("quaild runs");
         let mut stdin = child.stdin.take().expect("a pipe");
         let feeding = async move { stdin.write_all(handles.as_bytes()).await.expect("quaild reads") };
-        let ((), output) = expect("the accounts", async { tokio::join!(feeding, child.wait_with_output()) }).await;
+        let ((), output) =
+            expect("the accounts", async { tokio::join!(feeding, child.wait_with_output()) }).await;
         let output = String::from_utf8(output.expect("quaild ends").stdout).expect("text");
         let credentials = output.lines().map(|line| serde_json::from_str(line).expect("credentials"));
         credentials.map(|credentials| self.person(credentials)).collect()

@@ -59,10 +59,8 @@ async fn back(world: &mut World, crowd: &Crowd) {
     let began = Instant::now();
     crowd.is_back(2).await;
     let took = began.elapsed();
-    expect("the handshakes to end", async {
-        while metric(world, "quail_handshakes_open").await > 0.0 {}
-    })
-    .await;
+    expect("the handshakes to end", async { while metric(world, "quail_handshakes_open").await > 0.0 {} })
+        .await;
     println!("all are back after {took:?}, with {} connections at most", crowd.connections_max());
     for result in ["completed", "failed", "timeout", "retried", "refused", "limited"] {
         let name = format!("quail_handshakes_total{{result=\"{result}\"}}");

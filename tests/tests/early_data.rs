@@ -77,7 +77,11 @@ impl Tap {
     /// Returns what went up before the handshake was complete: everything with a long header.
     fn flight(&self) -> Vec<Vec<u8>> {
         let recorded = self.recorded.lock().unwrap();
-        recorded.iter().filter(|datagram| datagram.first().is_some_and(|first| first & 0x80 != 0)).cloned().collect()
+        recorded
+            .iter()
+            .filter(|datagram| datagram.first().is_some_and(|first| first & 0x80 != 0))
+            .cloned()
+            .collect()
     }
 }
 
@@ -103,7 +107,11 @@ async fn replay(world: &World, flights: &[Vec<Vec<u8>>], times: usize, mut tampe
             while metric(world, "quail_handshakes_open").await > 0.0 {}
         })
         .await;
-        println!("part {part}: accepted {}, rejected {}", metric(world, ACCEPTED).await, metric(world, REJECTED).await);
+        println!(
+            "part {part}: accepted {}, rejected {}",
+            metric(world, ACCEPTED).await,
+            metric(world, REJECTED).await
+        );
     }
 }
 
@@ -119,21 +127,30 @@ struct Scene {
     arrives: RawStream,
     _bob: RawClient,
     attached: u64,
+    /// Up to where Ada has taken everything.
+    taken: Option<v1::Cursor>,
 }
 
 impl Scene {
     async fn begin(world: &World) -> Self {
         let (ada, bob) = (world.sign_up("ada").await, world.sign_up("bob").await);
-        Self::resume(world, ada, bob, 1, vec![]).await
+        Self::resume(world, ada, bob, 1, [vec![], vec![]]).await
     }
 
-    async fn resume(world: &World, ada: Person, bob: Person, attached: u64, cursors: Vec<v1::Cursor>) -> Self {
+    async fn resume(
+        world: &World,
+        ada: Person,
+        bob: Person,
+        attached: u64,
+        cursors: [Vec<v1::Cursor>; 2],
+    ) -> Self {
+        let [of_ada, of_bob] = cursors;
         let living = RawClient::resume(&world.address(), ada.credentials.token.as_bytes()).await;
         let lane = living.publish().await;
-        let feed = caught_up(living.attach(attached, vec![]).await).await;
+        let feed = caught_up(living.attach(attached, of_ada).await).await;
         let client = RawClient::resume(&world.address(), bob.credentials.token.as_bytes()).await;
-        let arrives = caught_up(client.attach(attached, cursors).await).await;
-        Self { ada, bob, living, lane, feed, arrives, _bob: client, attached }
+        let arrives = caught_up(client.attach(attached, of_bob).await).await;
+        Self { ada, bob, living, lane, feed, arrives, _bob: client, attached, taken: None }
     }
 
     /// Ada's device says something; returns its position.
@@ -158,6 +175,7 @@ impl Scene {
         let feed_down::Frame::Event(event) = self.feed.feed().await else { panic!("her feed has ended") };
         assert!(matches!(event.body, Some(v1::event::Body::Receipt(_))), "{event:?}");
         self.feed.ack(event.origin, event.position).await;
+        self.taken = Some(v1::Cursor { origin: event.origin, position: event.position });
     }
 
     async fn devices(&self) -> usize {
@@ -269,8 +287,9 @@ async fn a_recorded_first_flight_changes_nothing_however_often_it_is_sent_again(
     assert_eq!(scene.devices().await, 2, "no device was unlinked");
 
     world.kill_and_restart().await;
-    let Scene { ada, bob, attached, .. } = scene;
-    let mut scene = Scene::resume(&world, ada, bob, attached + 1, vec![cursor]).await;
+    let Scene { ada, bob, attached, taken, .. } = scene;
+    let cursors = [taken.into_iter().collect(), vec![cursor]];
+    let mut scene = Scene::resume(&world, ada, bob, attached + 1, cursors).await;
     replay(&world, &flights, REPLAYS, |_| {}).await;
     assert_eq!(metric(&world, ACCEPTED).await, 0.0, "no ticket outlives the daemon");
     assert_eq!(scene.says(third).await, position);
@@ -323,6 +342,7 @@ async fn the_first_answer_of_a_resumed_session_comes_after_one_round_trip() {
 /// Makes the daemon close a client's connection, which is well but for that: it asks for what is refused until the daemon has enough.
 async fn be_sent_away(client: &Client) {
     let mut state = client.state();
+    expect("the client", state.wait_for(|state| *state == ConnectionState::Online)).await.unwrap();
     let mut asking = JoinSet::new();
     for _ in 0..60 {
         let client = client.clone();

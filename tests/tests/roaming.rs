@@ -136,7 +136,9 @@ async fn a_new_path_on_which_nothing_comes_back_is_left_for_another_connection()
         let silent = state.wait_for(|state| matches!(state, ConnectionState::Silent { .. }));
         drop(expect("the silence to be told", silent).await.unwrap());
         let told = began.elapsed();
-        expect("another connection", state.wait_for(|state| *state == ConnectionState::Online)).await.unwrap();
+        expect("another connection", state.wait_for(|state| *state == ConnectionState::Online))
+            .await
+            .unwrap();
         scene.flows().await;
         println!("told after {told:?}, all is there after {:?}", began.elapsed());
         // The rest is for a machine that is busy.

@@ -85,7 +85,10 @@ pub(super) async fn run(
         // What a ping came to does not matter: any packet ends the silence.
         while pings.try_join_next().is_some() {}
         let verdict = silence.look(stats.udp_rx.datagrams, stats.udp_tx.datagrams, now);
-        if silence.is_silent() && pings.is_empty() && (silence.is_probing() || shared.publish.unanswered() > 0) {
+        if silence.is_silent()
+            && pings.is_empty()
+            && (silence.is_probing() || shared.publish.unanswered() > 0)
+        {
             let connection = connection.clone();
             pings.spawn(async move { api::ask(&connection, request::Command::Ping(Ping {})).await });
         }

@@ -125,6 +125,8 @@ struct Knock {
 async fn serve(knock: Knock, gateway: Arc<Gateway>, drain: CancellationToken, stall: Duration) {
     let id = knock.id;
     // In a box of its own, which is gone when the handshake is: a connection waits most of its life.
-    let Some(arrived) = Box::pin(Handshake::arrive(knock.incoming, knock.open, &gateway)).await else { return };
+    let Some(arrived) = Box::pin(Handshake::arrive(knock.incoming, knock.open, &gateway)).await else {
+        return;
+    };
     Connection::run(id, arrived, gateway, drain, stall).await;
 }

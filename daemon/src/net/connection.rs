@@ -63,7 +63,7 @@ pub(super) struct Connection {
     stall: StallTimer,
     hold: Hold,
     /// There until the handshake is complete.
-    early: Option<Early>,
+    early: Option<Box<Early>>,
     /// Counts the connection, from the end of its handshake.
     counted: Option<Held>,
     whereabouts: Whereabouts,
@@ -131,7 +131,7 @@ impl Connection {
             budget: RefusalBudget::new(began),
             stall: StallTimer::new(stall),
             hold: Hold::default(),
-            early: handshake.map(Early::new),
+            early: handshake.map(|handshake| Box::new(Early::new(handshake))),
             counted,
             whereabouts,
         };

@@ -43,7 +43,8 @@ impl Handshake {
     pub(super) async fn arrive(incoming: Incoming, open: Held, gateway: &Gateway) -> Option<Arrived> {
         let (address, validated) = (incoming.remote_address(), incoming.remote_address_validated());
         let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
-        let accepted = incoming.accept().map_err(|error| tracing::debug!(%address, %error, "handshake failed"));
+        let accepted =
+            incoming.accept().map_err(|error| tracing::debug!(%address, %error, "handshake failed"));
         // A server may speak before the handshake is complete, so this never fails.
         let Some((quic, ended)) = accepted.ok().and_then(|connecting| connecting.into_0rtt().ok()) else {
             count(gateway, "failed");

@@ -37,7 +37,11 @@ impl Early {
 }
 
 /// Waits for the end of a handshake that is under way, and returns whether it is complete; for ever if none is. Cancel safe.
-pub(super) async fn complete(early: &mut Option<Early>, quic: &quinn::Connection, gateway: &Gateway) -> bool {
+pub(super) async fn complete(
+    early: &mut Option<Box<Early>>,
+    quic: &quinn::Connection,
+    gateway: &Gateway,
+) -> bool {
     match early {
         Some(early) => early.handshake.done(quic, gateway).await,
         None => std::future::pending().await,
@@ -87,10 +91,10 @@ impl Connection {
 
     /// The handshake is complete: whoever is there is there now, and everything that came is theirs.
     pub(super) async fn confirmed(&mut self) -> Result<(), End> {
-        let Some(Early { kept, .. }) = self.early.take() else { return Ok(()) };
+        let Some(early) = self.early.take() else { return Ok(()) };
         self.counted = Some(Held::new(&self.gateway.metrics().connections));
         self.begin_session().await;
-        for opened in kept {
+        for opened in early.kept {
             self.opened(opened).await?;
         }
         Ok(())

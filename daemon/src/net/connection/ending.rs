@@ -6,7 +6,7 @@ use quail_protocol::error::close;
 use quail_protocol::v1::Reason;
 use quinn::VarInt;
 
-use super::early::{self, Early};
+use super::early;
 use super::{Connection, DRAIN_PATIENCE, END_PATIENCE, End};
 use crate::gateway::Gateway;
 use crate::ops::metrics::ReasonLabel;
@@ -54,7 +54,7 @@ impl Connection {
             // Answers that are on their way still go out: what the client was told it need not ask again.
             let _ = tokio::time::timeout(patience, self.settle()).await;
             self.lanes.finish(patience).await;
-            let handshake = self.early.take().map(Early::into_handshake);
+            let handshake = self.early.take().map(|early| early.into_handshake());
             early::end(handshake, &self.quic, &self.gateway, reason).await;
         }
         if let Some(session) = &self.session {

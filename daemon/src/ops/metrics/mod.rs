@@ -25,7 +25,8 @@ use prometheus_client::registry::Registry;
 
 pub use held::Held;
 pub use labels::{
-    ClassLabel, CommandLabels, EarlyDataLabel, HandshakeLabel, LaneLabel, PlaceLabel, ReasonLabel, ReloadLabel,
+    ClassLabel, CommandLabels, EarlyDataLabel, HandshakeLabel, LaneLabel, PlaceLabel, ReasonLabel,
+    ReloadLabel,
 };
 pub use outbox::OutboxMetrics;
 pub use refusals::Refusals;

@@ -96,9 +96,11 @@ impl RoamReport {
 pub async fn run(options: RoamOptions, watch: &mut Watch<'_>) -> Result<RoamReport, BenchError> {
     let mut server = Server::start(&options.target).await?;
     let address = server.address().clone();
-    let [roams, stays]: [_; 2] = server.provision(2, watch).await?.try_into().map_err(
-        |accounts: Vec<_>| BenchError::Accounts { expected: 2, got: accounts.len() },
-    )?;
+    let [roams, stays]: [_; 2] = server
+        .provision(2, watch)
+        .await?
+        .try_into()
+        .map_err(|accounts: Vec<_>| BenchError::Accounts { expected: 2, got: accounts.len() })?;
     let (roams_account, stays_account) = (roams.account, stays.account);
     let User { client: roamer, events: to_roamer } = users::open(&address, &roams, None).await?;
     let User { client: stayer, events: to_stayer } = users::open(&address, &stays, None).await?;
@@ -204,7 +206,8 @@ async fn until(due: Instant, began: Instant, of: u64, watch: &mut Watch<'_>) {
 /// Moves a connection to where nothing is heard. The library listens at the last socket too, so it takes two.
 fn cut(roamer: &Client) -> Result<(), BenchError> {
     for _ in 0..2 {
-        let deaf = deaf().map_err(|error| BenchError::Part(format!("a socket that hears nothing: {error}")))?;
+        let deaf =
+            deaf().map_err(|error| BenchError::Part(format!("a socket that hears nothing: {error}")))?;
         roamer.network_changed_to(deaf).map_err(BenchError::client("cut"))?;
     }
     Ok(())
@@ -329,7 +332,8 @@ mod tests {
     fn a_gap_ends_with_what_was_written_after_it_began() {
         let began = Instant::now();
         let at = |ms| began + Duration::from_millis(ms);
-        let mut record = Record { written: vec![at(0), at(10), at(20)], arrived: vec![None; 3], duplicates: 0 };
+        let mut record =
+            Record { written: vec![at(0), at(10), at(20)], arrived: vec![None; 3], duplicates: 0 };
         record.arrived[0] = Some(at(9));
         record.arrived[1] = Some(at(70));
         assert_eq!(record.first_after(at(5)), Some(Duration::from_millis(65)));

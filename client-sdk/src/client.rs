@@ -14,10 +14,11 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::driver::{self, Opening};
+use crate::link::Link;
 use crate::shared::Shared;
 use crate::state::{ConnectionState, Counters, Stats};
 use crate::store::Store;
-use crate::transport::{Link, Transport};
+use crate::transport::Transport;
 use crate::{Credentials, Error, Options};
 
 /// A logged-in device: sends and receives messages, reconnects by itself, resumes where it was.

@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 use crate::api::accounts::Profiles;
 use crate::feed::Feed;
 use crate::hello::Welcome;
+use crate::link::Link;
 use crate::publish::Publish;
 use crate::state::{ConnectionState, Counters};
 use crate::store::{Store, StoreError};
-use crate::transport::Link;
 use crate::{Credentials, Error, Options};
 
 /// A connection on which the hello was answered.

@@ -12,18 +12,18 @@
 //! streams.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use quail_protocol::address::Address;
-use quail_protocol::error::close;
 use quail_protocol::limits::IDLE_TIMEOUT;
 use quinn::{ConnectError, ConnectionError, TransportConfig, VarInt, ZeroRttAccepted};
 use tokio::task::JoinSet;
 
 use crate::error::{certificate, local_fault};
 use crate::frames::connection_error;
-use crate::tls::{Negotiated, Tls};
+use crate::link::Link;
+use crate::tls::Tls;
 use crate::{Error, Options};
 
 /// Most addresses of a host that are tried.
@@ -77,17 +77,6 @@ impl SharedSocket {
     }
 }
 
-/// A connection that is up, and how it came up.
-#[derive(Debug)]
-pub(crate) struct Link {
-    pub(crate) connection: quinn::Connection,
-    endpoint: quinn::Endpoint,
-    shared: bool,
-    began: Instant,
-    /// Length of the handshake, once it is complete.
-    handshake: OnceLock<Duration>,
-}
-
 /// A connection that can be written on.
 #[derive(Debug)]
 pub(crate) struct Connected {
@@ -105,67 +94,6 @@ pub(crate) struct Early {
 impl std::fmt::Debug for Early {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Early(..)")
-    }
-}
-
-impl Link {
-    /// Returns the length of the handshake; zero while that is under way.
-    pub(crate) fn handshake(&self) -> Duration {
-        self.handshake.get().copied().unwrap_or_default()
-    }
-
-    /// Returns the TLS name of the key exchange.
-    pub(crate) fn key_exchange(&self) -> String {
-        let data = self.connection.handshake_data().and_then(|data| data.downcast::<Negotiated>().ok());
-        match data.and_then(|negotiated| negotiated.key_exchange) {
-            Some(group) => format!("{group:?}"),
-            None => "unknown".to_owned(),
-        }
-    }
-
-    fn established(&self) {
-        // Told once; the first length stands.
-        let _ = self.handshake.set(self.began.elapsed());
-    }
-
-    /// Ends the connection and lets the packet that says so leave; without it the server would keep the connection for
-    /// the length of the idle timeout.
-    pub(crate) async fn close(&self) {
-        const LINGER: Duration = Duration::from_millis(100);
-        const LOOK_EVERY: Duration = Duration::from_millis(1);
-        // Closing again would hide the server's reason from requests that are just learning it.
-        if self.connection.close_reason().is_some() {
-            return;
-        }
-        let sent = || self.connection.stats().udp_tx.datagrams;
-        let sent_before = sent();
-        self.connection.close(VarInt::from_u32(close::DONE), b"");
-        // The library does not tell when it is out, but nothing else is sent after a close.
-        let leaving = async {
-            while sent() == sent_before {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        };
-        // A socket that takes nothing for so long takes nothing at all.
-        let _ = tokio::time::timeout(LINGER, leaving).await;
-    }
-
-    /// Moves the connection to a new UDP socket.
-    pub(crate) fn rebind(&self) -> Result<(), Error> {
-        let address = self.endpoint.local_addr().map_err(|error| local_fault(error.to_string()))?;
-        let address = wildcard(address.is_ipv6());
-        let fault = |error: std::io::Error| Error::Bind { address, detail: error.to_string() };
-        self.rebind_to(std::net::UdpSocket::bind(address).map_err(fault)?)
-    }
-
-    /// Moves the connection to this UDP socket. QUIC asks the server for a sign of life at once.
-    pub(crate) fn rebind_to(&self, socket: std::net::UdpSocket) -> Result<(), Error> {
-        let address = socket.local_addr().unwrap_or_else(|_| wildcard(false));
-        if self.shared {
-            return Err(Error::Bind { address, detail: "the socket is shared with other clients".into() });
-        }
-        let fault = |error: std::io::Error| Error::Bind { address, detail: error.to_string() };
-        self.endpoint.rebind(socket).map_err(fault)
     }
 }
 
@@ -233,7 +161,7 @@ impl Transport {
         let endpoint = self.endpoint_for(address).ok()?;
         let connecting = endpoint.connect_with(config, address, &self.address.host).ok()?;
         let (connection, accepted) = connecting.into_0rtt().ok()?;
-        let link = Link { connection, endpoint, shared: self.shared, began, handshake: OnceLock::new() };
+        let link = Link::new((connection, endpoint), self.shared, began, true);
         let deadline = began + EARLY_PATIENCE.min(self.timeout);
         Some(Connected { link, early: Some(Early { accepted, deadline }) })
     }
@@ -249,12 +177,12 @@ impl Transport {
         if let Some(error) = link.connection.close_reason() {
             return Err(self.handshake_error(&error));
         }
-        self.established(link);
+        self.established(link, accepted);
         Ok(accepted)
     }
 
-    fn established(&self, link: &Link) {
-        link.established();
+    fn established(&self, link: &Link, taken: bool) {
+        link.established(taken);
         let address = link.connection.remote_address();
         *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
     }
@@ -323,8 +251,8 @@ impl Transport {
             .connect_with(self.config.clone(), address, &self.address.host)
             .map_err(|error| self.connect_error(error))?;
         let connection = connecting.await.map_err(|error| self.handshake_error(&error))?;
-        let link = Link { connection, endpoint, shared: self.shared, began, handshake: OnceLock::new() };
-        self.established(&link);
+        let link = Link::new((connection, endpoint), self.shared, began, false);
+        self.established(&link, true);
         Ok(link)
     }
 
@@ -372,7 +300,8 @@ fn bind(address: SocketAddr) -> Result<quinn::Endpoint, Error> {
     quinn::Endpoint::client(address).map_err(|error| Error::Bind { address, detail: error.to_string() })
 }
 
-fn wildcard(ipv6: bool) -> SocketAddr {
+/// Returns the address that means every one of a family.
+pub(crate) fn wildcard(ipv6: bool) -> SocketAddr {
     match ipv6 {
         true => (Ipv6Addr::UNSPECIFIED, 0).into(),
         false => (Ipv4Addr::UNSPECIFIED, 0).into(),

@@ -70,7 +70,7 @@ impl RawClient {
     pub fn begin_early(server: SocketAddr, config: &ClientConfig) -> (Self, ZeroRttAccepted) {
         let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a socket");
         let connecting = endpoint.connect_with(config.clone(), server, "localhost").expect("a valid name");
-        let (connection, accepted) = connecting.into_0rtt().ok().expect("a ticket");
+        let (connection, accepted) = connecting.into_0rtt().expect("a ticket");
         (Self { connection, _endpoint: endpoint }, accepted)
     }
 

@@ -7,7 +7,7 @@ use quail_protocol::v1::{self, request, response};
 
 use super::{Repeat, in_time, wrong_answer};
 use crate::hello::{Welcome, time};
-use crate::transport::Link;
+use crate::link::Link;
 use crate::{Client, Error, Guest};
 
 /// What a ping found out.
@@ -55,7 +55,7 @@ impl Guest {
     /// [`Error::TimedOut`], [`Error::ConnectionLost`], or temporarily [`Error::Refused`] with `RATE_LIMITED`.
     pub async fn ping(&self) -> Result<PingReport, Error> {
         let asked = Instant::now();
-        let asking = super::ask(self.connection(), command());
+        let asking = super::ask(self.link(), command());
         match in_time("ping", self.options().request_timeout, asking).await? {
             response::Result::Pong(pong) => {
                 Ok(PingReport::new(self.link(), self.welcome(), asked.elapsed(), &pong))

@@ -15,9 +15,10 @@ use quail_protocol::v1::Reason;
 use super::{Ended, Opening, feed, publish, silence};
 use crate::error::Refusal;
 use crate::hello::{self, Welcome};
+use crate::link::Link;
 use crate::shared::{Live, Shared};
 use crate::state::{ConnectionState, Counters};
-use crate::transport::{Connected, Early, Link, Transport};
+use crate::transport::{Connected, Early, Transport};
 use crate::{Error, api, frames};
 
 /// How long a better reason is waited for when a lane has failed: the answer to the hello, or the close of the connection.
@@ -94,11 +95,10 @@ async fn talk(
 ) -> Result<Next, Error> {
     let connection = &link.connection;
     let Shared { options, credentials, .. } = &**shared;
-    let hello = hello::write(connection, &options.client_name, Some(&credentials.token)).await?;
+    let hello = hello::write(link, &options.client_name, Some(&credentials.token)).await?;
     let mut answer = pin!(api::in_time("hello", options.connect_timeout, hello.answer()));
-    let mut lanes = pin!(async {
-        tokio::try_join!(publish::run(shared, connection), feed::run(shared, connection)).map(|_| ())
-    });
+    let mut lanes =
+        pin!(async { tokio::try_join!(publish::run(shared, link), feed::run(shared, link)).map(|_| ()) });
     let welcome = tokio::select! {
         biased;
         welcome = &mut answer => welcome?,
@@ -121,7 +121,7 @@ async fn talk(
     let ended = tokio::select! {
         ended = lanes => ended,
         reason = connection.closed() => return Err(frames::connection_error(&reason)),
-        silent = silence::run(shared, transport, connection) => {
+        silent = silence::run(shared, transport, link) => {
             return silent.map(|other| Next::Other(Box::new(other)));
         }
     };

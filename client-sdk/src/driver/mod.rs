@@ -26,9 +26,10 @@ use tokio::sync::oneshot;
 
 use crate::backoff::{Backoff, chance};
 use crate::error::local_fault;
+use crate::link::Link;
 use crate::shared::Shared;
 use crate::state::ConnectionState;
-use crate::transport::{Connected, Link, Transport};
+use crate::transport::{Connected, Transport};
 use crate::{Error, frames};
 
 /// A connection that held so long was a good one: pauses start small again after it.

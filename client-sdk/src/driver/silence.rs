@@ -21,15 +21,17 @@
 //! Invariants: a connection on which nothing needs an answer is never given up here; at most one ping is under way, and at most
 //! [`TRIES_MAX`] other connections, none of which has said a word.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quail_protocol::v1::{Ping, request};
 use tokio::task::JoinSet;
 
 use crate::backoff::chance;
+use crate::link::Link;
 use crate::shared::Shared;
 use crate::state::{ConnectionState, PROBE_PATIENCE_MAX};
-use crate::transport::{Link, Transport};
+use crate::transport::Transport;
 use crate::{Error, api};
 
 /// How long nothing may come back after a packet that asks for it. QUIC repeats its question after one, two and four
@@ -57,11 +59,8 @@ const PROBE_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Waits until the server has been silent for too long, and returns the error of that, or the connection that was answered
 /// meanwhile.
-pub(super) async fn run(
-    shared: &Shared,
-    transport: &Transport,
-    connection: &quinn::Connection,
-) -> Result<Link, Error> {
+pub(super) async fn run(shared: &Shared, transport: &Transport, link: &Arc<Link>) -> Result<Link, Error> {
+    let connection = &link.connection;
     let mut silence = Silence::default();
     let mut pings = JoinSet::new();
     let mut tries: JoinSet<Result<Link, Error>> = JoinSet::new();
@@ -89,8 +88,8 @@ pub(super) async fn run(
             && pings.is_empty()
             && (silence.is_probing() || shared.publish.unanswered() > 0)
         {
-            let connection = connection.clone();
-            pings.spawn(async move { api::ask(&connection, request::Command::Ping(Ping {})).await });
+            let link = link.clone();
+            pings.spawn(async move { api::ask(&link, request::Command::Ping(Ping {})).await });
         }
         match verdict {
             Verdict::Fine => {

@@ -85,6 +85,13 @@ pub(crate) struct Connected {
     pub(crate) early: Option<Early>,
 }
 
+/// A handshake under way.
+struct Begun {
+    connecting: quinn::Connecting,
+    endpoint: quinn::Endpoint,
+    began: Instant,
+}
+
 /// The handshake behind early data.
 pub(crate) struct Early {
     accepted: ZeroRttAccepted,
@@ -145,25 +152,30 @@ impl Transport {
     /// Connects, with early data if that is possible.
     pub(crate) async fn connect(&self) -> Result<Connected, Error> {
         match self.early() {
-            Some(connected) => Ok(connected),
-            None => self.handshake().await.map(|link| Connected { link, early: None }),
+            Some(Ok(connected)) => return Ok(connected),
+            // The ticket shortens the handshake, and the server wants no early data.
+            Some(Err(begun)) => self.in_time(self.complete(begun)).await,
+            None => self.handshake().await,
         }
+        .map(|link| Connected { link, early: None })
     }
 
-    /// Begins a connection that can be written on at once.
-    fn early(&self) -> Option<Connected> {
+    /// Begins a connection that can be written on at once; or not, if the ticket is not for that.
+    fn early(&self) -> Option<Result<Connected, Begun>> {
         // Taken out: a failure must not be met by the same again.
         let address = self.answered.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (address, tls) = (address?, self.tls.early_config().filter(|_| self.early_data)?);
         let mut config = quinn::ClientConfig::new(tls);
         config.transport_config(self.transport.clone());
-        let began = Instant::now();
-        let endpoint = self.endpoint_for(address).ok()?;
-        let connecting = endpoint.connect_with(config, address, &self.address.host).ok()?;
-        let (connection, accepted) = connecting.into_0rtt().ok()?;
-        let link = Link::new((connection, endpoint), self.shared, began, true);
-        let deadline = began + EARLY_PATIENCE.min(self.timeout);
-        Some(Connected { link, early: Some(Early { accepted, deadline }) })
+        let Begun { connecting, endpoint, began } = self.begin(config, address).ok()?;
+        Some(match connecting.into_0rtt() {
+            Ok((connection, accepted)) => {
+                let link = Link::new((connection, endpoint), self.shared, began, true);
+                let deadline = began + EARLY_PATIENCE.min(self.timeout);
+                Ok(Connected { link, early: Some(Early { accepted, deadline }) })
+            }
+            Err(connecting) => Err(Begun { connecting, endpoint, began }),
+        })
     }
 
     /// Waits for the end of the handshake behind early data, and returns whether the server took that. If not, it never saw a
@@ -189,8 +201,12 @@ impl Transport {
 
     /// Resolves the host and completes a handshake with one of its addresses.
     pub(crate) async fn handshake(&self) -> Result<Link, Error> {
+        self.in_time(self.race()).await
+    }
+
+    async fn in_time(&self, connecting: impl Future<Output = Result<Link, Error>>) -> Result<Link, Error> {
         let unreachable = || Error::Unreachable { server: self.server(), waited: self.timeout };
-        tokio::time::timeout(self.timeout, self.race()).await.unwrap_or_else(|_| Err(unreachable()))
+        tokio::time::timeout(self.timeout, connecting).await.unwrap_or_else(|_| Err(unreachable()))
     }
 
     async fn race(&self) -> Result<Link, Error> {
@@ -237,19 +253,24 @@ impl Transport {
         Ok(addresses)
     }
 
-    fn endpoint_for(&self, address: SocketAddr) -> Result<quinn::Endpoint, Error> {
-        match &self.endpoint {
-            Some(endpoint) => Ok(endpoint.clone()),
-            None => bind(wildcard(address.is_ipv6())),
-        }
+    async fn handshake_with(&self, address: SocketAddr) -> Result<Link, Error> {
+        self.complete(self.begin(self.config.clone(), address)?).await
     }
 
-    async fn handshake_with(&self, address: SocketAddr) -> Result<Link, Error> {
-        let endpoint = self.endpoint_for(address)?;
+    fn begin(&self, config: quinn::ClientConfig, address: SocketAddr) -> Result<Begun, Error> {
+        let endpoint = match &self.endpoint {
+            Some(endpoint) => endpoint.clone(),
+            None => bind(wildcard(address.is_ipv6()))?,
+        };
         let began = Instant::now();
         let connecting = endpoint
-            .connect_with(self.config.clone(), address, &self.address.host)
+            .connect_with(config, address, &self.address.host)
             .map_err(|error| self.connect_error(error))?;
+        Ok(Begun { connecting, endpoint, began })
+    }
+
+    async fn complete(&self, begun: Begun) -> Result<Link, Error> {
+        let Begun { connecting, endpoint, began } = begun;
         let connection = connecting.await.map_err(|error| self.handshake_error(&error))?;
         let link = Link::new((connection, endpoint), self.shared, began, false);
         self.established(&link, true);

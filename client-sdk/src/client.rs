@@ -14,8 +14,9 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::driver::{self, Opening};
+use crate::link::Link;
 use crate::shared::Shared;
-use crate::state::{ConnectionState, Stats};
+use crate::state::{ConnectionState, Counters, Stats};
 use crate::store::{Store, StoreError};
 use crate::transport::Transport;
 use crate::{Credentials, Error, Options};
@@ -120,14 +121,44 @@ impl Client {
         self.shared().counters.snapshot()
     }
 
-    /// Moves the connection to a new UDP socket, as after a change of networks. The connection goes on under its new
-    /// address; nothing is sent again. Does nothing while there is no connection.
+    /// Tells the client that the network of this machine has changed: another interface, another address, back from the
+    /// dark. It does at once whatever gets it going again:
+    ///
+    /// 1. A connection that is up is moved to a new UDP socket and goes on under its new address; nothing is sent again.
+    /// 2. The server is asked for a sign of life. If none comes within a few round trips
+    ///    ([`PROBE_PATIENCE_MAX`](crate::state::PROBE_PATIENCE_MAX) at most), the session is resumed on another connection beside
+    ///    it, from token and cursors, and what was unanswered is sent again; whichever answers first goes on.
+    /// 3. A client that waits before its next try does not wait any longer.
+    ///
+    /// Only when the server knows the session no more does the client end, with an error that
+    /// [needs a log-in](Error::needs_log_in). Every step is seen in [`Client::state`].
     ///
     /// # Errors
-    /// [`Error::Bind`] if no socket can be bound, or the socket is [shared](crate::transport::SharedSocket).
-    pub fn rebind(&self) -> Result<(), Error> {
+    /// [`Error::Bind`] if no socket can be bound, or the socket is [shared](crate::transport::SharedSocket): then the first
+    /// step is left out, and the others are done nevertheless.
+    pub fn network_changed(&self) -> Result<(), Error> {
+        let moved = self.moved(|link| link.rebind());
+        self.shared().network.send_modify(|count| *count += 1);
+        moved
+    }
+
+    /// As [`network_changed`](Self::network_changed), onto a socket that the application has made: on systems where a program
+    /// chooses the network by its socket. Later connections have sockets of their own again.
+    ///
+    /// # Errors
+    /// As [`network_changed`](Self::network_changed).
+    pub fn network_changed_to(&self, socket: std::net::UdpSocket) -> Result<(), Error> {
+        let moved = self.moved(|link| link.rebind_to(socket));
+        self.shared().network.send_modify(|count| *count += 1);
+        moved
+    }
+
+    fn moved(&self, rebind: impl FnOnce(&Link) -> Result<(), Error>) -> Result<(), Error> {
         let live = self.shared().live.borrow().clone();
-        live.map_or(Ok(()), |live| live.link.rebind())
+        let Some(live) = live else { return Ok(()) };
+        rebind(&live.link)?;
+        Counters::add(&self.shared().counters.moves, 1);
+        Ok(())
     }
 
     /// Ends the client in good order: takes no more messages, waits up to [`Options::close_timeout`] until those on

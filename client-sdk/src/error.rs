@@ -239,6 +239,12 @@ impl Error {
         }
     }
 
+    /// Returns whether the session of the device is over, so that its person must log in again: the server knows its token no
+    /// more. Nothing else makes the token worthless.
+    pub fn needs_log_in(&self) -> bool {
+        self.reason() == Some(Reason::Unauthenticated) || *self == Self::LoggedOut
+    }
+
     /// Returns the server's advice on when to try again, if it gave one.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -13,6 +13,7 @@ use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteErr
 
 use crate::Error;
 use crate::error::Refusal;
+use crate::link::Link;
 
 /// Longest piece taken from a stream at once, in bytes.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -57,26 +58,20 @@ impl FrameReader {
 }
 
 /// Opens a stream and writes the frame that says what it is.
-pub(crate) async fn open(
-    connection: &quinn::Connection,
-    stream: open::Stream,
-) -> Result<(SendStream, FrameReader), Error> {
+pub(crate) async fn open(link: &Link, stream: open::Stream) -> Result<(SendStream, FrameReader), Error> {
     let first = v1::Open { stream: Some(stream) };
     let len = first.encoded_len();
     if len > OPEN_BYTES_MAX {
         return Err(Error::RequestTooLarge { len, max: OPEN_BYTES_MAX });
     }
-    let (mut send, receive) = connection.open_bi().await.map_err(|error| connection_error(&error))?;
+    let (mut send, receive) = link.open_bi().await.map_err(|error| connection_error(&error))?;
     send.write_all(&frame::to_bytes(&first)).await.map_err(write_error)?;
     Ok((send, FrameReader::new(receive)))
 }
 
 /// Opens a stream, writes its only frame and finishes this side of it.
-pub(crate) async fn open_and_finish(
-    connection: &quinn::Connection,
-    stream: open::Stream,
-) -> Result<FrameReader, Error> {
-    let (mut send, reader) = open(connection, stream).await?;
+pub(crate) async fn open_and_finish(link: &Link, stream: open::Stream) -> Result<FrameReader, Error> {
+    let (mut send, reader) = open(link, stream).await?;
     finish(&mut send);
     Ok(reader)
 }

@@ -3,7 +3,8 @@
 use quail_protocol::address::Address;
 
 use crate::hello::{self, Welcome};
-use crate::transport::{Link, Transport};
+use crate::link::Link;
+use crate::transport::Transport;
 use crate::{Error, Options};
 
 /// A connection without a session: for what must be done before there is one.
@@ -34,10 +35,9 @@ impl Guest {
     /// [`Error::Bind`], [`Error::UnknownHost`], [`Error::Unreachable`], [`Error::ConnectionRefused`],
     /// [`Error::ConnectionLost`], and [`Error::Refused`] with the server's reason.
     pub async fn connect(address: &Address, options: Options) -> Result<Self, Error> {
-        let link = Transport::new(address, &options).await?.connect().await?;
+        let link = Transport::new(address, &options).await?.handshake().await?;
         let waited = options.connect_timeout;
-        let hello =
-            async { hello::write(&link.connection, &options.client_name, None).await?.answer().await };
+        let hello = async { hello::write(&link, &options.client_name, None).await?.answer().await };
         let welcome = crate::api::in_time("hello", waited, hello).await?;
         Ok(Self { link, welcome, options })
     }
@@ -45,10 +45,6 @@ impl Guest {
     /// Closes the connection and lets the packet that says so leave; takes at most a tenth of a second.
     pub async fn close(self) {
         self.link.close().await;
-    }
-
-    pub(crate) fn connection(&self) -> &quinn::Connection {
-        &self.link.connection
     }
 
     pub(crate) fn link(&self) -> &Link {

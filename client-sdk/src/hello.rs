@@ -12,6 +12,7 @@ use quail_protocol::{VERSION_MAX, VERSION_MIN, text};
 
 use crate::error::Refusal;
 use crate::frames::{self, FrameReader};
+use crate::link::Link;
 use crate::{Error, SessionToken};
 
 /// What the server says at the beginning.
@@ -30,7 +31,7 @@ pub(crate) struct Hello(FrameReader);
 
 /// Writes the hello. Must be the first stream of the connection.
 pub(crate) async fn write(
-    connection: &quinn::Connection,
+    link: &Link,
     client_name: &str,
     token: Option<&SessionToken>,
 ) -> Result<Hello, Error> {
@@ -40,7 +41,7 @@ pub(crate) async fn write(
         client_name: text::cut(client_name, NAME_BYTES_MAX).to_owned(),
         session_token: token.map(|token| token.as_bytes().to_vec().into()).unwrap_or_default(),
     };
-    Ok(Hello(frames::open_and_finish(connection, open::Stream::Hello(hello)).await?))
+    Ok(Hello(frames::open_and_finish(link, open::Stream::Hello(hello)).await?))
 }
 
 impl Hello {

@@ -33,6 +33,10 @@ pub struct Options {
     /// How often a packet is sent when nothing else is. At most a third of the idle timeout of 45 s survives two losses
     /// in a row; longer saves battery. Zero: never.
     pub keep_alive: Duration,
+    /// Whether a client that connects again says its hello and sends its messages in its first packets (early data, 0-RTT), if
+    /// the server allows it: that saves a round trip. Who records these packets can send them again, and the server takes no
+    /// notice; but unlike everything later they are not safe from somebody who learns the server's memory afterwards.
+    pub early_data: bool,
     /// Whether [`Client::open`](crate::Client::open) keeps trying while the server cannot be reached, instead of
     /// returning the first temporary error.
     pub wait_for_server: bool,
@@ -59,6 +63,7 @@ impl Default for Options {
             backoff_max: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
             keep_alive: KEEP_ALIVE,
+            early_data: true,
             wait_for_server: false,
             resume_queue: true,
             datagrams: true,

@@ -18,12 +18,12 @@ use tokio_util::sync::CancellationToken;
 use crate::api::accounts::Profiles;
 use crate::feed::Feed;
 use crate::hello::Welcome;
+use crate::link::Link;
 use crate::publish::Publish;
 use crate::reads::Reads;
 use crate::signals::Signals;
 use crate::state::{ConnectionState, Counters};
 use crate::store::{Owner, Store, StoreError};
-use crate::transport::Link;
 use crate::{Credentials, Error, Options};
 
 /// A connection on which the hello was answered.
@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) finish: CancellationToken,
     /// Says that the end is reached.
     pub(crate) over: CancellationToken,
+    /// Counts changes of networks that the application told of.
+    pub(crate) network: watch::Sender<u64>,
     state: watch::Sender<ConnectionState>,
     /// The largest stamp shown or accepted.
     seen: AtomicU64,
@@ -74,6 +76,7 @@ impl Shared {
             live: watch::Sender::new(None),
             finish: CancellationToken::new(),
             over: CancellationToken::new(),
+            network: watch::Sender::new(0),
             state: watch::Sender::new(ConnectionState::Connecting { attempt: 1 }),
             seen: AtomicU64::new(0),
             logging_out: AtomicBool::new(false),

@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use crate::Error;
 
+/// Longest time for a sign of life on a connection that was moved after a change of networks, before another connection is tried
+/// beside it. Most of the time it is three round trips.
+pub const PROBE_PATIENCE_MAX: Duration = Duration::from_secs(1);
+
 /// Where a client stands. Watch it with [`Client::state`](crate::Client::state).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -16,6 +20,13 @@ pub enum ConnectionState {
     },
     /// The server has answered the hello; everything flows.
     Online,
+    /// Nothing has come back for a while although something should have: after a change of networks for a few round trips,
+    /// otherwise for some seconds. The connection may still be alive, and is [`Online`](Self::Online) again with the first packet;
+    /// meanwhile another one is tried beside it and takes its place if it is answered first.
+    Silent {
+        /// What is missing.
+        reason: Error,
+    },
     /// The connection failed; the next try follows after a pause.
     Waiting {
         /// Length of the pause, from the moment the state was entered.
@@ -42,6 +53,10 @@ pub struct Stats {
     pub connections: u64,
     /// Connections after the first.
     pub reconnects: u64,
+    /// Times the connection was moved to another socket ([`Client::network_changed`](crate::Client::network_changed)).
+    pub moves: u64,
+    /// Connections whose early data the server accepted: they were resumed without a round trip for the handshake.
+    pub early: u64,
     /// Messages accepted by the server.
     pub accepted: u64,
     /// Messages written again, after a lost connection or a temporary refusal.
@@ -60,6 +75,8 @@ pub struct Stats {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) connections: AtomicU64,
+    pub(crate) moves: AtomicU64,
+    pub(crate) early: AtomicU64,
     pub(crate) accepted: AtomicU64,
     pub(crate) resent: AtomicU64,
     pub(crate) handed_out: AtomicU64,
@@ -81,6 +98,8 @@ impl Counters {
         Stats {
             connections,
             reconnects: connections.saturating_sub(1),
+            moves: read(&self.moves),
+            early: read(&self.early),
             accepted: read(&self.accepted),
             resent: read(&self.resent),
             handed_out: read(&self.handed_out),

@@ -4,22 +4,26 @@
 //! IPv4 only). They are tried like in RFC 8305: the next one starts a moment after the one before, whoever completes the
 //! handshake first wins.
 //!
+//! A client that was connected before may have a ticket. Then its next connection is handed out before the handshake is complete,
+//! so that what is written on it leaves in the first packets (early data). That is tried at the address which answered last, and once:
+//! if it fails, the next try is an ordinary one.
+//!
 //! Invariants: every try is bounded by the connect timeout; a connection has bounded windows, and the server may open no
 //! streams.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use quail_protocol::address::Address;
-use quail_protocol::error::close;
 use quail_protocol::limits::IDLE_TIMEOUT;
-use quinn::{ConnectError, ConnectionError, TransportConfig, VarInt};
+use quinn::{ConnectError, ConnectionError, TransportConfig, VarInt, ZeroRttAccepted};
 use tokio::task::JoinSet;
 
 use crate::error::{certificate, local_fault};
 use crate::frames::connection_error;
-use crate::tls::{Negotiated, Tls};
+use crate::link::Link;
+use crate::tls::Tls;
 use crate::{Error, Options};
 
 /// Most addresses of a host that are tried.
@@ -27,6 +31,10 @@ const ADDRESSES_MAX: usize = 8;
 
 /// How much later than the one before the next address of a host is tried (RFC 8305, section 5).
 const ADDRESS_STAGGER: Duration = Duration::from_millis(250);
+
+/// How long the handshake of a connection with early data is given, before an ordinary try is made: a packet that is lost is
+/// sent again after one second.
+const EARLY_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Most bytes of one stream that may arrive unread: four times the longest frame, so that a window update is on its way
 /// while a frame is read.
@@ -69,51 +77,30 @@ impl SharedSocket {
     }
 }
 
-/// A connection that is up, and how it came up.
+/// A connection that can be written on.
 #[derive(Debug)]
-pub(crate) struct Link {
-    pub(crate) connection: quinn::Connection,
-    endpoint: quinn::Endpoint,
-    shared: bool,
-    /// Length of the handshake.
-    pub(crate) handshake: Duration,
-    /// TLS name of the key exchange.
-    pub(crate) key_exchange: String,
+pub(crate) struct Connected {
+    pub(crate) link: Link,
+    /// There while the handshake is under way and what is written is early data.
+    pub(crate) early: Option<Early>,
 }
 
-impl Link {
-    /// Ends the connection and lets the packet that says so leave; without it the server would keep the connection for
-    /// the length of the idle timeout.
-    pub(crate) async fn close(&self) {
-        const LINGER: Duration = Duration::from_millis(100);
-        const LOOK_EVERY: Duration = Duration::from_millis(1);
-        // Closing again would hide the server's reason from requests that are just learning it.
-        if self.connection.close_reason().is_some() {
-            return;
-        }
-        let sent = || self.connection.stats().udp_tx.datagrams;
-        let sent_before = sent();
-        self.connection.close(VarInt::from_u32(close::DONE), b"");
-        // The library does not tell when it is out, but nothing else is sent after a close.
-        let leaving = async {
-            while sent() == sent_before {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        };
-        // A socket that takes nothing for so long takes nothing at all.
-        let _ = tokio::time::timeout(LINGER, leaving).await;
-    }
+/// A handshake under way.
+struct Begun {
+    connecting: quinn::Connecting,
+    endpoint: quinn::Endpoint,
+    began: Instant,
+}
 
-    /// Moves the connection to a new UDP socket.
-    pub(crate) fn rebind(&self) -> Result<(), Error> {
-        let address = self.endpoint.local_addr().map_err(|error| local_fault(error.to_string()))?;
-        let address = wildcard(address.is_ipv6());
-        let fault = |error: std::io::Error| Error::Bind { address, detail: error.to_string() };
-        if self.shared {
-            return Err(Error::Bind { address, detail: "the socket is shared with other clients".into() });
-        }
-        let socket = std::net::UdpSocket::bind(address).map_err(fault)?;
-        self.endpoint.rebind(socket).map_err(fault)
+/// The handshake behind early data.
+pub(crate) struct Early {
+    accepted: ZeroRttAccepted,
+    deadline: Instant,
+}
+
+impl std::fmt::Debug for Early {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Early(..)")
     }
 }
 
@@ -123,11 +110,15 @@ pub(crate) struct Transport {
     address: Address,
     tls: Tls,
     config: quinn::ClientConfig,
+    transport: Arc<TransportConfig>,
     /// Where tries start from. Without one each has a new socket: a fresh port gets around what a router on the way may
     /// still believe about the old one.
     endpoint: Option<quinn::Endpoint>,
     shared: bool,
     timeout: Duration,
+    early_data: bool,
+    /// The address at which the last handshake was completed.
+    answered: Arc<Mutex<Option<SocketAddr>>>,
 }
 
 impl Transport {
@@ -137,7 +128,8 @@ impl Transport {
         let tls = tokio::task::spawn_blocking(move || Tls::new(pin));
         let tls = tls.await.map_err(|error| local_fault(error.to_string()))??;
         let mut config = quinn::ClientConfig::new(tls.config());
-        config.transport_config(Arc::new(transport_config(options)));
+        let transport = Arc::new(transport_config(options));
+        config.transport_config(transport.clone());
         let endpoint = match (&options.socket, options.bind_address) {
             (Some(socket), _) => Some(socket.endpoint.clone()),
             // Once for all tries: the port stays taken for a moment after a connection is gone.
@@ -148,16 +140,73 @@ impl Transport {
             address: address.clone(),
             tls,
             config,
+            transport,
             endpoint,
             shared: options.socket.is_some(),
             timeout: options.connect_timeout,
+            early_data: options.early_data,
+            answered: Arc::default(),
         })
     }
 
+    /// Connects, with early data if that is possible.
+    pub(crate) async fn connect(&self) -> Result<Connected, Error> {
+        match self.early() {
+            Some(Ok(connected)) => return Ok(connected),
+            // The ticket shortens the handshake, and the server wants no early data.
+            Some(Err(begun)) => self.in_time(self.complete(begun)).await,
+            None => self.handshake().await,
+        }
+        .map(|link| Connected { link, early: None })
+    }
+
+    /// Begins a connection that can be written on at once; or not, if the ticket is not for that.
+    fn early(&self) -> Option<Result<Connected, Begun>> {
+        // Taken out: a failure must not be met by the same again.
+        let address = self.answered.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (address, tls) = (address?, self.tls.early_config().filter(|_| self.early_data)?);
+        let mut config = quinn::ClientConfig::new(tls);
+        config.transport_config(self.transport.clone());
+        let Begun { connecting, endpoint, began } = self.begin(config, address).ok()?;
+        Some(match connecting.into_0rtt() {
+            Ok((connection, accepted)) => {
+                let link = Link::new((connection, endpoint), self.shared, began, true);
+                let deadline = began + EARLY_PATIENCE.min(self.timeout);
+                Ok(Connected { link, early: Some(Early { accepted, deadline }) })
+            }
+            Err(connecting) => Err(Begun { connecting, endpoint, began }),
+        })
+    }
+
+    /// Waits for the end of the handshake behind early data, and returns whether the server took that. If not, it never saw a
+    /// thing of it. Must not be asked again after that. Cancel safe.
+    pub(crate) async fn early_accepted(&self, link: &Link, early: &mut Early) -> Result<bool, Error> {
+        let ended = tokio::time::timeout_at(early.deadline.into(), &mut early.accepted).await;
+        let accepted = ended.map_err(|_| {
+            let waited = early.deadline.saturating_duration_since(link.began);
+            Error::Unreachable { server: self.server(), waited }
+        })?;
+        if let Some(error) = link.connection.close_reason() {
+            return Err(self.handshake_error(&error));
+        }
+        self.established(link, accepted);
+        Ok(accepted)
+    }
+
+    fn established(&self, link: &Link, taken: bool) {
+        link.established(taken);
+        let address = link.connection.remote_address();
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+
     /// Resolves the host and completes a handshake with one of its addresses.
-    pub(crate) async fn connect(&self) -> Result<Link, Error> {
+    pub(crate) async fn handshake(&self) -> Result<Link, Error> {
+        self.in_time(self.race()).await
+    }
+
+    async fn in_time(&self, connecting: impl Future<Output = Result<Link, Error>>) -> Result<Link, Error> {
         let unreachable = || Error::Unreachable { server: self.server(), waited: self.timeout };
-        tokio::time::timeout(self.timeout, self.race()).await.unwrap_or_else(|_| Err(unreachable()))
+        tokio::time::timeout(self.timeout, connecting).await.unwrap_or_else(|_| Err(unreachable()))
     }
 
     async fn race(&self) -> Result<Link, Error> {
@@ -168,7 +217,7 @@ impl Transport {
         loop {
             if let Some(address) = addresses.next() {
                 let this = self.clone();
-                tries.spawn(async move { this.handshake(address).await });
+                tries.spawn(async move { this.handshake_with(address).await });
             }
             let stagger = if addresses.len() > 0 { ADDRESS_STAGGER } else { Duration::MAX };
             match tokio::time::timeout(stagger, tries.join_next()).await {
@@ -204,23 +253,28 @@ impl Transport {
         Ok(addresses)
     }
 
-    async fn handshake(&self, address: SocketAddr) -> Result<Link, Error> {
+    async fn handshake_with(&self, address: SocketAddr) -> Result<Link, Error> {
+        self.complete(self.begin(self.config.clone(), address)?).await
+    }
+
+    fn begin(&self, config: quinn::ClientConfig, address: SocketAddr) -> Result<Begun, Error> {
         let endpoint = match &self.endpoint {
             Some(endpoint) => endpoint.clone(),
             None => bind(wildcard(address.is_ipv6()))?,
         };
         let began = Instant::now();
         let connecting = endpoint
-            .connect_with(self.config.clone(), address, &self.address.host)
+            .connect_with(config, address, &self.address.host)
             .map_err(|error| self.connect_error(error))?;
+        Ok(Begun { connecting, endpoint, began })
+    }
+
+    async fn complete(&self, begun: Begun) -> Result<Link, Error> {
+        let Begun { connecting, endpoint, began } = begun;
         let connection = connecting.await.map_err(|error| self.handshake_error(&error))?;
-        let handshake = began.elapsed();
-        let negotiated = connection.handshake_data().and_then(|data| data.downcast::<Negotiated>().ok());
-        let key_exchange = match negotiated.and_then(|negotiated| negotiated.key_exchange) {
-            Some(group) => format!("{group:?}"),
-            None => "unknown".to_owned(),
-        };
-        Ok(Link { connection, endpoint, shared: self.shared, handshake, key_exchange })
+        let link = Link::new((connection, endpoint), self.shared, began, false);
+        self.established(&link, true);
+        Ok(link)
     }
 
     fn connect_error(&self, error: ConnectError) -> Error {
@@ -267,7 +321,8 @@ fn bind(address: SocketAddr) -> Result<quinn::Endpoint, Error> {
     quinn::Endpoint::client(address).map_err(|error| Error::Bind { address, detail: error.to_string() })
 }
 
-fn wildcard(ipv6: bool) -> SocketAddr {
+/// Returns the address that means every one of a family.
+pub(crate) fn wildcard(ipv6: bool) -> SocketAddr {
     match ipv6 {
         true => (Ipv6Addr::UNSPECIFIED, 0).into(),
         false => (Ipv4Addr::UNSPECIFIED, 0).into(),

@@ -2,13 +2,14 @@
 //!
 //! It accepts any certificate and any order of frames, and shows every answer as it came.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 use quail_protocol::{ALPN, address::Address, frame, limits::FRAME_BYTES_MAX, v1};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig};
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig, ZeroRttAccepted};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
@@ -53,6 +54,24 @@ impl RawClient {
         let connection =
             expect("a connection", connecting.expect("a valid name")).await.expect("a handshake");
         Self { connection, _endpoint: endpoint }
+    }
+
+    /// Connects with settings of QUIC and TLS that may be used again and again, to where a daemon or a network before it listens.
+    pub async fn connect_to(server: SocketAddr, config: &ClientConfig) -> Self {
+        let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a socket");
+        let connecting = endpoint.connect_with(config.clone(), server, "localhost").expect("a valid name");
+        Self {
+            connection: expect("a connection", connecting).await.expect("a handshake"),
+            _endpoint: endpoint,
+        }
+    }
+
+    /// Begins a connection in early data. The settings must have a ticket from an earlier one.
+    pub fn begin_early(server: SocketAddr, config: &ClientConfig) -> (Self, ZeroRttAccepted) {
+        let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a socket");
+        let connecting = endpoint.connect_with(config.clone(), server, "localhost").expect("a valid name");
+        let (connection, accepted) = connecting.into_0rtt().expect("a ticket");
+        (Self { connection, _endpoint: endpoint }, accepted)
     }
 
     /// Connects and says hello with a token.
@@ -191,6 +210,7 @@ pub fn client_config(transport: TransportConfig) -> ClientConfig {
         .with_custom_certificate_verifier(Arc::new(AnyCertificate))
         .with_no_client_auth();
     tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.enable_early_data = true;
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("QUIC settings")));
     config.transport_config(Arc::new(transport));
     config

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use quail_client::{
     AccountId, Address, Client, Credentials, Delivery, Event, Events, Guest, MemoryStore, Message, Options,
 };
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
 
 use crate::expect;
 
@@ -84,6 +86,8 @@ pub struct Person {
     pub credentials: Credentials,
     /// What the device keeps over restarts of the client.
     pub store: Arc<MemoryStore>,
+    /// How its client connects.
+    pub options: Options,
     address: Address,
 }
 
@@ -134,8 +138,25 @@ impl World {
         self.person(credentials)
     }
 
+    /// Creates many accounts with a device each, without asking for passwords.
+    pub async fn people(&self, count: usize) -> Vec<Person> {
+        let handles: String = (0..count).map(|number| format!("person{number:04}\n")).collect();
+        let mut command = self.daemon.command();
+        command.args(["admin", "accounts", "create", "--handles-from", "-", "--session", "--json"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).kill_on_drop(true);
+        let mut child = command.spawn().expect("quaild runs");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        let feeding = async move { stdin.write_all(handles.as_bytes()).await.expect("quaild reads") };
+        let ((), output) =
+            expect("the accounts", async { tokio::join!(feeding, child.wait_with_output()) }).await;
+        let output = String::from_utf8(output.expect("quaild ends").stdout).expect("text");
+        let credentials = output.lines().map(|line| serde_json::from_str(line).expect("credentials"));
+        credentials.map(|credentials| self.person(credentials)).collect()
+    }
+
     fn person(&self, credentials: Credentials) -> Person {
-        Person { credentials, store: Arc::new(MemoryStore::new()), address: self.address() }
+        let (store, address) = (Arc::new(MemoryStore::new()), self.address());
+        Person { credentials, store, options: options(), address }
     }
 
     /// Returns the log of all lives of the daemon.
@@ -189,7 +210,7 @@ impl Person {
 
     /// Opens this device's client.
     pub async fn open(&self) -> Client {
-        let opened = Client::open(&self.address, &self.credentials, self.store.clone(), options());
+        let opened = Client::open(&self.address, &self.credentials, self.store.clone(), self.options.clone());
         expect("a client", opened).await.expect("the client opens")
     }
 }

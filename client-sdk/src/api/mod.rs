@@ -23,15 +23,13 @@ use quail_protocol::v1::{self, open, request, response};
 use crate::Error;
 use crate::error::Refusal;
 use crate::frames;
+use crate::link::Link;
 use crate::shared::{Live, Shared};
 
 /// Asks one thing on one connection and returns the answer that is no error.
-pub(crate) async fn ask(
-    connection: &quinn::Connection,
-    command: request::Command,
-) -> Result<response::Result, Error> {
+pub(crate) async fn ask(link: &Link, command: request::Command) -> Result<response::Result, Error> {
     let request = open::Stream::Request(v1::Request { command: Some(command) });
-    let mut reader = frames::open_and_finish(connection, request).await?;
+    let mut reader = frames::open_and_finish(link, request).await?;
     let response: v1::Response = reader.only().await?;
     match response.result {
         Some(response::Result::Error(error)) => Err(Error::refused(Refusal::from_wire(error))),
@@ -75,7 +73,7 @@ impl Shared {
             let _permit = self.requests.acquire().await.map_err(|_| Error::Closed)?;
             loop {
                 let live = self.online().await?;
-                match ask(&live.link.connection, command.clone()).await {
+                match ask(&live.link, command.clone()).await {
                     // The driver notices as well; `online` must not return the same connection again.
                     Err(Error::ConnectionLost { .. }) if repeat == Repeat::Yes => self.gone(&live).await?,
                     answer => return answer,

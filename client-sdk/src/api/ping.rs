@@ -7,7 +7,7 @@ use quail_protocol::v1::{self, request, response};
 
 use super::{Repeat, in_time, wrong_answer};
 use crate::hello::{Welcome, time};
-use crate::transport::Link;
+use crate::link::Link;
 use crate::{Client, Error, Guest};
 
 /// What a ping found out.
@@ -33,9 +33,9 @@ pub struct PingReport {
 impl PingReport {
     fn new(link: &Link, welcome: &Welcome, round_trip: Duration, pong: &v1::Pong) -> Self {
         Self {
-            handshake: link.handshake,
+            handshake: link.handshake(),
             round_trip,
-            key_exchange: link.key_exchange.clone(),
+            key_exchange: link.key_exchange(),
             protocol_version: welcome.version,
             server_name: welcome.server_name.clone(),
             server_address: link.connection.remote_address(),
@@ -55,7 +55,7 @@ impl Guest {
     /// [`Error::TimedOut`], [`Error::ConnectionLost`], or temporarily [`Error::Refused`] with `RATE_LIMITED`.
     pub async fn ping(&self) -> Result<PingReport, Error> {
         let asked = Instant::now();
-        let asking = super::ask(self.connection(), command());
+        let asking = super::ask(self.link(), command());
         match in_time("ping", self.options().request_timeout, asking).await? {
             response::Result::Pong(pong) => {
                 Ok(PingReport::new(self.link(), self.welcome(), asked.elapsed(), &pong))

@@ -26,7 +26,7 @@ impl Guest {
         what: &'static str,
         command: request::Command,
     ) -> Result<Credentials, Error> {
-        let asking = super::ask(self.connection(), command);
+        let asking = super::ask(self.link(), command);
         match in_time(what, self.options().request_timeout, asking).await? {
             response::Result::Session(session) => Credentials::from_wire(session),
             _ => Err(wrong_answer(what)),

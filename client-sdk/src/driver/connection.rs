@@ -1,7 +1,7 @@
 //! One connection, from the hello to its end.
 //!
 //! Hello and lanes are opened together and nothing waits for the hello's answer, so what is queued reaches the server in
-//! the first flight. The client is online once the answer is here.
+//! the first flight; with early data even before the handshake is complete. The client is online once the answer is here.
 //!
 //! Invariants: the hello is the first stream; the first part that fails ends the connection; if the hello was refused,
 //! that refusal is the reason, whatever failed first.
@@ -15,38 +15,90 @@ use quail_protocol::v1::Reason;
 use super::{Ended, Opening, feed, publish, signals, silence};
 use crate::error::Refusal;
 use crate::hello::{self, Welcome};
+use crate::link::Link;
 use crate::shared::{Live, Shared};
 use crate::state::{ConnectionState, Counters};
-use crate::transport::Link;
+use crate::transport::{Connected, Early, Transport};
 use crate::{Error, api, frames};
 
 /// How long a better reason is waited for when a lane has failed: the answer to the hello, or the close of the connection.
 const BLAME_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Runs a connection until it fails or the client is to end.
-pub(super) async fn run(shared: &Arc<Shared>, link: Link, opening: &mut Opening) -> Ended {
+/// What a connection makes way for.
+enum Next {
+    /// The client is to end.
+    Nothing,
+    /// Another connection, which was answered while this one was silent.
+    Other(Box<Link>),
+}
+
+/// Runs a connection until it fails, another one takes its place or the client is to end.
+pub(super) async fn run(
+    shared: &Arc<Shared>,
+    transport: &Transport,
+    connected: Connected,
+    opening: &mut Opening,
+) -> Ended {
+    let Connected { link, early } = connected;
     let link = Arc::new(link);
     let mut was_online = false;
     let result = tokio::select! {
-        result = drive(shared, &link, opening, &mut was_online) => result,
-        () = shared.over.cancelled() => Ok(()),
+        result = drive(shared, transport, &link, early, opening, &mut was_online) => result,
+        () = shared.over.cancelled() => Ok(Next::Nothing),
     };
     shared.live.send_replace(None);
-    Ended { was_online, result }.close(&link).await
+    let (result, other) = match result {
+        Ok(Next::Nothing) => (Ok(()), None),
+        Ok(Next::Other(link)) => (Ok(()), Some(*link)),
+        Err(error) => (Err(error), None),
+    };
+    Ended { was_online, result, other }.close(&link).await
 }
 
+/// Talks, in early data first if that is possible. If the server did not take that, it has seen nothing of it and everything is said
+/// again.
 async fn drive(
     shared: &Arc<Shared>,
+    transport: &Transport,
+    link: &Arc<Link>,
+    early: Option<Early>,
+    opening: &mut Opening,
+    was_online: &mut bool,
+) -> Result<Next, Error> {
+    if let Some(mut early) = early {
+        let mut talking = Box::pin(talk(shared, transport, link, opening, was_online));
+        let mut accepted = pin!(transport.early_accepted(link, &mut early));
+        let (is_accepted, ended) = tokio::select! {
+            biased;
+            is_accepted = &mut accepted => (is_accepted?, None),
+            // A stream may learn of the rejection first.
+            ended = &mut talking => (accepted.await?, Some(ended)),
+        };
+        tracing::debug!(is_accepted, "early data");
+        if is_accepted {
+            Counters::add(&shared.counters.early, 1);
+            return match ended {
+                Some(ended) => ended,
+                None => talking.await,
+            };
+        }
+    }
+    Box::pin(talk(shared, transport, link, opening, was_online)).await
+}
+
+async fn talk(
+    shared: &Arc<Shared>,
+    transport: &Transport,
     link: &Arc<Link>,
     opening: &mut Opening,
     was_online: &mut bool,
-) -> Result<(), Error> {
+) -> Result<Next, Error> {
     let connection = &link.connection;
     let Shared { options, credentials, .. } = &**shared;
-    let hello = hello::write(connection, &options.client_name, Some(&credentials.token)).await?;
+    let hello = hello::write(link, &options.client_name, Some(&credentials.token)).await?;
     let mut answer = pin!(api::in_time("hello", options.connect_timeout, hello.answer()));
     let mut lanes = pin!(async {
-        let (publish, feed) = (publish::run(shared, connection), feed::run(shared, connection));
+        let (publish, feed) = (publish::run(shared, link), feed::run(shared, link));
         tokio::try_join!(publish, feed, signals::run(shared, connection)).map(|_| ())
     });
     let welcome = tokio::select! {
@@ -58,11 +110,11 @@ async fn drive(
                 _ => Err(error),
             };
         }
-        else => return Ok(()),
+        else => return Ok(Next::Nothing),
     };
     check_account(shared, &welcome)?;
     shared.publish.limit_window(welcome.sends_unanswered_max);
-    tracing::debug!(server = welcome.server_name, handshake = ?link.handshake, "online");
+    tracing::debug!(server = welcome.server_name, "online");
     Counters::add(&shared.counters.connections, 1);
     shared.live.send_replace(Some(Arc::new(Live { link: link.clone(), welcome })));
     shared.set_state(ConnectionState::Online);
@@ -71,7 +123,9 @@ async fn drive(
     let ended = tokio::select! {
         ended = lanes => ended,
         reason = connection.closed() => return Err(frames::connection_error(&reason)),
-        silent = silence::run(shared, connection) => return Err(silent),
+        silent = silence::run(shared, transport, link) => {
+            return silent.map(|other| Next::Other(Box::new(other)));
+        }
     };
     match ended {
         // A server that ends its lanes is about to say why it ends the connection.
@@ -79,7 +133,7 @@ async fn drive(
             let closed = tokio::time::timeout(BLAME_TIMEOUT, connection.closed()).await;
             Err(closed.map_or(error, |reason| frames::connection_error(&reason)))
         }
-        ended => ended,
+        ended => ended.map(|()| Next::Nothing),
     }
 }
 

@@ -29,6 +29,7 @@ use crate::feed::Wanted;
 use crate::feed::inbox::{Arrival, Verdict};
 use crate::frames::{self, FrameReader, write_error};
 use crate::sending::Progress;
+use crate::link::Link;
 use crate::shared::Shared;
 use crate::state::Counters;
 use crate::store::Place;
@@ -52,7 +53,7 @@ enum LaneEnd {
 }
 
 /// Runs the lane, whenever it is wanted, until it fails or the client is to end.
-pub(super) async fn run(shared: &Arc<Shared>, connection: &quinn::Connection) -> Result<(), Error> {
+pub(super) async fn run(shared: &Arc<Shared>, link: &Link) -> Result<(), Error> {
     let mut wanted = shared.feed.wanted();
     let mut backoff = Backoff::new(REATTACH_PAUSE_MIN, REATTACH_PAUSE_MAX);
     loop {
@@ -62,7 +63,7 @@ pub(super) async fn run(shared: &Arc<Shared>, connection: &quinn::Connection) ->
         };
         // Cannot fail: the sender lives as long as `shared`.
         let events = events.map_err(|_| Error::Closed)?;
-        let error = match attached(shared, connection, events, &mut wanted, &mut backoff).await {
+        let error = match attached(shared, link, events, &mut wanted, &mut backoff).await {
             Ok(LaneEnd::Finished) => return Ok(()),
             Ok(LaneEnd::Changed) => continue,
             Ok(LaneEnd::Ended(error)) | Err(error) if error.reason() == Some(Reason::Replaced) => {
@@ -83,7 +84,7 @@ pub(super) async fn run(shared: &Arc<Shared>, connection: &quinn::Connection) ->
 
 async fn attached(
     shared: &Arc<Shared>,
-    connection: &quinn::Connection,
+    link: &Link,
     events: Option<mpsc::Sender<Delivery>>,
     wanted: &mut watch::Receiver<Wanted>,
     backoff: &mut Backoff,
@@ -93,7 +94,7 @@ async fn attached(
     let attaching = shared.feed.attach(reading).await;
     let (cursors, set_aside) = (cursors(attaching.cursors), cursors(attaching.set_aside));
     let attach = v1::Attach { number: attaching.number, cursors, set_aside };
-    let (stream, reader) = frames::open(connection, open::Stream::Feed(attach)).await?;
+    let (stream, reader) = frames::open(link, open::Stream::Feed(attach)).await?;
     shared.reads.lane_opened();
     let changed = wanted.wait_for(|wanted| wanted.events.is_some() != reading || !wanted.anything());
     let leaving = shared.finish.child_token();

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! It connects, runs the connection until it ends (`connection.rs`), and decides what comes next: another try after a
-//! pause, or the end. The lanes of a connection (`publish.rs`, `feed.rs`) run inside this task, so nothing of a client
-//! runs on after it. Beside them it notices a server that is gone (`silence.rs`) and commits what has changed
+//! pause, the connection that was answered while this one was silent, or the end. The lanes of a connection (`publish.rs`,
+//! `feed.rs`) run inside this task, so nothing of a client runs on after it. Beside them it notices a server that is gone
+//! (`silence.rs`) and commits what has changed
 //! (`saver.rs`).
 //!
 //! Invariants: between two tries there is a pause, which grows while they fail; a final error ends the client; whatever
@@ -28,9 +29,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::{Backoff, chance};
 use crate::error::local_fault;
+use crate::link::Link;
 use crate::shared::Shared;
 use crate::state::ConnectionState;
-use crate::transport::{Link, Transport};
+use crate::transport::{Connected, Transport};
 use crate::{Error, frames};
 
 /// A connection that held so long was a good one: pauses start small again after it.
@@ -97,17 +99,26 @@ impl Drop for EndGuard<'_> {
 async fn keep_connected(shared: &Arc<Shared>, transport: &Transport, mut opening: Opening) -> Error {
     let mut backoff = Backoff::new(shared.options.backoff_min, shared.options.backoff_max);
     let mut attempt = 0_u32;
+    let mut other = None;
+    let mut network = shared.network.subscribe();
     loop {
         attempt = attempt.saturating_add(1);
         shared.set_state(ConnectionState::Connecting { attempt });
-        let connected = tokio::select! {
-            link = transport.connect() => link,
-            () = asked_to_stop(shared) => return Error::Closed,
+        let connected = match other.take() {
+            Some(link) => Ok(Connected { link, early: None }),
+            None => tokio::select! {
+                connected = transport.connect() => connected,
+                // What is under way may belong to a network that is gone.
+                _ = network.changed() => continue,
+                () = asked_to_stop(shared) => return Error::Closed,
+            },
         };
         let error = match connected {
-            Ok(link) => {
+            Ok(connected) => {
                 let began = Instant::now();
-                let ended = connection::run(shared, link, &mut opening).await;
+                let ended = connection::run(shared, transport, connected, &mut opening).await;
+                network.mark_unchanged();
+                other = ended.other;
                 if ended.was_online {
                     attempt = 0;
                 }
@@ -115,6 +126,7 @@ async fn keep_connected(shared: &Arc<Shared>, transport: &Transport, mut opening
                     backoff.reset();
                 }
                 match ended.result {
+                    Ok(()) if other.is_some() => continue,
                     Ok(()) => return Error::Closed,
                     Err(error) => error,
                 }
@@ -129,6 +141,7 @@ async fn keep_connected(shared: &Arc<Shared>, transport: &Transport, mut opening
         shared.set_state(ConnectionState::Waiting { delay, reason: error });
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
+            _ = network.changed() => backoff.reset(),
             () = asked_to_stop(shared) => return Error::Closed,
         }
     }
@@ -157,8 +170,10 @@ async fn finish_lane(mut stream: SendStream) {
 /// What a connection came to.
 struct Ended {
     was_online: bool,
-    /// `Ok` if it ended because the client is to end.
+    /// `Ok` if it ended because the client is to end, or for the other one.
     result: Result<(), Error>,
+    /// The connection that takes its place.
+    other: Option<Link>,
 }
 
 impl Ended {

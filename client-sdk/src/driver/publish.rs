@@ -16,6 +16,7 @@ use quinn::SendStream;
 use super::finish_lane;
 use crate::error::Refusal;
 use crate::frames::{self, FrameReader, write_error};
+use crate::link::Link;
 use crate::publish::queue::Next;
 use crate::publish::{Answer, Decided};
 use crate::shared::Shared;
@@ -26,9 +27,9 @@ use crate::{Accepted, Error};
 const WRITE_BYTES: usize = 64 * 1024;
 
 /// Runs the lane until it fails or the client is to end.
-pub(super) async fn run(shared: &Arc<Shared>, connection: &quinn::Connection) -> Result<(), Error> {
+pub(super) async fn run(shared: &Arc<Shared>, link: &Link) -> Result<(), Error> {
     let _open = Open::new(shared);
-    let (stream, reader) = frames::open(connection, open::Stream::Publish(v1::OpenPublish {})).await?;
+    let (stream, reader) = frames::open(link, open::Stream::Publish(v1::OpenPublish {})).await?;
     tokio::select! {
         ended = write(shared, stream) => ended,
         ended = read(shared, reader) => ended,

@@ -9,6 +9,7 @@
 mod exchange;
 mod pin;
 mod session;
+mod tickets;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use crate::Error;
 use crate::error::{certificate, local_fault};
 use pin::PinVerifier;
 use session::NotingConfig;
+use tickets::{TicketStore, Tickets};
 
 pub(crate) use session::Negotiated;
 
@@ -29,6 +31,8 @@ pub(crate) use session::Negotiated;
 pub(crate) struct Tls {
     pinned: Option<Arc<PinVerifier>>,
     config: Arc<NotingConfig>,
+    early_config: Arc<NotingConfig>,
+    tickets: Arc<Tickets>,
 }
 
 impl Tls {
@@ -50,13 +54,30 @@ impl Tls {
             None => builder.with_root_certificates(system_roots()?).with_no_client_auth(),
         };
         config.alpn_protocols = vec![ALPN.to_vec()];
-        let config = QuicClientConfig::try_from(config).map_err(|error| local_fault(error.to_string()))?;
-        Ok(Self { pinned, config: Arc::new(NotingConfig::new(config)) })
+        let tickets = Arc::new(Tickets::default());
+        let store = |spends| {
+            rustls::client::Resumption::store(Arc::new(TicketStore { tickets: tickets.clone(), spends }))
+        };
+        config.resumption = store(false);
+        // A copy, because a ticket is good only for the verifier under which it was given.
+        let mut early = config.clone();
+        early.resumption = store(true);
+        early.enable_early_data = true;
+        let noting = |config: rustls::ClientConfig| {
+            let config = QuicClientConfig::try_from(config).map_err(|error| local_fault(error.to_string()));
+            config.map(|config| Arc::new(NotingConfig::new(config)))
+        };
+        Ok(Self { pinned, config: noting(config)?, early_config: noting(early)?, tickets })
     }
 
     /// Returns the configuration as QUIC takes it.
     pub(crate) fn config(&self) -> Arc<NotingConfig> {
         self.config.clone()
+    }
+
+    /// Returns the configuration of a connection that sends early data, if an earlier connection left a ticket for that.
+    pub(crate) fn early_config(&self) -> Option<Arc<NotingConfig>> {
+        self.tickets.any().then(|| self.early_config.clone())
     }
 
     /// Returns the error of a wrong pin, if the last certificate that was checked had one.

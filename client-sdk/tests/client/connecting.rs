@@ -174,7 +174,7 @@ async fn many_clients_can_share_a_socket() {
     let (one, peer_of_one) = server.client_with(MemoryStore::new(), options.clone()).await;
     let (two, peer_of_two) = server.client_with(MemoryStore::new(), options).await;
     assert_eq!(peer_of_one.connection.remote_address(), peer_of_two.connection.remote_address());
-    assert!(matches!(one.rebind(), Err(Error::Bind { .. })), "the others would move as well");
+    assert!(matches!(one.network_changed(), Err(Error::Bind { .. })), "the others would move as well");
     soon(one.close()).await.unwrap();
     assert_eq!(*two.state().borrow(), ConnectionState::Online);
 }
@@ -285,7 +285,7 @@ async fn a_connection_survives_a_new_socket() {
     let (client, mut peer) = server.client(MemoryStore::new()).await;
     let mut lane = peer.publish().await;
     let before = peer.connection.remote_address();
-    client.rebind().unwrap();
+    client.network_changed().unwrap();
     let sending = soon(client.send(PEER, "from elsewhere")).await.unwrap();
     assert_eq!(lane.read_send().await.number, 1);
     lane.accept(1).await;

@@ -27,6 +27,7 @@ const RELOADED: [&str; 15] = [
     "server.drain",
     "tls.certificate_file",
     "tls.key_file",
+    "tls.early_data",
     "accounts.sign_up",
     "rates.handshake",
     "rates.sign_up",
@@ -175,7 +176,8 @@ pub(super) fn certificates(certificates: Certificates) -> Applier {
     Box::new(move |config| {
         let certificates = certificates.clone();
         let identity: Identity = serve::identity(&config.tls, &certificates.paths, &certificates.name)?;
-        let settings = server_config(identity.server_config()?, &certificates.reset_key)?;
+        let (tls, early_data) = (identity.server_config()?, config.tls.early_data);
+        let settings = server_config(tls, &certificates.reset_key, early_data, &certificates.metrics)?;
         Ok(Box::new(move || {
             certificates.endpoint.set_server_config(Some(settings));
             certificates.pin.set(identity.pin());

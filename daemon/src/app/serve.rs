@@ -164,7 +164,8 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     let ops = OpsPort::open(config.ops.listen, &gateway, disk_full).await?;
     let endpoint_failed = CancellationToken::new();
     let tls = identity.server_config()?;
-    let endpoint = bind(config.server.listen, tls, &reset_key, metrics.clone(), endpoint_failed.clone())?;
+    let (listen, early_data) = (config.server.listen, config.tls.early_data);
+    let endpoint = bind(listen, tls, &reset_key, early_data, metrics.clone(), endpoint_failed.clone())?;
     let address = endpoint.local_addr().context("read the bound address")?;
     let (connections, drain) = (TaskTracker::new(), CancellationToken::new());
     let pin = CurrentPin::new(identity.pin());

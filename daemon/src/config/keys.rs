@@ -39,6 +39,7 @@ pub(super) const CERTIFICATE_FILE: Key = Key {
 };
 pub(super) const KEY_FILE: Key =
     Key { path: "tls.key_file", wants: r#"the path of a PEM file, or "" to have a certificate made"# };
+pub(super) const EARLY_DATA: Key = Key { path: "tls.early_data", wants: r#""on" or "off""# };
 pub(super) const SIGN_UP: Key = Key { path: "accounts.sign_up", wants: r#""open", "invite" or "closed""# };
 pub(super) const RATE_HANDSHAKE: Key = rate("rates.handshake");
 pub(super) const RATE_SIGN_UP: Key = rate("rates.sign_up");
@@ -86,6 +87,7 @@ pub(super) const KEYS: &[&Key] = &[
     &DATA_DIRECTORY,
     &CERTIFICATE_FILE,
     &KEY_FILE,
+    &EARLY_DATA,
     &SIGN_UP,
     &RATE_HANDSHAKE,
     &RATE_SIGN_UP,

@@ -100,6 +100,8 @@ pub struct Data {
 pub struct Tls {
     /// The operator's certificate; without one the daemon makes its own.
     pub operator: Option<CertificateFiles>,
+    /// Whether clients that were here before may resume and send in their first packets.
+    pub early_data: bool,
 }
 
 /// Where an operator keeps a certificate.
@@ -266,6 +268,7 @@ fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
     let directory = data_directory(layers, environment);
     let socket = admin_socket(layers, environment, directory.as_deref());
     let operator = certificate_files(layers);
+    let early_data = layers.parse(&keys::EARLY_DATA, |text| values::one_of(text, ON_OR_OFF));
     let sign_up = layers.parse(&keys::SIGN_UP, |text| values::one_of(text, SIGN_UPS));
     let rates = rates(layers);
     let limits = limits(layers);
@@ -277,7 +280,7 @@ fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
     Some(Config {
         server: Server { listen: listen?, name: name?, drain: drain? },
         data: Data { directory: directory? },
-        tls: Tls { operator: operator? },
+        tls: Tls { operator: operator?, early_data: early_data? },
         accounts: Accounts { sign_up: sign_up? },
         rates: rates?,
         limits: limits?,
@@ -296,6 +299,8 @@ fn rates(layers: &mut Layers) -> Option<RateTable> {
     }
     Some(table)
 }
+
+const ON_OR_OFF: &[(&str, bool)] = &[("on", true), ("off", false)];
 
 const SIGN_UPS: &[(&str, SignUp)] =
     &[("open", SignUp::Open), ("invite", SignUp::Invite), ("closed", SignUp::Closed)];

@@ -5,8 +5,7 @@
 //! way; beyond that it is sent a token to come back with (Retry, RFC 9000 section 8.1), which costs no memory here. Only an
 //! address that has shown that it receives is counted in its rate class; else a forger could use up somebody else's.
 //!
-//! Invariants: at most [`HANDSHAKES_MAX`] handshakes and [`CONNECTIONS_MAX`] connections; a handshake is over after
-//! [`HANDSHAKE_TIMEOUT`], whatever the peer does.
+//! Invariant: at most [`HANDSHAKES_MAX`] handshakes and [`CONNECTIONS_MAX`] connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::Connection;
+use super::handshake::{Handshake, count};
 use super::runtime::Watched;
 use crate::gateway::{Gateway, Prefix};
-use crate::ops::metrics::{HandshakeLabel, Held};
+use crate::ops::metrics::Held;
 
 /// Most connections at once. Beyond it new ones are refused before their handshake costs anything.
 const CONNECTIONS_MAX: usize = 100_000;
@@ -31,9 +31,6 @@ const RETRY_STRANGERS: usize = 256;
 
 /// Most handshakes under way. Beyond it new ones are refused.
 const HANDSHAKES_MAX: i64 = 2_048;
-
-/// How long a handshake may take: four round trips of a very slow network, with losses.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What accepting needs.
 pub struct Accepting {
@@ -128,38 +125,8 @@ struct Knock {
 async fn serve(knock: Knock, gateway: Arc<Gateway>, drain: CancellationToken, stall: Duration) {
     let id = knock.id;
     // In a box of its own, which is gone when the handshake is: a connection waits most of its life.
-    let Some(connection) = Box::pin(shake_hands(knock, &gateway)).await else { return };
-    let held = Held::new(&gateway.metrics().connections);
-    Connection::run(id, connection, gateway, drain, stall).await;
-    drop(held);
-}
-
-/// Returns the connection once its handshake is complete.
-async fn shake_hands(knock: Knock, gateway: &Gateway) -> Option<quinn::Connection> {
-    let Knock { incoming, open, .. } = knock;
-    let address = incoming.remote_address();
-    let validated = incoming.remote_address_validated();
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, incoming).await;
-    drop(open);
-    let (connection, result) = match handshake {
-        Ok(Ok(connection)) => (Some(connection), "completed"),
-        Ok(Err(error)) => {
-            tracing::debug!(%address, %error, "handshake failed");
-            (None, "failed")
-        }
-        Err(_) => {
-            tracing::debug!(%address, "handshake took too long");
-            (None, "timeout")
-        }
+    let Some(arrived) = Box::pin(Handshake::arrive(knock.incoming, knock.open, &gateway)).await else {
+        return;
     };
-    if connection.is_some() && !validated {
-        // It is now. The place is taken whether there is one left or not: this connection stands.
-        let _ = gateway.rates().handshake(Prefix::of(address.ip()));
-    }
-    count(gateway, result);
-    connection
-}
-
-fn count(gateway: &Gateway, result: &'static str) {
-    gateway.metrics().handshakes.get_or_create(&HandshakeLabel { result }).inc();
+    Connection::run(id, arrived, gateway, drain, stall).await;
 }

@@ -5,7 +5,11 @@
 //!
 //! Invariants: the first stream is the hello, and nothing else is looked at before it is decided; a connection without a
 //! session is closed after [`AUTHENTICATE_TIMEOUT`], one that must be refused too often when its budget is used up, and one whose
-//! peer takes nothing of what waits for it when it has done so for too long; whatever ends the connection, the core is told.
+//! peer takes nothing of what waits for it when it has done so for too long; whatever ends the connection, the core is told. Before
+//! the handshake is complete nothing is acted upon but what may be replayed (`connection/early.rs`).
+
+mod early;
+mod ending;
 
 mod refusals;
 mod signals;
@@ -15,34 +19,34 @@ use std::time::Duration;
 
 use quail_core::ports::directory::SessionFacts;
 use quail_core::{Command, ConnectionId, FeedId};
-use quail_protocol::error::close;
 use quail_protocol::limits::AUTHENTICATE_TIMEOUT;
 use quail_protocol::v1::{Reason, open::Stream};
-use quinn::VarInt;
+use quinn::{RecvStream, SendStream, VarInt};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::RefusalBudget;
 use super::endpoint::{STREAMS_WITH_SESSION, WINDOW_WITH_SESSION};
+use super::handshake::{Arrived, Handshake};
 use super::hold::Hold;
 use super::lane::ReadLaneError;
 use super::lanes::{Lanes, Up};
 use super::requests::{RequestStep, Requests};
 use super::stall::StallTimer;
 use super::streams::{self, Opened, Shape};
-use crate::delivery::{Mailbox, SignalBox};
+use super::whereabouts::Whereabouts;
+use crate::delivery::{Down, FeedItem, Mailbox, SignalBox};
 use crate::gateway::{Gateway, Prefix};
 use crate::ops::metrics::{Held, LaneLabel, ReasonLabel};
+use early::Early;
+use ending::count_closed;
 
 /// How long a connection that drains may take to get its answers out.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long a client that is told why its connection ends may take to hear it.
 const END_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Most turns in which a connection that ends reads what had arrived. Its windows allow no more than that.
-const REST_TURNS_MAX: usize = 64;
 
 /// A connection after its hello.
 pub(super) struct Connection {
@@ -62,6 +66,11 @@ pub(super) struct Connection {
     budget: RefusalBudget,
     stall: StallTimer,
     hold: Hold,
+    /// There until the handshake is complete.
+    early: Option<Box<Early>>,
+    /// Counts the connection, from the end of its handshake.
+    counted: Option<Held>,
+    whereabouts: Whereabouts,
 }
 
 /// Why a connection ends.
@@ -78,15 +87,18 @@ impl Connection {
     /// Serves a connection from hello to end.
     pub(super) async fn run(
         id: ConnectionId,
-        quic: quinn::Connection,
+        arrived: Arrived,
         gateway: Arc<Gateway>,
         drain: CancellationToken,
         stall: Duration,
     ) {
+        let Arrived { quic, first, mut handshake } = arrived;
+        let mut counted = handshake.is_none().then(|| Held::new(&gateway.metrics().connections));
         let began = Instant::now();
         let deadline = began + AUTHENTICATE_TIMEOUT;
         // What happens once lies in boxes of its own: the task of a connection that waits shall be small.
-        let greeting = Box::pin(tokio::time::timeout_at(deadline, Self::greet(&quic, &gateway)));
+        let greeting = Self::greet(&quic, &gateway, first, &mut handshake);
+        let greeting = Box::pin(tokio::time::timeout_at(deadline, greeting));
         let greeted = tokio::select! {
             greeted = greeting => greeted.unwrap_or(Err(End::Close(Reason::FrameTimeout))),
             () = drain.cancelled() => Err(End::Drain),
@@ -94,14 +106,21 @@ impl Connection {
         let session = match greeted {
             Ok(session) => session,
             Err(End::Gone) => return,
-            Err(End::Close(reason)) => {
+            Err(why) => {
+                let reason = match why {
+                    End::Close(reason) => reason,
+                    _ => Reason::Draining,
+                };
                 gateway.refusals().count(reason);
                 count_closed(&gateway, reason);
-                return end(&quic, reason);
+                return Box::pin(early::end(handshake, &quic, &gateway, reason)).await;
             }
-            Err(End::Drain) => return end(&quic, Reason::Draining),
         };
+        if handshake.is_none() && counted.is_none() {
+            counted = Some(Held::new(&gateway.metrics().connections));
+        }
         let mailbox = gateway.delivery().open(id);
+        let whereabouts = Whereabouts::new(quic.remote_address(), began);
         let mut connection = Self {
             id,
             quic,
@@ -117,11 +136,11 @@ impl Connection {
             budget: RefusalBudget::new(began),
             stall: StallTimer::new(stall),
             hold: Hold::default(),
+            early: handshake.map(|handshake| Box::new(Early::new(handshake))),
+            counted,
+            whereabouts,
         };
-        if let Some(session) = session {
-            connection.gateway.bind(id, &session).await;
-            connection.opened_session(session);
-        }
+        connection.begin(session).await;
         let end = loop {
             tokio::select! {
                 step = connection.step() => if let Err(end) = step { break end },
@@ -131,13 +150,28 @@ impl Connection {
         Box::pin(connection.finish(end)).await;
     }
 
-    async fn greet(quic: &quinn::Connection, gateway: &Gateway) -> Result<Option<SessionFacts>, End> {
-        let (send, recv) = quic.accept_bi().await.map_err(|_| End::Gone)?;
+    async fn greet(
+        quic: &quinn::Connection,
+        gateway: &Gateway,
+        first: Option<(SendStream, RecvStream)>,
+        handshake: &mut Option<Handshake>,
+    ) -> Result<Option<SessionFacts>, End> {
+        let (send, recv) = match first {
+            Some(first) => first,
+            None => quic.accept_bi().await.map_err(|_| End::Gone)?,
+        };
         let opened = streams::open(send, recv).await.map_err(End::Close)?;
         let Stream::Hello(hello) = opened.stream else {
             opened.refuse(Reason::WrongFrame).await;
             return Err(End::Close(Reason::WrongFrame));
         };
+        if let Some(shaking) = handshake.as_mut().filter(|_| hello.session_token.is_empty()) {
+            // Nothing that somebody without a session says may be said in early data.
+            if !shaking.done(quic, gateway).await {
+                return Err(End::Gone);
+            }
+            *handshake = None;
+        }
         streams::hello(gateway, &hello, opened.writer).await.map_err(End::Close)
     }
 
@@ -187,7 +221,10 @@ impl Connection {
                 self.write_signals();
                 Ok(())
             }
-            datagram = self.quic.read_datagram(), if self.session.is_some() => self.datagram(datagram),
+            datagram = self.quic.read_datagram(), if self.session.is_some() && self.early.is_none() => self.datagram(datagram),
+            complete = early::complete(&mut self.early, &self.quic, &self.gateway) => {
+                if complete { Box::pin(self.confirmed()).await } else { Err(End::Gone) }
+            }
             () = self.stall.elapsed(stuck_since) => {
                 // What was waited for may have moved since then.
                 let is_over = self.stall.is_over(self.lanes.stuck_since());
@@ -214,6 +251,7 @@ impl Connection {
 
     /// Decides what a new stream is for.
     async fn opened(&mut self, opened: Opened) -> Result<(), End> {
+        let Some(opened) = self.unless_early(opened) else { return Ok(()) };
         // Its client may have been told of the end of one request before it opened this stream for the next.
         while let Some(step) = self.requests.try_next() {
             self.request_step(step)?;
@@ -249,9 +287,10 @@ impl Connection {
                 }
             },
             (Stream::Request(request), session) => {
+                let prefix = self.whereabouts.prefix(&self.quic, self.gateway.metrics());
                 streams::request(
                     &self.gateway,
-                    (self.id, Prefix::of(self.quic.remote_address().ip())),
+                    (self.id, prefix),
                     request,
                     session,
                     (reader, writer),
@@ -266,6 +305,7 @@ impl Connection {
 
     /// Hands over what came up a lane.
     async fn take(&mut self, mut up: Up) -> Result<(), End> {
+        self.whereabouts.look(&self.quic, self.gateway.metrics());
         if up.is_end() {
             self.lanes.close_reader(&up);
             return Ok(());
@@ -301,75 +341,4 @@ impl Connection {
     async fn submit(&self, commands: Vec<Command>) -> Result<(), End> {
         self.gateway.submit(commands).await.map_err(|_| End::Close(Reason::Draining))
     }
-
-    /// Takes what had arrived before the end: above all the last acknowledgements of a client that said goodbye right after
-    /// them. QUIC told it that they had come; that we have read them it cannot know.
-    async fn take_the_rest(&mut self) {
-        for _ in 0..REST_TURNS_MAX {
-            // What is not ready now is not among it. The feed is read first, so no lost lane hides its acknowledgements.
-            let up = tokio::select! {
-                biased;
-                up = self.lanes.turn(|| false) => up,
-                () = std::future::ready(()) => return,
-            };
-            match up {
-                Ok(Some(up)) => {
-                    if self.take(up).await.is_err() {
-                        return;
-                    }
-                }
-                Ok(None) => {}
-                Err(_) => return,
-            }
-        }
-    }
-
-    async fn finish(mut self, why: End) {
-        if matches!(why, End::Gone | End::Drain) {
-            self.take_the_rest().await;
-        }
-        let (patience, reason) = match why {
-            End::Gone => (Duration::ZERO, Reason::Internal),
-            End::Close(reason) => (END_PATIENCE, reason),
-            End::Drain => (DRAIN_PATIENCE, Reason::Draining),
-        };
-        if !patience.is_zero() {
-            self.gateway.refusals().count(reason);
-            count_closed(&self.gateway, reason);
-            tracing::debug!(connection = self.id.0, reason = reason.as_str_name(), "closing");
-            // Answers that are on their way still go out: what the client was told it need not ask again.
-            let _ = tokio::time::timeout(patience, self.settle()).await;
-            self.lanes.finish(patience).await;
-            end(&self.quic, reason);
-        }
-        if let Some(session) = &self.session {
-            self.gateway.disconnected(self.id, session).await;
-        }
-    }
-
-    /// Waits until every send that was handed over and every request is answered.
-    async fn settle(&mut self) {
-        while self.lanes.unanswered() > 0 || self.requests.len() > 0 {
-            tokio::select! {
-                downs = self.mailbox.receive() => {
-                    let Some(downs) = downs else { return };
-                    // A reason to close is no news any more.
-                    let _ = self.lanes.push(downs, self.gateway.origin());
-                }
-                step = self.requests.next() => {
-                    // Nor is what it costs.
-                    let _ = self.request_step(step);
-                }
-                _ = self.quic.closed() => return,
-            }
-        }
-    }
-}
-
-fn count_closed(gateway: &Gateway, reason: Reason) {
-    gateway.metrics().closed.get_or_create(&ReasonLabel { reason: reason.meta().name }).inc();
-}
-
-fn end(quic: &quinn::Connection, reason: Reason) {
-    quic.close(VarInt::from_u32(close::code(reason)), reason.as_str_name().as_bytes());
 }

@@ -15,6 +15,7 @@ use quinn_proto::HashedConnectionIdGenerator;
 use tokio_util::sync::CancellationToken;
 
 use super::runtime::WatchedRuntime;
+use super::tickets::Tickets;
 use crate::ops::metrics::Metrics;
 
 /// Streams a client may have open before it has a session: hello, both lanes and one request.
@@ -37,6 +38,9 @@ const SEND_WINDOW: u64 = 1024 * 1024;
 
 /// Bytes of datagrams of a connection that were received and not read, and that wait to be sent. Then the oldest is dropped.
 const DATAGRAM_BUFFER_BYTES: usize = 16 * 1024;
+/// What TLS is told of the length of early data. QUIC knows this value only (RFC 9001, section 4.6.1); its own windows, those of a
+/// connection without a session, are the limit.
+const EARLY_DATA_ANY: u32 = u32::MAX;
 
 /// Most connections that have sent a first packet and not been looked at. They are looked at right away, so this is for a
 /// burst.
@@ -76,25 +80,40 @@ pub fn bind(
     address: SocketAddr,
     tls: rustls::ServerConfig,
     reset_key: &[u8; 32],
+    early_data: bool,
     metrics: Arc<Metrics>,
     failed: CancellationToken,
 ) -> Result<Endpoint, BindError> {
     let cannot = |source| BindError::Bind { address, source };
-    let config = server_config(tls, reset_key)?;
+    let config = server_config(tls, reset_key, early_data, &metrics)?;
     let socket = socket(address).map_err(cannot)?;
     let runtime = Arc::new(WatchedRuntime::new(metrics, failed));
     Endpoint::new(endpoint_config(reset_key), Some(config), socket, runtime).map_err(cannot)
 }
 
-/// Returns the settings for connections to come, under these TLS settings.
+/// Returns the settings for connections to come, under these TLS settings. `early_data` says whether clients that were here
+/// before may speak in their first packets; tickets are good for these settings only.
 ///
 /// # Errors
 /// [`BindError::Tls`].
-pub fn server_config(tls: rustls::ServerConfig, reset_key: &[u8; 32]) -> Result<ServerConfig, BindError> {
+pub fn server_config(
+    mut tls: rustls::ServerConfig,
+    reset_key: &[u8; 32],
+    early_data: bool,
+    metrics: &Arc<Metrics>,
+) -> Result<ServerConfig, BindError> {
+    if early_data {
+        tls.session_storage = Arc::new(Tickets::new(metrics.clone()));
+        tls.max_early_data_size = EARLY_DATA_ANY;
+    } else {
+        tls.send_tls13_tickets = 0;
+    }
     let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, b"address tokens").extract(reset_key);
     let mut config = ServerConfig::new(Arc::new(QuicServerConfig::try_from(tls)?), Arc::new(token_key));
     config
         .transport_config(Arc::new(transport()))
+        // A device keeps its connection when its address changes.
+        .migration(true)
         .max_incoming(INCOMING_MAX)
         .incoming_buffer_size(INCOMING_BYTES)
         .incoming_buffer_size_total(INCOMING_BYTES_TOTAL);

@@ -6,8 +6,8 @@
 //! one, is made anew from the same key, but a key that is gone is never replaced under a certificate that is still there.
 //!
 //! Invariants: the key file is readable by its owner only, from its first byte; a pair that does not belong together is
-//! refused; TLS 1.3 only, with the hybrid post-quantum key exchange preferred, and no early data: nothing a client sends may
-//! be replayed.
+//! refused; TLS 1.3 only, with the hybrid post-quantum key exchange preferred. Early data is for the endpoint to allow: here
+//! it is off.
 
 mod create;
 mod error;

@@ -7,6 +7,7 @@ mod accept;
 mod budget;
 mod connection;
 mod endpoint;
+mod handshake;
 mod hold;
 pub mod identity;
 mod lane;
@@ -15,6 +16,8 @@ mod requests;
 mod runtime;
 mod stall;
 mod streams;
+mod tickets;
+mod whereabouts;
 
 pub use accept::{Accepting, accept_all};
 pub use endpoint::{BindError, bind, server_config};

@@ -10,6 +10,13 @@ pub struct HandshakeLabel {
     pub result: &'static str,
 }
 
+/// What became of early data: `accepted`, a client spoke in it; `rejected`, its ticket was not good (any more).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EarlyDataLabel {
+    /// What became of it.
+    pub result: &'static str,
+}
+
 /// Kind of a lane: `publish`, `feed`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LaneLabel {

@@ -25,7 +25,8 @@ use prometheus_client::registry::Registry;
 
 pub use held::Held;
 pub use labels::{
-    ClassLabel, CommandLabels, HandshakeLabel, LaneLabel, PlaceLabel, ReasonLabel, ReloadLabel,
+    ClassLabel, CommandLabels, EarlyDataLabel, HandshakeLabel, LaneLabel, PlaceLabel, ReasonLabel,
+    ReloadLabel,
 };
 pub use outbox::OutboxMetrics;
 pub use refusals::Refusals;
@@ -48,6 +49,10 @@ pub struct Metrics {
     pub handshakes_open: Gauge,
     /// Handshakes by their end.
     pub handshakes: Family<HandshakeLabel, Counter>,
+    /// Connections with early data, by whether it was accepted.
+    pub early_data: Family<EarlyDataLabel, Counter>,
+    /// Changes of the address of a peer.
+    pub migrations: Counter,
     /// Open lanes.
     pub lanes: Family<LaneLabel, Gauge>,
     /// Requests under way.
@@ -108,6 +113,8 @@ impl Metrics {
             sessions: Gauge::default(),
             handshakes_open: Gauge::default(),
             handshakes: Family::default(),
+            early_data: Family::default(),
+            migrations: Counter::default(),
             lanes: Family::default(),
             requests: Gauge::default(),
             commands: Family::default(),
@@ -143,6 +150,9 @@ impl Metrics {
     fn begin_at_zero(&self) {
         for result in ["completed", "failed", "timeout", "retried", "refused", "limited"] {
             let _ = self.handshakes.get_or_create(&HandshakeLabel { result });
+        }
+        for result in ["accepted", "rejected"] {
+            let _ = self.early_data.get_or_create(&EarlyDataLabel { result });
         }
         for lane in ["publish", "feed"] {
             let _ = self.lanes.get_or_create(&LaneLabel { lane });
@@ -181,6 +191,12 @@ impl Metrics {
         registry.register("sessions", "Connections with a session", self.sessions.clone());
         registry.register("handshakes_open", "Handshakes under way", self.handshakes_open.clone());
         registry.register("handshakes", "Handshakes by their end", self.handshakes.clone());
+        registry.register(
+            "early_data",
+            "Connections with early data, by what became of it",
+            self.early_data.clone(),
+        );
+        registry.register("migrations", "Changes of the address of a peer", self.migrations.clone());
         registry.register("lanes", "Open lanes by kind", self.lanes.clone());
         registry.register("requests", "Requests under way", self.requests.clone());
         registry.register("commands", "Commands by name and result", self.commands.clone());

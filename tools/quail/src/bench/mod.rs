@@ -1,7 +1,7 @@
 //! Measures a server: what it carries, what an idle connection costs, what a backlog costs.
 //!
-//! Three measurements, one file or directory each: [`chat`] (pairs of users under load), [`idle`] (connections that only
-//! stay), [`offline`] (a recipient who was away). They use the SDK, because that is what real clients use, and a private
+//! Four measurements, one file or directory each: [`chat`] (pairs of users under load), [`idle`] (connections that only
+//! stay), [`offline`] (a recipient who was away), [`roam`] (a conversation over changing networks). They use the SDK, because that is what real clients use, and a private
 //! daemon on a fresh data directory unless they are pointed at another server. What they share: provisioning accounts,
 //! the figures of the daemon's process, the floors of the machine, messages that say who sent them and when.
 //!
@@ -21,6 +21,7 @@ mod plan;
 mod process;
 mod provision;
 mod report;
+pub mod roam;
 mod server;
 mod users;
 

@@ -59,24 +59,24 @@ impl Bench {
 
 /// Which daemon program is started for a measurement.
 #[derive(Args, Debug)]
-struct DaemonArgs {
+pub(super) struct DaemonArgs {
     /// The private server's program; without it QUAIL_DAEMON, beside this program, or in PATH
     #[arg(long, value_name = "PATH")]
     daemon: Option<std::path::PathBuf>,
 }
 
 /// What is measured, with the directory that goes when it is done.
-struct Stage {
+pub(super) struct Stage {
     target: Target,
     directory: Option<TempDir>,
 }
 
 impl Stage {
-    fn server(address: Address) -> Self {
+    pub(super) fn server(address: Address) -> Self {
         Self { target: Target::Server(address), directory: None }
     }
 
-    fn private(daemon: &DaemonArgs) -> anyhow::Result<Self> {
+    pub(super) fn private(daemon: &DaemonArgs) -> anyhow::Result<Self> {
         let quaild = find_quaild(daemon.daemon.as_deref())?;
         let directory = tempfile::Builder::new().prefix("quail-bench-").tempdir();
         let directory = directory.context("make a directory")?;
@@ -85,7 +85,7 @@ impl Stage {
     }
 
     /// Measures until it is done or interrupted, and cleans up.
-    async fn play<T>(
+    pub(super) async fn play<T>(
         self,
         output: Output,
         measure: impl AsyncFnOnce(Target, &mut Watch<'_>) -> Result<T, BenchError>,
@@ -160,6 +160,6 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0))
 }
 
-fn seconds(seconds: u64) -> Duration {
+pub(super) fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }

@@ -20,6 +20,7 @@ mod password;
 mod ping;
 mod privacy;
 mod queue;
+mod roam;
 mod send;
 mod session;
 mod signup;
@@ -81,6 +82,7 @@ enum Command {
     Ping(ping::Ping),
     Demo(demo::Demo),
     Bench(bench::Bench),
+    Roam(roam::Roam),
     Completions(completions::Completions),
 }
 
@@ -124,6 +126,7 @@ fn run(command: Command, context: Context) -> anyhow::Result<Outcome> {
             Command::Ping(command) => command.run(context).await,
             Command::Demo(command) => command.run(context).await,
             Command::Bench(command) => command.run(context).await,
+            Command::Roam(command) => command.run(context).await,
             Command::Completions(command) => command.run(&context),
         }
     };

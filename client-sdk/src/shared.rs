@@ -94,7 +94,7 @@ impl Shared {
         self.saw(self.publish.seen().max(self.feed.seen()));
     }
 
-    /// The largest stamp was from a wrong clock.
+    /// Some stamp was too far ahead of the server's clock: while it is sent along, the server refuses everything.
     pub(crate) fn forget_seen(&self) {
         self.seen.store(0, Ordering::Relaxed);
         self.feed.forget_seen();
@@ -103,11 +103,6 @@ impl Shared {
     /// A stamp was shown or accepted.
     pub(crate) fn saw(&self, stamp: Stamp) {
         self.seen.fetch_max(stamp.0, Ordering::Relaxed);
-    }
-
-    /// Some stamp was too far ahead of the server's clock: while it is sent along, the server refuses everything.
-    pub(crate) fn forget_seen(&self) {
-        self.seen.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn state(&self) -> watch::Receiver<ConnectionState> {

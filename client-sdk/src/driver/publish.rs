@@ -134,13 +134,9 @@ fn refusal(refused: v1::Refused) -> Refusal {
 }
 
 fn settle(shared: &Shared, decided: Decided) {
-    match &decided.outcome {
-        Ok(accepted) => {
-            Counters::add(&shared.counters.accepted, 1);
-            shared.saw(accepted.stamp);
-        }
-        Err(SendError::Refused(refusal)) if refusal.reason == Reason::Clock => shared.forget_seen(),
-        Err(_) => {}
+    if let Ok(accepted) = &decided.outcome {
+        Counters::add(&shared.counters.accepted, 1);
+        shared.saw(accepted.stamp);
     }
     // Without a handle nobody asks what became of it.
     let Some(ticket) = decided.ticket else { return };

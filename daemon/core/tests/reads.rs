@@ -91,7 +91,7 @@ impl World {
         let feed = FeedId { connection: ConnectionId(u64::from(device.0[0])), number: self.attaches };
         self.feeds.insert(device, feed);
         let cursors = vec![(ORIGIN, Position::ZERO)];
-        self.turn(Command::Attach { feed, account: account(device), device, cursors });
+        self.turn(Command::Attach { feed, account: account(device), device, cursors, set_aside: vec![] });
     }
 
     fn detach(&mut self, device: DeviceId) {
@@ -118,7 +118,7 @@ impl World {
 
     fn ack(&mut self, device: DeviceId, upto: u64) {
         let (feed, account) = (self.feeds[&device], account(device));
-        self.turn(Command::Ack { feed, account, device, upto: vec![(ORIGIN, Position(upto))] });
+        self.turn(Command::Ack { feed, account, device, upto: vec![(ORIGIN, Position(upto))], set_aside: vec![] });
     }
 
     /// Says on a device that messages of Ada were read, and returns the answer.

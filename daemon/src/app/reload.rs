@@ -23,7 +23,7 @@ use crate::ops::logging::LogHandle;
 use crate::ops::metrics::{Metrics, ReloadLabel};
 
 /// The settings that a reload can change. All others need a restart.
-const RELOADED: [&str; 15] = [
+const RELOADED: [&str; 16] = [
     "server.drain",
     "tls.certificate_file",
     "tls.key_file",

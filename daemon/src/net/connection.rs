@@ -10,7 +10,6 @@
 
 mod early;
 mod ending;
-
 mod refusals;
 mod signals;
 
@@ -36,9 +35,9 @@ use super::requests::{RequestStep, Requests};
 use super::stall::StallTimer;
 use super::streams::{self, Opened, Shape};
 use super::whereabouts::Whereabouts;
-use crate::delivery::{Down, FeedItem, Mailbox, SignalBox};
-use crate::gateway::{Gateway, Prefix};
-use crate::ops::metrics::{Held, LaneLabel, ReasonLabel};
+use crate::delivery::{Mailbox, SignalBox};
+use crate::gateway::Gateway;
+use crate::ops::metrics::{Held, LaneLabel};
 use early::Early;
 use ending::count_closed;
 

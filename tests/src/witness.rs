@@ -1,4 +1,4 @@
-//! Devices that write down what they do and see, for the [checker].
+//! Devices that write down what they do and see, for the [checker](crate::checker).
 //!
 //! A witness is a client of the SDK that acknowledges what it shows; a device that speaks the wire by hand writes into the
 //! record itself. All witnesses of a run write into one [`Record`], so what

@@ -123,8 +123,8 @@ async fn without_datagrams_signals_take_the_feed_lane_in_both_directions() {
 
 /// The raw client of the device has used the first attach numbers.
 fn store_attached(store: &quail_client::MemoryStore) {
-    use quail_client::store::{FeedState, Store};
-    store.save_feed(&FeedState { attach_number: 10, ..FeedState::default() }).unwrap();
+    use quail_client::store::{FeedChange, Store};
+    store.commit_feed(&[FeedChange::Attached(10)]).unwrap();
 }
 
 #[tokio::test]

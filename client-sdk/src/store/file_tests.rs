@@ -57,8 +57,7 @@ fn what_an_older_version_left_damaged_is_an_error_and_stays() {
 fn marks_come_back_as_they_were_saved() {
     let directory = tempfile::tempdir().unwrap();
     let store = FileStore::open(directory.path()).unwrap();
-    assert_eq!(store.load_marks(), Ok(vec![]));
-    let mark = |sender: u8, after| Mark {
+    let mark = |sender: u8, after| super::super::Mark {
         sender: quail_protocol::id::AccountId([sender; 16]),
         origin: Origin(1),
         after: Position(after),
@@ -67,11 +66,10 @@ fn marks_come_back_as_they_were_saved() {
     // The most there may be, as long as they may be.
     let marks: Vec<_> =
         (0..crate::reads::MARKS_MAX as u64).map(|n| mark(n as u8, u64::MAX - 1 - n)).collect();
-    store.save_marks(&marks).unwrap();
+    store.commit_feed(&[FeedChange::Marks(marks.clone())]).unwrap();
     drop(store);
     let store = FileStore::open(directory.path()).unwrap();
-    assert_eq!(store.load_marks(), Ok(marks));
-    assert_eq!(store.load_feed(), Ok(FeedState::default()), "the cursors are another file");
+    assert_eq!(store.load_feed(), Ok(FeedState { marks, ..FeedState::default() }));
 }
 
 #[test]

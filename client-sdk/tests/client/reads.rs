@@ -39,7 +39,7 @@ async fn answer(lane: &mut Lane, error: Option<v1::Error>) {
 
 async fn saved(store: &Arc<MemoryStore>, marks: usize) {
     soon(async {
-        while store.load_marks().unwrap().len() != marks {
+        while store.load_feed().unwrap().marks.len() != marks {
             tokio::task::yield_now().await;
         }
     })
@@ -67,7 +67,7 @@ async fn a_mark_waits_for_its_acknowledgement_and_covers_no_gap() {
     }
     let (messages, acknowledgements): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
     soon(client.read(messages.iter().map(Message::mark))).await.unwrap();
-    assert_eq!(store.load_marks().unwrap().len(), 2, "saved before anybody was told");
+    assert_eq!(store.load_feed().unwrap().marks.len(), 2, "saved before anybody was told");
     acknowledgements.into_iter().for_each(quail_client::Acknowledgement::acknowledge);
     assert_eq!(read(&mut lane).await, (vec![(2, 7), (11, 12)], 12));
     answer(&mut lane, None).await;
@@ -104,5 +104,5 @@ async fn a_mark_is_said_again_until_it_is_answered() {
     saved(&store, 0).await;
     let mark = Mark { upto: quail_client::Position(2), ..message.mark() };
     soon(client.read([mark])).await.unwrap();
-    assert_eq!(store.load_marks().unwrap(), [], "an empty one says nothing");
+    assert_eq!(store.load_feed().unwrap().marks, [], "an empty one says nothing");
 }

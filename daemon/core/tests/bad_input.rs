@@ -136,8 +136,13 @@ fn a_cursor_of_another_device_counts_for_the_device_that_names_it_alone() {
     assert_eq!(core.state.unresolved(), 3);
     assert_eq!(receipts(&mut core), []);
     // A feed and a device of Bob's say nothing in Eve's mouth: the session says who she is.
-    let forged =
-        Command::Ack { feed: feed(1), account: EVE, device: device(BOB), upto: vec![(ORIGIN, Position(3))] };
+    let forged = Command::Ack {
+        feed: feed(1),
+        account: EVE,
+        device: device(BOB),
+        upto: vec![(ORIGIN, Position(3))],
+        set_aside: vec![],
+    };
     assert_eq!(core.turn(forged), []);
     assert_eq!(core.state.unresolved(), 3);
 }
@@ -147,7 +152,8 @@ fn nobody_reads_the_feed_of_another_account() {
     let mut core = core();
     core.send(1);
     let cursors = vec![(ORIGIN, Position::ZERO)];
-    let forged = Command::Attach { feed: feed(1), account: BOB, device: device(EVE), cursors };
+    let forged =
+        Command::Attach { feed: feed(1), account: BOB, device: device(EVE), cursors, set_aside: vec![] };
     let effects = core.turn(forged);
     let [Effect::Ended { error, .. }] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(error.reason(), Reason::Unauthenticated);

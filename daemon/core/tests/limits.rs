@@ -245,7 +245,8 @@ fn mail_of_an_account_without_devices_waits_for_its_next_one() {
 #[test]
 fn what_an_account_without_devices_could_not_keep_is_told_to_its_next_device() {
     let facts = |version, devices| {
-        let facts = AccountFacts { account: BOB, handle: "bob".to_owned(), version, devices };
+        let facts =
+            AccountFacts { account: BOB, handle: "bob".to_owned(), version, read_receipts: true, devices };
         Command::Facts { facts, ticket: None }
     };
     for restarts in [false, true] {
@@ -268,7 +269,8 @@ fn what_an_account_without_devices_could_not_keep_is_told_to_its_next_device() {
         core.turn(facts(4, vec![]));
         core.turn(facts(5, vec![DeviceId([9; 16])]));
         let (feed, device) = (feed(1), DeviceId([9; 16]));
-        let effects = core.turn(Command::Attach { feed, account: BOB, device, cursors: vec![] });
+        let effects =
+            core.turn(Command::Attach { feed, account: BOB, device, cursors: vec![], set_aside: vec![] });
         assert_eq!(effects, [Effect::CaughtUp { feed }]);
     }
 }

@@ -118,7 +118,13 @@ impl World {
 
     fn ack(&mut self, device: DeviceId, upto: u64) {
         let (feed, account) = (self.feeds[&device], account(device));
-        self.turn(Command::Ack { feed, account, device, upto: vec![(ORIGIN, Position(upto))], set_aside: vec![] });
+        self.turn(Command::Ack {
+            feed,
+            account,
+            device,
+            upto: vec![(ORIGIN, Position(upto))],
+            set_aside: vec![],
+        });
     }
 
     /// Says on a device that messages of Ada were read, and returns the answer.

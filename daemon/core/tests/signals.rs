@@ -34,7 +34,7 @@ fn world() -> State {
     decide(&mut state, Command::Facts { facts, ticket: None });
     for (account, device) in [(ADA, LAPTOP), (BOB, PHONE)] {
         let feed = feed(device);
-        decide(&mut state, Command::Attach { feed, account, device, cursors: vec![] });
+        decide(&mut state, Command::Attach { feed, account, device, cursors: vec![], set_aside: vec![] });
     }
     state
 }
@@ -71,7 +71,13 @@ fn signal(state: &mut State, to: AccountId) -> Vec<FeedId> {
 fn a_signal_goes_to_the_devices_that_are_attached_now() {
     let mut state = world();
     assert_eq!(signal(&mut state, BOB), [feed(PHONE)]);
-    let attach = Command::Attach { feed: feed(TABLET), account: BOB, device: TABLET, cursors: vec![] };
+    let attach = Command::Attach {
+        feed: feed(TABLET),
+        account: BOB,
+        device: TABLET,
+        cursors: vec![],
+        set_aside: vec![],
+    };
     decide(&mut state, attach);
     assert_eq!(signal(&mut state, BOB), [feed(PHONE), feed(TABLET)]);
     for device in [PHONE, TABLET] {

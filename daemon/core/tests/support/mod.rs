@@ -42,7 +42,8 @@ impl Core {
 
     pub(crate) fn introduce(&mut self, account: AccountId) {
         let devices = vec![device(account)];
-        let facts = AccountFacts { account, handle: "someone".to_owned(), version: 1, read_receipts: true, devices };
+        let facts =
+            AccountFacts { account, handle: "someone".to_owned(), version: 1, read_receipts: true, devices };
         self.turn(Command::Facts { facts, ticket: None });
     }
 

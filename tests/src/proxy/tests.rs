@@ -164,6 +164,14 @@ async fn a_good_network_passes_everything_in_order_and_counts_it() {
     let (_, from) = line.at_server().await;
     line.server.send_to(&7_u32.to_be_bytes(), from).await.unwrap();
     assert_eq!(line.at_client().await, 7);
+    // What has arrived is counted a moment later.
+    line.until("all to be counted", |up| up.forwarded == 101).await;
+    expect("the answer to be counted", async {
+        while line.proxy.counts(Direction::Down).forwarded == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     let up = line.proxy.counts(Direction::Up);
     assert_eq!((up.received, up.forwarded, up.lost, up.duplicated, up.delayed), (101, 101, 0, 0, 0));
     assert_eq!(line.proxy.counts(Direction::Down).forwarded, 1);

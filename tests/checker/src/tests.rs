@@ -383,10 +383,7 @@ fn what_a_device_gave_up_is_not_lost_for_it_and_not_delivered_by_it() {
     let aside = What::SetAside { message: ada(1) };
     let log = Log::begin().sent(1).accepted(1).shown(ADA_TABLET, 1).note(BOB_PHONE, aside.clone());
     let untrue = Violation::UntrueReceipt { message: ada(1), reader: BOB, kind: ReceiptKind::Delivered };
-    Log(log.0.clone())
-        .note(BOB_TABLET, aside.clone())
-        .receipt(1, ReceiptKind::Delivered)
-        .breaks(&[untrue]);
+    Log(log.0.clone()).note(BOB_TABLET, aside.clone()).receipt(1, ReceiptKind::Delivered).breaks(&[untrue]);
     Log(log.0.clone()).breaks(&[Violation::Lost { message: ada(1), device: BOB_TABLET }]);
     // What the last device gave up, its account's next one does not inherit.
     let log = log.note(BOB_TABLET, aside).note(BOB_PHONE, What::Left).note(BOB_TABLET, What::Left);

@@ -59,16 +59,46 @@ impl Record {
                 self.note(device, What::Acknowledged { message });
             }
             Body::Receipt(receipt) => {
-                for id in self.in_range(person.account(), receipt) {
-                    let reader = AccountId::try_from(&*receipt.account).expect("an id");
-                    self.note(device, What::Receipt { id, reader, kind: ReceiptKind::Delivered });
+                let reader = AccountId::try_from(&*receipt.account).expect("an id");
+                let (sender, kind) = match receipt.kind() {
+                    v1::ReceiptKind::Read => {
+                        let sender = AccountId::try_from(&*receipt.sender).expect("an id");
+                        (sender, ReceiptKind::Read)
+                    }
+                    _ => (person.account(), ReceiptKind::Delivered),
+                };
+                let stretch = (receipt.origin, receipt.after, receipt.upto);
+                for id in self.in_range(sender, reader, stretch) {
+                    let is_elsewhere = kind == ReceiptKind::Read && person.account() == reader;
+                    let message = Key { sender, id };
+                    self.note(
+                        device,
+                        if is_elsewhere {
+                            What::ReadElsewhere { message }
+                        } else {
+                            What::Receipt { id, reader, kind }
+                        },
+                    );
                 }
             }
         }
     }
 
-    /// Returns the messages of an account that a receipt is for, as far as anybody has seen where they stand.
-    fn in_range(&self, account: AccountId, receipt: &v1::Receipt) -> BTreeSet<MessageId> {
+    /// Writes down what a device that speaks the wire by hand is about to say of what was read: an origin with a stretch of
+    /// positions above the first.
+    pub fn reads(&self, person: &Person, sender: AccountId, stretch: (u32, u64, u64)) {
+        for id in self.in_range(sender, person.account(), stretch) {
+            self.note(person.credentials.device, What::Read { message: Key { sender, id } });
+        }
+    }
+
+    /// Returns the messages of an account to a reader in a stretch, as far as anybody has seen where they stand.
+    fn in_range(
+        &self,
+        account: AccountId,
+        reader: AccountId,
+        (origin, after, upto): (u32, u64, u64),
+    ) -> BTreeSet<MessageId> {
         let entries = self.0.lock().expect("unharmed");
         let of_account = |entry: &&Entry| {
             let joined = What::Joined { account };
@@ -77,22 +107,20 @@ impl Record {
         let to_reader: BTreeSet<MessageId> = entries
             .iter()
             .filter_map(|entry| match &entry.what {
-                What::Sent { id, to, .. } if to.iter().any(|to| to.to_bytes() == receipt.account) => {
-                    Some((entry, *id))
-                }
+                What::Sent { id, to, .. } if to.contains(&reader) => Some((entry, *id)),
                 _ => None,
             })
             .filter(|(entry, _)| of_account(entry))
             .map(|(_, id)| id)
             .collect();
-        let range = receipt.after + 1..=receipt.upto;
+        let range = after + 1..=upto;
         let seen = entries.iter().filter_map(|entry| match &entry.what {
             What::Accepted { id, place } => Some((*id, *place)),
             What::Shown { message, place, .. } => Some((message.id, *place)),
             _ => None,
         });
         let in_range =
-            seen.filter(|(_, place)| place.origin.0 == receipt.origin && range.contains(&place.position.0));
+            seen.filter(|(_, place)| place.origin.0 == origin && range.contains(&place.position.0));
         in_range.map(|(id, _)| id).filter(|id| to_reader.contains(id)).collect()
     }
 

@@ -7,9 +7,11 @@ use quail_client::{Error, Guest, Options};
 use quail_protocol::v1::request::Command;
 use quail_protocol::v1::response::Result as Answer;
 use quail_protocol::v1::{self, Reason, feed_down, hello_reply, publish_down};
+use quail_tests::checker::{Terms, What};
 use quail_tests::hostile::metric;
-use quail_tests::raw::{RawClient, hello, send};
-use quail_tests::{PASSWORD, Person, World, expect, next_message, options, text};
+use quail_tests::raw::{RawClient, RawStream, hello, send};
+use quail_tests::witness::{Record, Witness};
+use quail_tests::{PASSWORD, Person, World, expect, next_message, options};
 
 fn reason(answer: Answer) -> Reason {
     match answer {
@@ -39,19 +41,23 @@ async fn listed(client: &RawClient) -> Vec<v1::Device> {
 
 #[tokio::test]
 async fn an_unlinked_device_is_refused_before_the_answer_and_its_connection_is_told_why() {
-    let world = World::start().await;
+    let (world, record) = (World::start().await, Record::new());
     let (ada, bob) = (world.sign_up("ada").await, world.sign_up("bob").await);
     let tablet = world.log_in("ada").await;
+    [&ada, &bob, &tablet].into_iter().for_each(|device| record.joins(device));
     let (owner, lost) = (resume(&world, &ada).await, resume(&world, &tablet).await);
     let mut publish = lost.publish().await;
-    assert!(matches!(publish.say(send(1, bob.account(), "before")).await, publish_down::Frame::Accepted(_)));
+    says(&record, &tablet, &mut publish, send(1, bob.account(), "before")).await;
     let mut feed = lost.attach(1, vec![]).await;
     assert!(matches!(feed.feed().await, feed_down::Frame::CaughtUp(_)));
 
     let device = tablet.credentials.device;
     assert!(matches!(owner.request(unlink(*device.as_bytes())).await, Answer::Done(_)));
+    record.note(device, What::Left);
     // From here on nothing of it counts, on the connection it has or on another one.
-    let late = v1::PublishUp { frame: Some(v1::publish_up::Frame::Send(send(2, bob.account(), "after"))) };
+    let late = send(2, bob.account(), "after");
+    record.sends(&tablet, &late);
+    let late = v1::PublishUp { frame: Some(v1::publish_up::Frame::Send(late)) };
     if publish.try_bytes(quail_protocol::frame::to_bytes(&late)).await.is_some()
         && let Some(answer) = publish.read::<v1::PublishDown>().await
     {
@@ -71,13 +77,31 @@ async fn an_unlinked_device_is_refused_before_the_answer_and_its_connection_is_t
     assert_eq!(error.reason(), Reason::Unauthenticated);
     assert_eq!(listed(&owner).await.len(), 1);
 
-    // Bob has what was sent before, and the next message is the owner's.
+    // Bob has what was sent before, and the next message is the owner's, who has what the tablet sent.
     let mut publish = owner.publish().await;
-    publish.say(send(1, bob.account(), "still here")).await;
-    let reader = bob.open().await;
-    let mut events = reader.events().await.unwrap();
-    assert_eq!(text(&next_message(&mut events).await), "before");
-    assert_eq!(text(&next_message(&mut events).await), "still here");
+    says(&record, &ada, &mut publish, send(1, bob.account(), "still here")).await;
+    let reader = Witness::open(&bob, &record).await;
+    reader.has_shown(2).await;
+    let mut feed = owner.attach(1, vec![]).await;
+    loop {
+        match feed.feed().await {
+            feed_down::Frame::Event(event) => record.event(&ada, &event),
+            feed_down::Frame::CaughtUp(_) => break,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    record.assert_kept(Terms { gaps: false, receipts: false });
+    // If what came too late had been taken it would stand between the two.
+    assert_eq!(reader.progress().shown, 2);
+}
+
+/// Sends by hand and writes it down.
+async fn says(record: &Record, person: &Person, lane: &mut RawStream, send: v1::Send) {
+    record.sends(person, &send);
+    match lane.say(send.clone()).await {
+        publish_down::Frame::Accepted(accepted) => record.accepted(person, &send, &accepted),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]

@@ -113,8 +113,24 @@ pub enum What {
         /// The message.
         message: Key,
     },
+    /// It gives a message up and will never show it: it says so when it acknowledges what lies around it.
+    SetAside {
+        /// The message.
+        message: Key,
+    },
     /// Its owner looked at a message.
     Read {
+        /// The message.
+        message: Key,
+    },
+    /// Its owner looked at a message while the account did not want senders to know: nobody but the account's other devices
+    /// may be told.
+    ReadInSecret {
+        /// The message.
+        message: Key,
+    },
+    /// It is told that its owner looked at a message on another device.
+    ReadElsewhere {
         /// The message.
         message: Key,
     },

@@ -89,6 +89,17 @@ impl Judge {
                     message.read_by.insert(account);
                 });
             }
+            What::SetAside { message } => drop(device.set_aside.insert(*message)),
+            What::ReadInSecret { message } => {
+                let account = device.account;
+                self.messages.entry(*message).and_modify(|message| {
+                    message.read_in_secret_by.insert(account);
+                });
+            }
+            What::ReadElsewhere { message } => {
+                let reader = device.account;
+                self.read_elsewhere(*id, *message, reader);
+            }
             What::Gap { origin, from, upto } => {
                 device.gaps.push((*origin, *from, *upto));
                 if !self.terms.gaps {
@@ -133,6 +144,7 @@ impl Judge {
             place: None,
             acknowledged_by: Default::default(),
             read_by: Default::default(),
+            read_in_secret_by: Default::default(),
         };
         device.sent.push(key);
         self.messages.insert(key, message);
@@ -208,6 +220,19 @@ impl Judge {
             self.found.push(Violation::ReceiptWentBack { message, reader, device: id });
         }
         *told = kind.max(*told);
+    }
+
+    /// To the own devices nothing is secret; otherwise what they are told is as true as what a sender is told.
+    fn read_elsewhere(&mut self, id: DeviceId, message: Key, reader: AccountId) {
+        if !self.is_sent(message, id) {
+            return;
+        }
+        let Some(sent) = self.messages.get(&message) else { return };
+        if !sent.read_by.contains(&reader) && !sent.read_in_secret_by.contains(&reader) {
+            self.found.push(Violation::UntrueReceipt { message, reader, kind: ReceiptKind::Read });
+        } else if !sent.acknowledged_by.contains(&reader) {
+            self.found.push(Violation::ReadBeforeDelivered { message, reader });
+        }
     }
 
     /// Everything that could happen has happened.

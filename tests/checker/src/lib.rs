@@ -4,14 +4,14 @@
 //! they happened, and brings everything to rest. [`judge()`] then names each [`Violation`]:
 //!
 //! - **nothing is lost**: what was accepted, or was shown anywhere, is shown at every device of every recipient and at the
-//!   sender's other devices, unless the device left or was told of a gap there. A device begins with what comes after it;
+//!   sender's other devices, unless the device left, gave it up or was told of a gap there. A device begins with what comes after it;
 //!   but the first one after a time without devices inherits what nobody took, for nobody else will;
 //! - **shown once**: at every device; after its client was opened again also what it had not acknowledged;
 //! - **one place**: a message has one origin, position, stamp and body wherever it is seen, and no other message has its place;
 //! - **per-sender order**: what one device sent keeps its order, as it arrives and sorted by (stamp, origin);
 //! - **causal order**: what a device sends sorts behind everything that it had shown;
-//! - **true receipts**: `delivered` only for what a device of the reader acknowledged before, `read` only for what one of them
-//!   read before, and none goes back; and what a device acknowledged that is still there has its receipt in the end, unless
+//! - **true receipts**: `delivered` only for what a device of the reader acknowledged before and did not set aside, `read` only for
+//!   what one of them read before, in secret to nobody but the reader's own devices, and none goes back; and what a device acknowledged that is still there has its receipt in the end, unless
 //!   the receipt may lie in a gap.
 //!
 //! It needs nothing but the ids of the protocol: no runtime, no SDK, no daemon, so any harness may use it: the promise tests

@@ -26,6 +26,8 @@ pub(super) struct Device {
     /// Everything it showed in all its lives.
     pub(super) ever_shown: HashSet<Key>,
     pub(super) acknowledged: HashSet<Key>,
+    /// What it gave up.
+    pub(super) set_aside: HashSet<Key>,
     /// The last of what it showed, in the order of people.
     pub(super) newest: Option<(Stamp, Origin)>,
     /// By sending device: what it showed of it last.
@@ -57,6 +59,7 @@ impl Device {
             shown: HashSet::new(),
             ever_shown: HashSet::new(),
             acknowledged: HashSet::new(),
+            set_aside: HashSet::new(),
             newest: None,
             last_of: HashMap::new(),
             gaps: Vec::new(),
@@ -90,9 +93,10 @@ impl Device {
         self.gaps.iter().any(|(origin, _, upto)| *origin == place.origin && *upto > place.position)
     }
 
-    /// Returns whether it showed a message or was told that it will not.
+    /// Returns whether it showed a message, or gave it up, or was told that it will not get it.
     pub(super) fn is_served(&self, message: Key, place: Place) -> bool {
-        self.left.is_some() || self.ever_shown.contains(&message) || self.was_told_of_gap(place)
+        let had = self.ever_shown.contains(&message) || self.set_aside.contains(&message);
+        self.left.is_some() || had || self.was_told_of_gap(place)
     }
 
     /// Returns whether it was told that it will not get what lies at a place.
@@ -122,6 +126,8 @@ pub(super) struct Message {
     pub(super) place: Option<Place>,
     pub(super) acknowledged_by: BTreeSet<AccountId>,
     pub(super) read_by: BTreeSet<AccountId>,
+    /// Who read it and did not want its sender to know.
+    pub(super) read_in_secret_by: BTreeSet<AccountId>,
 }
 
 impl Message {
@@ -149,8 +155,10 @@ impl Message {
             Some(Heir::Of(last)) => {
                 let older = &devices[&last];
                 let came_between = older.left.is_some_and(|left| left < self.sent);
-                // What the older one was told to be missing was nobody's loss any more.
-                let had = older.acknowledged.contains(&key) || older.was_told_of_gap(place);
+                // What the older one was told to be missing was nobody's loss any more, and what it gave up was its own.
+                let had = older.acknowledged.contains(&key)
+                    || older.set_aside.contains(&key)
+                    || older.was_told_of_gap(place);
                 came_between || !had && self.is_owed(key, place, last, devices)
             }
         }

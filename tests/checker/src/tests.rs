@@ -358,6 +358,39 @@ fn read_is_told_only_of_what_was_acknowledged() {
 }
 
 #[test]
+fn what_was_read_in_secret_is_told_to_the_own_devices_alone() {
+    let secret = |message| What::ReadInSecret { message };
+    let elsewhere = |message| What::ReadElsewhere { message };
+    let log = Log::begin().whole(1).note(BOB_PHONE, secret(ada(1))).note(BOB_TABLET, elsewhere(ada(1)));
+    let both = Log(log.0.clone()).read(BOB_PHONE, 1).receipt(1, ReceiptKind::Read);
+    both.breaks(&[]);
+    let told = Violation::UntrueReceipt { message: ada(1), reader: BOB, kind: ReceiptKind::Read };
+    log.receipt(1, ReceiptKind::Read).breaks(&[told]);
+}
+
+#[test]
+fn the_own_devices_are_told_only_what_was_read_and_acknowledged() {
+    let elsewhere = What::ReadElsewhere { message: ada(1) };
+    let untrue = Violation::UntrueReceipt { message: ada(1), reader: BOB, kind: ReceiptKind::Read };
+    Log::begin().whole(1).note(BOB_TABLET, elsewhere.clone()).breaks(&[untrue]);
+    let log = Log::begin().sent(1).accepted(1).read(BOB_PHONE, 1).note(BOB_TABLET, elsewhere);
+    let log = [BOB_PHONE, BOB_TABLET, ADA_TABLET].into_iter().fold(log, |log, device| log.shown(device, 1));
+    log.breaks(&[Violation::ReadBeforeDelivered { message: ada(1), reader: BOB }]);
+}
+
+#[test]
+fn what_a_device_gave_up_is_not_lost_for_it_and_not_delivered_by_it() {
+    let aside = What::SetAside { message: ada(1) };
+    let log = Log::begin().sent(1).accepted(1).shown(ADA_TABLET, 1).note(BOB_PHONE, aside.clone());
+    let untrue = Violation::UntrueReceipt { message: ada(1), reader: BOB, kind: ReceiptKind::Delivered };
+    Log(log.0.clone()).note(BOB_TABLET, aside.clone()).receipt(1, ReceiptKind::Delivered).breaks(&[untrue]);
+    Log(log.0.clone()).breaks(&[Violation::Lost { message: ada(1), device: BOB_TABLET }]);
+    // What the last device gave up, its account's next one does not inherit.
+    let log = log.note(BOB_TABLET, aside).note(BOB_PHONE, What::Left).note(BOB_TABLET, What::Left);
+    log.note(DeviceId([0xb3; 16]), What::Joined { account: BOB }).breaks(&[]);
+}
+
+#[test]
 fn a_receipt_never_goes_back() {
     let log = Log::begin().whole(1).read(BOB_PHONE, 1).receipt(1, ReceiptKind::Read);
     let (message, reader, device) = (ada(1), BOB, ADA_PHONE);

@@ -102,7 +102,7 @@ pub enum Violation {
         /// Last position.
         upto: Position,
     },
-    /// A receipt for what no device of the reader had acknowledged, or the reader had not read.
+    /// A receipt for what no device of the reader had acknowledged, or the reader had not read, or in secret.
     UntrueReceipt {
         /// The message.
         message: Key,

@@ -16,6 +16,10 @@ use crate::client::Note;
 use crate::coverage::{Coverage, Kind};
 use crate::daemon::ORIGIN;
 use crate::ids;
+use crate::reading::{Lie, Mark};
+
+/// With fewer breaks than this the core remembers every stretch that an account acknowledged.
+const BREAKS_REMEMBERED: usize = 4;
 
 /// A message that is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +27,36 @@ struct Message {
     id: MessageId,
     sender: AccountId,
     recipient: AccountId,
+}
+
+/// What was said to be read, and what the core may know of it.
+#[derive(Default)]
+struct Readings {
+    /// False marks for what may yet be stored: who read, which mark, whether in secret.
+    early: Vec<(usize, usize, Mark, bool)>,
+    /// What somebody falsely said to have read.
+    lied: HashSet<(AccountId, Key)>,
+    acknowledged: HashSet<(AccountId, Key)>,
+    /// Who was told that a message was read.
+    told: HashSet<(usize, Key)>,
+    /// What the daemon heard of being given up.
+    asides: HashSet<(usize, u64)>,
+    /// By account, up to where its devices ever said to have come.
+    said: HashMap<AccountId, u64>,
+    /// The same, as far as the core may not have seen what was acknowledged.
+    unseen: HashMap<AccountId, u64>,
+    /// By account, how often a stretch of what it acknowledged may have ended.
+    breaks: HashMap<AccountId, usize>,
+}
+
+impl Readings {
+    /// Whether the core may take a device at its word on a message that it did not see acknowledged: it keeps no record of
+    /// what was acknowledged before the process began or was claimed at an attach, and remembers a few stretches only.
+    fn is_for_the_device_to_say(&self, reader: AccountId, position: u64) -> bool {
+        let is_short = self.breaks.get(&reader).copied().unwrap_or(0) < BREAKS_REMEMBERED;
+        let upto = if is_short { &self.unseen } else { &self.said };
+        position <= upto.get(&reader).copied().unwrap_or(0)
+    }
 }
 
 #[derive(Default)]
@@ -43,6 +77,7 @@ pub(crate) struct Checks {
     /// Up to where an outbox was collapsed when its account had no device, until the next one is told.
     collapsed_unseen: HashMap<usize, u64>,
     removal_answered: Vec<usize>,
+    readings: Readings,
     /// Whether outboxes collapse because events are too old, and not because there are too many.
     expires: bool,
 }
@@ -68,8 +103,17 @@ impl Checks {
                             self.coverage.count(Kind::GapInherited);
                         }
                     }
-                    if what == What::Opened {
-                        self.coverage.count(Kind::ClientDied);
+                    let reader = ids::account(account);
+                    match &what {
+                        What::Opened => self.coverage.count(Kind::ClientDied),
+                        What::SetAside { .. } => self.coverage.count(Kind::SetAside),
+                        What::Acknowledged { message } => {
+                            self.readings.acknowledged.insert((reader, *message));
+                        }
+                        _ => {}
+                    }
+                    if matches!(what, What::SetAside { .. } | What::Gap { .. }) {
+                        *self.readings.breaks.entry(reader).or_default() += 1;
                     }
                     self.note(device, what);
                 }
@@ -78,19 +122,105 @@ impl Checks {
         }
     }
 
-    /// A receipt is for the messages that its reader has of the account in its range, known to the device or not.
-    fn receipt(&mut self, device: usize, sender: AccountId, receipt: &v1::Receipt) {
-        assert_eq!((receipt.origin, receipt.kind()), (ORIGIN.0, v1::ReceiptKind::Delivered));
+    /// The messages that a reader has of a sender in a range of positions, known to any device or not.
+    fn in_range(&self, sender: AccountId, reader: AccountId, after: u64, upto: u64) -> Vec<(u64, Key)> {
+        let is_for = |message: &Message| message.sender == sender && message.recipient == reader;
+        let range = self.messages.range(after + 1..=upto).filter(|(_, message)| is_for(message));
+        range.map(|(position, message)| (*position, Key { sender, id: message.id })).collect()
+    }
+
+    fn receipt(&mut self, device: usize, account: AccountId, receipt: &v1::Receipt) {
+        assert_eq!(receipt.origin, ORIGIN.0);
         let reader = AccountId::try_from(&*receipt.account).unwrap();
-        let range = self.messages.range(receipt.after + 1..=receipt.upto);
-        let is_for = |message: &&Message| message.sender == sender && message.recipient == reader;
-        let ids: Vec<_> =
-            range.map(|(_, message)| message).filter(is_for).map(|message| message.id).collect();
-        assert!(!ids.is_empty(), "a receipt for nothing: {receipt:?}");
-        self.coverage.count(Kind::Receipt);
-        for id in ids {
-            self.note(device, What::Receipt { id, reader, kind: ReceiptKind::Delivered });
+        if receipt.kind() == v1::ReceiptKind::Read {
+            return self.read_receipt(device, account, reader, receipt);
         }
+        assert_eq!(receipt.kind(), v1::ReceiptKind::Delivered);
+        let messages = self.in_range(account, reader, receipt.after, receipt.upto);
+        assert!(!messages.is_empty(), "a receipt for nothing: {receipt:?}");
+        self.coverage.count(Kind::Receipt);
+        for (_, message) in messages {
+            // What was read was delivered. A device shows no less than it knows, and a daemon that was restarted may say so
+            // a second time.
+            if !self.readings.told.contains(&(device, message)) {
+                let (id, kind) = (message.id, ReceiptKind::Delivered);
+                self.note(device, What::Receipt { id, reader, kind });
+            }
+        }
+    }
+
+    fn read_receipt(&mut self, device: usize, account: AccountId, reader: AccountId, receipt: &v1::Receipt) {
+        let sender = AccountId::try_from(&*receipt.sender).unwrap();
+        assert!(account == sender || account == reader, "told to a stranger: {receipt:?}");
+        for (position, message) in self.in_range(sender, reader, receipt.after, receipt.upto) {
+            let readings = &mut self.readings;
+            if readings.lied.contains(&(reader, message))
+                && !readings.acknowledged.contains(&(reader, message))
+                && readings.is_for_the_device_to_say(reader, position)
+            {
+                self.coverage.count(Kind::TakenAtItsWord);
+            } else if account != reader {
+                readings.told.insert((device, message));
+                self.coverage.count(Kind::ReadTold);
+                self.note(device, What::Receipt { id: message.id, reader, kind: ReceiptKind::Read });
+            } else {
+                self.coverage.count(Kind::ReadElsewhere);
+                self.note(device, What::ReadElsewhere { message });
+            }
+        }
+    }
+
+    /// A mark reaches the daemon. It is for every message in its stretch, also for what is stored only while it waits.
+    pub(crate) fn says_read(&mut self, device: usize, account: usize, mark: Mark, in_secret: bool) {
+        let reader = ids::account(account);
+        self.coverage.count(match mark.lie {
+            // Such a mark is refused as a whole.
+            Some(Lie::Beyond) => return self.coverage.count(Kind::FalseReadBeyond),
+            Some(Lie::NeverGot) => Kind::FalseReadNeverGot,
+            Some(Lie::OverMissing) => Kind::FalseReadOverMissing,
+            None => Kind::ReadSaid,
+        });
+        for (_, message) in self.in_range(mark.sender, reader, mark.after, mark.upto) {
+            self.is_read(device, reader, message, mark, in_secret);
+        }
+        if mark.lie.is_some() {
+            self.readings.early.push((device, account, mark, in_secret));
+        }
+    }
+
+    fn is_read(&mut self, device: usize, reader: AccountId, message: Key, mark: Mark, in_secret: bool) {
+        if mark.lie.is_some() {
+            self.readings.lied.insert((reader, message));
+        }
+        if in_secret {
+            self.coverage.count(Kind::ReadInSecret);
+            self.note(device, What::ReadInSecret { message });
+        } else {
+            self.note(device, What::Read { message });
+        }
+    }
+
+    /// The daemon hears how far a device has come, at an attach or not.
+    pub(crate) fn claims(&mut self, device: usize, account: usize, upto: u64, asides: &[u64], attach: bool) {
+        let account = ids::account(account);
+        let raise = |to: &mut HashMap<_, _>| {
+            let known: &mut u64 = to.entry(account).or_default();
+            *known = upto.max(*known);
+        };
+        raise(&mut self.readings.said);
+        if attach {
+            raise(&mut self.readings.unseen);
+        }
+        for aside in asides {
+            if self.readings.asides.insert((device, *aside)) && attach {
+                self.coverage.count(Kind::SetAsideAtAttach);
+            }
+        }
+    }
+
+    /// A process starts, which has seen nothing.
+    pub(crate) fn starts(&mut self) {
+        self.readings.unseen.clone_from(&self.readings.said);
     }
 
     /// Takes note of an entry that is durable now.
@@ -159,6 +289,13 @@ impl Checks {
         let id = MessageId::try_from(&*message.id).unwrap();
         let first = self.messages.insert(position.0, Message { id, sender, recipient });
         assert_eq!(first, None, "position {position} was given twice");
+        let covers =
+            |mark: &Mark| mark.sender == sender && (mark.after + 1..=mark.upto).contains(&position.0);
+        let early =
+            self.readings.early.iter().filter(|early| ids::account(early.1) == recipient && covers(&early.2));
+        for (device, _, mark, in_secret) in early.copied().collect::<Vec<_>>() {
+            self.is_read(device, recipient, Key { sender, id }, mark, in_secret);
+        }
     }
 
     fn joined(&mut self, account: usize, device: usize, before: Position) {
@@ -172,6 +309,7 @@ impl Checks {
             _ => {}
         }
         live.push(device);
+        *self.readings.breaks.entry(ids::account(account)).or_default() += 1;
         self.note(device, What::Joined { account: ids::account(account) });
         self.note(device, What::Known { origin: ORIGIN, above: before });
     }

@@ -16,6 +16,7 @@ use quail_protocol::v1::{self, Reason, event::Body};
 use crate::daemon::ORIGIN;
 use crate::ids;
 use crate::link::{Down, Up};
+use crate::reading::Reading;
 
 /// Something to be written down.
 pub(crate) enum Note {
@@ -40,6 +41,8 @@ pub(crate) enum Wish {
     Nothing,
     /// To acknowledge, some time.
     Ack,
+    /// To say again what was read, some time.
+    Read,
     /// To say restart and send again, some time.
     Restart,
     /// The session is gone.
@@ -59,8 +62,11 @@ pub(crate) struct Client {
     accepted: BTreeMap<u64, Accepted>,
     /// Up to where everything it was shown is on its disk: the largest position it ever acknowledged or claimed.
     kept: u64,
-    /// What it has shown and not acknowledged.
-    unacknowledged: Vec<Key>,
+    /// What it has shown and not acknowledged, and where that stands if it is for this account.
+    unacknowledged: Vec<(Key, Option<u64>)>,
+    /// What it is about to give up.
+    giving_up: Vec<(Key, u64)>,
+    pub(crate) reading: Reading,
     /// Not written down yet.
     notes: Vec<Note>,
     // Of the connection.
@@ -101,6 +107,7 @@ impl Client {
         self.outstanding.clear();
         self.refusing = false;
         let mut frames = vec![self.attach()];
+        frames.extend(self.reads());
         frames.extend(self.sends());
         frames
     }
@@ -111,22 +118,47 @@ impl Client {
         self.feed_at = self.cursor;
         self.caught_up = false;
         self.acknowledge();
-        Up::Attach { feed: self.attach_number, cursor: self.cursor }
+        self.reading.attached();
+        let set_aside = self.reading.asides.clone();
+        Up::Attach { feed: self.attach_number, cursor: self.cursor, set_aside }
     }
 
     pub(crate) fn ack(&mut self) -> Up {
         self.ack_due = false;
+        let told = self.reading.asides.len();
         if self.link.is_some() {
             self.acknowledge();
         }
-        Up::Ack { feed: self.attach_number, upto: self.cursor }
+        let set_aside = self.reading.asides[told..].to_vec();
+        Up::Ack { feed: self.attach_number, upto: self.cursor, set_aside }
+    }
+
+    /// What was read and is not on its way to the daemon.
+    pub(crate) fn reads(&mut self) -> Vec<Up> {
+        if self.link.is_none() {
+            return Vec::new();
+        }
+        let feed = self.attach_number;
+        self.reading.unwritten().into_iter().map(|mark| Up::Read { feed, mark }).collect()
+    }
+
+    /// Up to where it has acknowledged.
+    pub(crate) fn kept(&self) -> u64 {
+        self.kept
     }
 
     /// It is about to say that it has everything up to its cursor.
     fn acknowledge(&mut self) {
         self.kept = self.kept.max(self.cursor);
-        for message in std::mem::take(&mut self.unacknowledged) {
+        for (message, position) in std::mem::take(&mut self.unacknowledged) {
             self.note(What::Acknowledged { message });
+            if let Some(position) = position {
+                self.reading.keep(position, message.sender);
+            }
+        }
+        for (message, position) in std::mem::take(&mut self.giving_up) {
+            self.note(What::SetAside { message });
+            self.reading.give_up(position);
         }
     }
 
@@ -134,6 +166,7 @@ impl Client {
     pub(crate) fn dies(&mut self) {
         self.note(What::Opened);
         self.unacknowledged.clear();
+        self.giving_up.clear();
         self.cursor = self.kept;
         self.ack_due = false;
         self.disconnected();
@@ -163,7 +196,8 @@ impl Client {
         assert_eq!(self.outstanding.pop_front(), Some(number), "answers do not keep the order of sends");
     }
 
-    pub(crate) fn hears(&mut self, down: Down, in_directory: bool) -> Wish {
+    /// `gives_up` says what it does with a message, if it is one.
+    pub(crate) fn hears(&mut self, down: Down, in_directory: bool, gives_up: bool) -> Wish {
         match down {
             Down::Accepted(accepted) => {
                 self.answered(accepted.number);
@@ -184,13 +218,14 @@ impl Client {
             Down::Event { feed, event } if feed == self.attach_number => {
                 assert!(event.position > self.feed_at, "not in order, or twice on one feed: {event:?}");
                 self.feed_at = event.position;
-                self.show(&event);
+                self.show(&event, gives_up);
                 Wish::Ack
             }
             Down::Gap { feed, from, upto } if feed == self.attach_number => {
                 assert!(upto > self.feed_at && from > self.cursor, "a gap that was told or taken before");
                 self.feed_at = upto;
                 self.cursor = self.cursor.max(upto);
+                self.reading.miss(from, upto);
                 let (from, upto) = (Position(from), Position(upto));
                 self.note(What::Gap { origin: ORIGIN, from, upto });
                 Wish::Ack
@@ -198,6 +233,13 @@ impl Client {
             Down::CaughtUp { feed } if feed == self.attach_number => {
                 assert!(!std::mem::replace(&mut self.caught_up, true), "caught up twice");
                 Wish::Nothing
+            }
+            Down::Read { feed, error } if feed == self.attach_number => {
+                if self.reading.answered(error) {
+                    Wish::Read
+                } else {
+                    Wish::Nothing
+                }
             }
             Down::Ended { feed, reason } if feed == self.attach_number => {
                 assert!(reason == Reason::Unauthenticated && !in_directory, "feed ended: {reason:?}");
@@ -225,7 +267,7 @@ impl Client {
         }
     }
 
-    fn show(&mut self, event: &v1::Event) {
+    fn show(&mut self, event: &v1::Event, gives_up: bool) {
         self.cursor = event.position;
         self.seen = self.seen.max(event.stamp);
         let (position, stamp) = (Position(event.position), Stamp(event.stamp));
@@ -234,8 +276,12 @@ impl Client {
                 let sender = AccountId::try_from(&*message.sender).unwrap();
                 let key = Key { sender, id: MessageId::try_from(&*message.id).unwrap() };
                 let place = Place { origin: ORIGIN, position, stamp };
+                if gives_up {
+                    return self.giving_up.push((key, position.0));
+                }
                 self.note(What::Shown { message: key, body: fingerprint(&message.body), place });
-                self.unacknowledged.push(key);
+                let is_own = message.recipient == ids::account(self.account).to_bytes();
+                self.unacknowledged.push((key, is_own.then_some(position.0)));
             }
             Body::Receipt(receipt) => self.notes.push(Note::Receipt(receipt.clone())),
         }

@@ -52,6 +52,30 @@ pub(crate) enum Kind {
     RefusedBehind,
     /// A device named a stamp ahead of the clock, and was believed.
     SeenAhead,
+    /// A device gave a message up.
+    SetAside,
+    /// The daemon learnt of that from an attach, because the acknowledgement that said so was lost.
+    SetAsideAtAttach,
+    /// A device said what was read, and it was so.
+    ReadSaid,
+    /// What was said to be read was taken.
+    ReadTaken,
+    /// A sender was told of a message that it was read.
+    ReadTold,
+    /// Another device of the reader was told.
+    ReadElsewhere,
+    /// A message was read while its reader hides that.
+    ReadInSecret,
+    /// A device said to have read what nobody ever got.
+    FalseReadBeyond,
+    /// A device said to have read what it did not get, though that was sent.
+    FalseReadNeverGot,
+    /// A device said to have read what lies in a gap or what it gave up.
+    FalseReadOverMissing,
+    /// Nothing of what was said to be read had been acknowledged.
+    ReadRefused,
+    /// A device that lied of the time before the process began was believed: only devices know of that.
+    TakenAtItsWord,
 }
 
 /// How often each kind must happen in the worlds of a CI run.
@@ -82,6 +106,18 @@ const LEAST: &[(Kind, u64)] = &[
     (Kind::ClientDied, 100),
     (Kind::RefusedBehind, 500),
     (Kind::SeenAhead, 500),
+    (Kind::SetAside, 200),
+    (Kind::SetAsideAtAttach, 60),
+    (Kind::ReadSaid, 2_000),
+    (Kind::ReadTaken, 2_000),
+    (Kind::ReadTold, 4_000),
+    (Kind::ReadElsewhere, 5_000),
+    (Kind::ReadInSecret, 1_500),
+    (Kind::FalseReadBeyond, 50),
+    (Kind::FalseReadNeverGot, 100),
+    (Kind::FalseReadOverMissing, 30),
+    (Kind::ReadRefused, 150),
+    (Kind::TakenAtItsWord, 0),
 ];
 
 /// How often each kind happened.

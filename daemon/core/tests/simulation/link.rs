@@ -6,24 +6,48 @@ use quail_core::Accepted;
 use quail_protocol::v1;
 use quail_protocol::v1::Reason;
 
+use crate::reading::Mark;
+
 /// What a client writes.
 #[derive(Clone, Debug)]
 pub(crate) enum Up {
     Send { number: u64, seen: u64 },
     Restart,
-    Attach { feed: u64, cursor: u64 },
-    Ack { feed: u64, upto: u64 },
+    Attach { feed: u64, cursor: u64, set_aside: Vec<u64> },
+    Ack { feed: u64, upto: u64, set_aside: Vec<u64> },
+    Read { feed: u64, mark: Mark },
 }
 
 /// What the daemon writes. Frames of a feed carry its number: on the wire each feed is a stream of its own.
 #[derive(Clone, Debug)]
 pub(crate) enum Down {
     Accepted(Accepted),
-    Refused { number: u64, reason: Reason, temporary: bool },
-    Event { feed: u64, event: v1::Event },
-    Gap { feed: u64, from: u64, upto: u64 },
-    CaughtUp { feed: u64 },
-    Ended { feed: u64, reason: Reason },
+    Refused {
+        number: u64,
+        reason: Reason,
+        temporary: bool,
+    },
+    Event {
+        feed: u64,
+        event: v1::Event,
+    },
+    Gap {
+        feed: u64,
+        from: u64,
+        upto: u64,
+    },
+    CaughtUp {
+        feed: u64,
+    },
+    /// Answers a mark, with why it was not taken and whether that may change.
+    Read {
+        feed: u64,
+        error: Option<(Reason, bool)>,
+    },
+    Ended {
+        feed: u64,
+        reason: Reason,
+    },
 }
 
 /// A connection. The daemon names it by its index plus one.
@@ -41,7 +65,7 @@ impl Link {
     }
 
     pub(crate) fn up_arrives(&mut self, up: &Up, earliest: u64) -> u64 {
-        self.arrives(usize::from(matches!(up, Up::Attach { .. } | Up::Ack { .. })), earliest)
+        self.arrives(usize::from(!matches!(up, Up::Send { .. } | Up::Restart)), earliest)
     }
 
     pub(crate) fn down_arrives(&mut self, down: &Down, earliest: u64) -> u64 {

@@ -17,6 +17,7 @@ mod ids;
 mod link;
 mod plan;
 mod random;
+mod reading;
 mod serving;
 mod store;
 mod world;

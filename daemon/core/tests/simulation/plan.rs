@@ -32,6 +32,10 @@ pub(crate) struct Plan {
     pub(crate) facts_lost: u64,
     pub(crate) overloaded: u64,
     pub(crate) bad: u64,
+    /// How often a device says what was read after it acknowledged.
+    pub(crate) reads: u64,
+    pub(crate) lies: u64,
+    pub(crate) gives_up: u64,
 }
 
 impl Plan {
@@ -54,6 +58,9 @@ impl Plan {
             facts_lost: random.below(200),
             overloaded: random.below(30),
             bad: random.below(30),
+            reads: random.below(600),
+            lies: random.below(200),
+            gives_up: random.below(30),
         }
     }
 
@@ -103,7 +110,7 @@ impl World {
         }
         self.soon(2 * self.plan.trouble_every, Happening::Trouble);
         let account = self.random.below(self.plan.accounts as u64) as usize;
-        match self.random.below(14) {
+        match self.random.below(16) {
             0..=4 => {
                 let open: Vec<_> = (0..self.links.len()).filter(|l| self.links[*l].client_open).collect();
                 if let Some(link) = self.random.pick(&open) {
@@ -120,9 +127,10 @@ impl World {
             }
             6 | 7 => {
                 if let Some(d) = self.random.pick(&self.attached()) {
-                    let frame = self.clients[d].attach();
+                    let mut frames = vec![self.clients[d].attach()];
+                    frames.extend(self.clients[d].reads());
                     self.note_down(d);
-                    self.write(d, vec![frame]);
+                    self.write(d, frames);
                 }
             }
             8 if self.directory[account].devices.len() < 4 && self.clients.len() < 40 => self.log_in(account),
@@ -138,12 +146,13 @@ impl World {
                     self.client_dies(d);
                 }
             }
-            12 if self.plan.expires => self.expire(account),
+            12 | 13 if self.plan.expires => self.expire(account),
             12 | 13 => {
                 if let Some(d) = self.random.pick(&self.attached()) {
                     self.overtakes_itself(d);
                 }
             }
+            14 | 15 => self.change_privacy(account),
             _ => {}
         }
     }

@@ -1,8 +1,10 @@
 //! The daemon's side of the world: starts and crashes, turns, effects on their way, frames at the gateway.
 
 use quail_core::ports::directory::AccountFacts;
-use quail_core::{Command, ConnectionId, Effect, FeedId, SendCommand, Ticket, ValidSend};
-use quail_protocol::id::{Position, Stamp};
+use quail_core::{
+    Command, ConnectionId, Effect, FeedId, ReadCommand, SendCommand, Ticket, ValidRead, ValidSend,
+};
+use quail_protocol::id::{Origin, Position, Stamp};
 use quail_protocol::v1::{self, Reason, feed_down::Frame};
 
 use crate::coverage::Kind;
@@ -11,16 +13,24 @@ use crate::ids::{self, BASE_MS};
 use crate::link::{Down, Up};
 use crate::world::{Answer, Happening, Registered, World};
 
+fn own(positions: &[u64]) -> Vec<(Origin, Position)> {
+    positions.iter().map(|position| (ORIGIN, Position(*position))).collect()
+}
+
 impl World {
     pub(crate) fn start(&mut self) {
         self.checks.recovered(&self.daemon.store.recover());
+        self.checks.starts();
         self.daemon.start();
         self.note(|world| format!("start {}", world.daemon.boot));
         // Whoever asked for a change and got no answer asks again.
         let open: Vec<_> = self.tickets.iter().map(|(ticket, answer)| (*ticket, *answer)).collect();
         for (ticket, answer) in open {
-            let (Answer::LoggedIn(device) | Answer::LoggedOut(device)) = answer;
-            let facts = self.facts(self.clients[device].account);
+            let account = match answer {
+                Answer::LoggedIn(device) | Answer::LoggedOut(device) => self.clients[device].account,
+                Answer::Privacy(account, _) => account,
+            };
+            let facts = self.facts(account);
             let boot = self.daemon.boot;
             self.soon(200, Happening::Facts(boot, facts, Some(Ticket(ticket))));
         }
@@ -39,14 +49,14 @@ impl World {
     }
 
     pub(crate) fn facts(&self, account: usize) -> AccountFacts {
-        let Registered { version, devices } = &self.directory[account];
+        let Registered { version, devices, hides_since, .. } = &self.directory[account];
         let mut devices: Vec<_> = devices.iter().map(|device| ids::device(*device)).collect();
         devices.sort();
         AccountFacts {
             account: ids::account(account),
             handle: format!("a{account}"),
             version: *version,
-            read_receipts: true,
+            read_receipts: hides_since.is_none(),
             devices,
         }
     }
@@ -176,7 +186,15 @@ impl World {
                     self.cut(link, 50);
                 }
             }
-            Effect::ReadAnswered { .. } => unreachable!("nobody says what was read"),
+            Effect::ReadAnswered { feed, error } => {
+                let error = error.map(|error| (error.reason(), error.temporary));
+                match error {
+                    None => self.checks.coverage.count(Kind::ReadTaken),
+                    Some((Reason::ReadInvalid, _)) => self.checks.coverage.count(Kind::ReadRefused),
+                    Some(_) => {}
+                }
+                self.answer(feed.connection, Down::Read { feed: feed.number, error });
+            }
             Effect::OriginGone { .. } => unreachable!("nothing was restored"),
             Effect::Read { .. } => self.soon(self.plan.read_ms, Happening::Read(boot, effect)),
             Effect::Applied { ticket } => match self.tickets.remove(&ticket.0) {
@@ -185,6 +203,10 @@ impl World {
                     self.soon(1_000, Happening::Compose(device));
                 }
                 Some(Answer::LoggedOut(device)) => self.checks.removal_answered(device),
+                Some(Answer::Privacy(account, version)) => {
+                    let registered = &mut self.directory[account];
+                    registered.is_hidden |= registered.hides_since == Some(version);
+                }
                 None => {}
             },
         }
@@ -234,13 +256,7 @@ impl World {
             Up::Send { number, seen } => {
                 let message = self.clients[d].composed[&number].clone();
                 let to = message.recipient;
-                let is_told = self.daemon.running.as_ref().is_some_and(|running| running.told.contains(&to));
-                if !is_told && !self.strikes(self.plan.facts_lost) {
-                    batch.push(Command::Facts { facts: self.facts(to), ticket: None });
-                    if let Some(running) = &mut self.daemon.running {
-                        running.told.insert(to);
-                    }
-                }
+                batch.extend(self.facts_untold(to));
                 let kind = v1::BodyKind::PlainText;
                 let recipient = ids::account(to);
                 let valid =
@@ -255,23 +271,42 @@ impl World {
                 batch.push(Command::Send(SendCommand { connection, account, device, number, send }));
             }
             Up::Restart => batch.push(Command::Restart { connection }),
-            Up::Attach { feed, cursor } => {
+            Up::Attach { feed, cursor, ref set_aside } => {
+                self.checks.claims(d, self.clients[d].account, cursor, set_aside, true);
                 let feed = FeedId { connection, number: feed };
                 let cursors = vec![(ORIGIN, Position(cursor))];
-                batch.push(Command::Attach { feed, account, device, cursors, set_aside: vec![] });
+                let set_aside = own(set_aside);
+                batch.push(Command::Attach { feed, account, device, cursors, set_aside });
             }
-            Up::Ack { feed, upto } => {
+            Up::Ack { feed, upto, ref set_aside } => {
+                self.checks.claims(d, self.clients[d].account, upto, set_aside, false);
                 let feed = FeedId { connection, number: feed };
-                batch.push(Command::Ack {
-                    feed,
-                    account,
-                    device,
-                    upto: vec![(ORIGIN, Position(upto))],
-                    set_aside: vec![],
-                });
+                let (upto, set_aside) = (vec![(ORIGIN, Position(upto))], own(set_aside));
+                batch.push(Command::Ack { feed, account, device, upto, set_aside });
+            }
+            Up::Read { feed, mark } => {
+                let reader = self.clients[d].account;
+                self.checks.says_read(d, reader, mark, self.directory[reader].is_hidden);
+                batch.extend(self.facts_untold(ids::account_index(mark.sender)));
+                let feed = FeedId { connection, number: feed };
+                let stretches = vec![(ORIGIN, Position(mark.after), Position(mark.upto))];
+                let read = Ok(ValidRead { sender: mark.sender, stretches });
+                batch.push(Command::Read(ReadCommand { feed, account, device, read }));
             }
         }
         self.submit(batch);
+    }
+
+    /// What the gateway tells the core of an account before it hands over what needs it, unless that gets lost.
+    fn facts_untold(&mut self, account: usize) -> Option<Command> {
+        let is_told = self.daemon.running.as_ref().is_some_and(|running| running.told.contains(&account));
+        if is_told || self.strikes(self.plan.facts_lost) {
+            return None;
+        }
+        if let Some(running) = &mut self.daemon.running {
+            running.told.insert(account);
+        }
+        Some(Command::Facts { facts: self.facts(account), ticket: None })
     }
 
     pub(crate) fn server_sees_end(&mut self, link: usize) {

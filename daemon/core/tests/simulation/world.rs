@@ -29,6 +29,7 @@ pub(crate) enum Happening {
     ServerSeesEnd(usize),
     ClientSeesEnd(usize),
     AckDue(usize),
+    ReadDue(usize),
     RestartDue(usize, usize),
     Turn(u64),
     Sync(u64),
@@ -44,6 +45,10 @@ pub(crate) enum Happening {
 pub(crate) struct Registered {
     pub(crate) version: u64,
     pub(crate) devices: Vec<usize>,
+    /// Since which version it hides what it reads, if it does.
+    pub(crate) hides_since: Option<u64>,
+    /// The core has learnt of that. From then on nothing may come out that is said now.
+    pub(crate) is_hidden: bool,
 }
 
 /// What a ticket's answer tells.
@@ -51,6 +56,8 @@ pub(crate) struct Registered {
 pub(crate) enum Answer {
     LoggedIn(usize),
     LoggedOut(usize),
+    /// The account and the version at which it changed its privacy.
+    Privacy(usize, u64),
 }
 
 pub(crate) struct World {
@@ -77,7 +84,10 @@ impl World {
         let mut random = Random::new(seed);
         let plan = Plan::draw(&mut random, seed);
         let checks = Checks::new(plan.expires);
-        let registered = || Registered { version: 0, devices: Vec::new() };
+        let mut registered = || {
+            let is_hidden = random.per_mille(200);
+            Registered { version: 0, devices: Vec::new(), hides_since: is_hidden.then_some(0), is_hidden }
+        };
         let directory = (0..plan.accounts).map(|_| registered()).collect();
         Self {
             plan,
@@ -113,6 +123,11 @@ impl World {
                 self.checks.at_rest(self.plan.has_gaps());
                 let left = self.daemon.running.as_ref().map(|running| running.state.unresolved());
                 assert_eq!(left, Some(0), "everything was acknowledged, so nothing may be left");
+                for client in self.clients.iter().filter(|client| !client.gone) {
+                    assert!(client.reading.is_answered(), "what was read is said until it is answered");
+                    // Of what was collapsed a daemon that was restarted does not know what was taken.
+                    assert!(self.plan.has_gaps() || client.reading.refused == 0, "a true mark was refused");
+                }
                 return self.checks.coverage;
             };
             self.now = at;
@@ -150,7 +165,11 @@ impl World {
                 let ack = self.clients[d].ack();
                 self.note_down(d);
                 self.write(d, vec![ack]);
+                if self.random.per_mille(self.plan.reads) {
+                    self.soon(500, Happening::ReadDue(d));
+                }
             }
+            Happening::ReadDue(d) => self.says_read(d),
             Happening::RestartDue(d, link) => {
                 if self.clients[d].link == Some(link) {
                     let frames = self.clients[d].restart();
@@ -252,7 +271,8 @@ impl World {
         self.note(|_| format!("device {d} hears {down:?}"));
         let account = self.clients[d].account;
         let in_directory = self.directory[account].devices.contains(&d);
-        let wish = self.clients[d].hears(down, in_directory);
+        let gives_up = matches!(down, Down::Event { .. }) && self.strikes(self.plan.gives_up);
+        let wish = self.clients[d].hears(down, in_directory, gives_up);
         self.note_down(d);
         match wish {
             Wish::Nothing => {}
@@ -261,6 +281,7 @@ impl World {
                     self.soon(self.plan.ack_ms, Happening::AckDue(d));
                 }
             }
+            Wish::Read => self.soon(1000, Happening::ReadDue(d)),
             Wish::Restart => self.soon(1000, Happening::RestartDue(d, link)),
             Wish::Leave => {
                 self.clients[d].gone = true;
@@ -300,6 +321,30 @@ impl World {
         self.directory[account].devices.retain(|other| *other != device);
         self.note(|_| format!("account {account} logs out device {device}"));
         self.changed(account, Answer::LoggedOut(device));
+    }
+
+    /// Somebody reads on a device, or pretends to.
+    fn says_read(&mut self, d: usize) {
+        if self.strikes(self.plan.lies) {
+            let sender = ids::account(self.random.below(self.plan.accounts as u64) as usize);
+            let kept = self.clients[d].kept();
+            self.clients[d].reading.lie(sender, kept, &mut self.random);
+        } else {
+            self.clients[d].reading.read_some(&mut self.random);
+        }
+        let frames = self.clients[d].reads();
+        self.write(d, frames);
+    }
+
+    /// An account begins or ends to hide what it reads.
+    pub(crate) fn change_privacy(&mut self, account: usize) {
+        let registered = &mut self.directory[account];
+        let version = registered.version + 1;
+        registered.hides_since = registered.hides_since.is_none().then_some(version);
+        registered.is_hidden = false;
+        let hides = registered.hides_since.is_some();
+        self.note(|_| format!("account {account} hides what it reads: {hides}"));
+        self.changed(account, Answer::Privacy(account, version));
     }
 
     fn changed(&mut self, account: usize, answer: Answer) {

@@ -148,7 +148,7 @@ async fn the_client_of_an_unlinked_device_ends_for_good() {
         }
     };
     assert_eq!(error.reason(), Some(Reason::Unauthenticated), "{error:?}");
-    assert!(error.is_final(), "nothing to wait for");
+    assert!(error.is_final() && error.needs_log_in(), "nothing to wait for");
     let refused = match expect("an answer", lost.send(laptop.account(), "hi")).await {
         Ok(sending) => expect("an answer", sending.accepted()).await.is_err(),
         Err(error) => error.is_final(),

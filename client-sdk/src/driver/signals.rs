@@ -12,7 +12,8 @@ use crate::shared::Shared;
 
 /// Writes and reads datagrams until the connection fails or the client is to end.
 pub(super) async fn run(shared: &Shared, connection: &quinn::Connection) -> Result<(), Error> {
-    // The handshake is complete, so what the server takes is known. Who takes no datagrams may not send any either.
+    // In early data this is what the server took last time, and it may not take less now. Who takes no datagrams may not send any
+    // either.
     let has_datagrams = shared.options.datagrams && connection.max_datagram_size().is_some();
     shared.signals.connected(!has_datagrams);
     loop {

@@ -82,6 +82,8 @@ async fn an_ended_session_is_final() {
     });
     let error = client.unwrap_err();
     assert_eq!(error.reason(), Some(Reason::Unauthenticated));
+    assert!(error.needs_log_in(), "the last way back");
+    assert!(!quail_client::Error::Replaced.needs_log_in(), "another way is left");
     assert!(error.is_final());
 }
 

@@ -66,6 +66,7 @@ mod reads;
 pub mod sending;
 mod shared;
 mod signals;
+mod socket;
 pub mod state;
 pub mod store;
 mod tls;

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 
 use crate::Error;
 use crate::error::local_fault;
+use crate::socket::{udp_socket, wildcard};
 use crate::tls::Negotiated;
-use crate::transport::wildcard;
 
 /// A connection, and how it came up.
 #[derive(Debug)]
@@ -123,7 +123,7 @@ impl Link {
         let address = self.endpoint.local_addr().map_err(|error| local_fault(error.to_string()))?;
         let address = wildcard(address.is_ipv6());
         let fault = |error: std::io::Error| Error::Bind { address, detail: error.to_string() };
-        self.rebind_to(std::net::UdpSocket::bind(address).map_err(fault)?)
+        self.rebind_to(udp_socket(address).map_err(fault)?)
     }
 
     /// Moves the connection to this UDP socket. QUIC asks the server for a sign of life at once.

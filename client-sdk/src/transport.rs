@@ -11,7 +11,7 @@
 //! Invariants: every try is bounded by the connect timeout; a connection has bounded windows, and the server may open no
 //! streams.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use crate::error::{certificate, local_fault};
 use crate::frames::connection_error;
 use crate::link::Link;
+use crate::socket::{bind, wildcard};
 use crate::tls::Tls;
 use crate::{Error, Options};
 
@@ -314,18 +315,6 @@ impl Transport {
 
     fn server(&self) -> String {
         format!("{}:{}", self.address.host, self.address.port)
-    }
-}
-
-fn bind(address: SocketAddr) -> Result<quinn::Endpoint, Error> {
-    quinn::Endpoint::client(address).map_err(|error| Error::Bind { address, detail: error.to_string() })
-}
-
-/// Returns the address that means every one of a family.
-pub(crate) fn wildcard(ipv6: bool) -> SocketAddr {
-    match ipv6 {
-        true => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        false => (Ipv4Addr::UNSPECIFIED, 0).into(),
     }
 }
 

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quail_core::ports::outbox::StoredEvent;
-use quail_core::{Accepted, ConnectionId, Effect, FeedId, SignalOut, Ticket};
+use quail_core::{Accepted, ConnectionId, Effect, FeedId, IdMap, SignalOut, Ticket};
 use quail_protocol::id::{DeviceId, Origin, Position};
 use quail_protocol::v1::{self, Reason};
 use tokio::sync::oneshot;
@@ -92,8 +92,8 @@ pub struct Delivery {
 /// Bounded by the open connections.
 #[derive(Default)]
 struct Routes {
-    mailboxes: HashMap<ConnectionId, Route>,
-    devices: HashMap<DeviceId, Vec<ConnectionId>>,
+    mailboxes: IdMap<ConnectionId, Route>,
+    devices: IdMap<DeviceId, Vec<ConnectionId>>,
 }
 
 struct Route {
@@ -165,7 +165,7 @@ impl Delivery {
         }
     }
 
-    fn push(&self, by_connection: HashMap<ConnectionId, Vec<Down>>) {
+    fn push(&self, by_connection: IdMap<ConnectionId, Vec<Down>>) {
         let routes = lock(&self.routes);
         for (connection, downs) in by_connection {
             let Some(route) = routes.mailboxes.get(&connection) else { continue };
@@ -197,7 +197,7 @@ impl Releaser {
         self.delivery.metrics.commands.get_or_create(&labels).inc_by(count);
     }
 
-    fn close_device(&self, device: DeviceId, by_connection: &mut HashMap<ConnectionId, Vec<Down>>) {
+    fn close_device(&self, device: DeviceId, by_connection: &mut IdMap<ConnectionId, Vec<Down>>) {
         let routes = lock(&self.delivery.routes);
         for connection in routes.devices.get(&device).into_iter().flatten() {
             by_connection.entry(*connection).or_default().push(Down::Close(Reason::Unauthenticated));
@@ -207,7 +207,7 @@ impl Releaser {
 
 impl Release for Releaser {
     fn release(&mut self, effects: Vec<Effect>) {
-        let mut by_connection: HashMap<ConnectionId, Vec<Down>> = HashMap::new();
+        let mut by_connection: IdMap<ConnectionId, Vec<Down>> = IdMap::default();
         let (mut accepted_sends, mut delivered) = (0, 0);
         for effect in effects {
             let (connection, down) = match effect {

@@ -103,7 +103,8 @@ impl BacklogThread {
                 Err(error) => {
                     // The device comes back and asks again; the event that cannot be read is named for the operator.
                     tracing::error!(%account, after = %stretch.after, %error, "cannot read a backlog");
-                    self.delivery.push([(feed.connection, vec![Down::Close(Reason::Internal)])].into());
+                    self.delivery
+                        .push([(feed.connection, vec![Down::Close(Reason::Internal)])].into_iter().collect());
                 }
             }
         }

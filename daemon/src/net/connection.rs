@@ -10,6 +10,7 @@
 
 mod early;
 mod ending;
+mod rare;
 mod refusals;
 mod signals;
 
@@ -35,11 +36,12 @@ use super::requests::{RequestStep, Requests};
 use super::stall::StallTimer;
 use super::streams::{self, Opened, Shape};
 use super::whereabouts::Whereabouts;
-use crate::delivery::{Mailbox, SignalBox};
+use crate::delivery::{Down, Mailbox, SignalBox};
 use crate::gateway::Gateway;
 use crate::ops::metrics::{Held, LaneLabel};
 use early::Early;
 use ending::count_closed;
+use rare::Rare;
 
 /// How long a connection that drains may take to get its answers out.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
@@ -70,6 +72,7 @@ pub(super) struct Connection {
     /// Counts the connection, from the end of its handshake.
     counted: Option<Held>,
     whereabouts: Whereabouts,
+    rare: Rare,
 }
 
 /// Why a connection ends.
@@ -138,12 +141,12 @@ impl Connection {
             early: handshake.map(|handshake| Box::new(Early::new(handshake))),
             counted,
             whereabouts,
+            rare: Rare::new(drain),
         };
         connection.begin(session).await;
         let end = loop {
-            tokio::select! {
-                step = connection.step() => if let Err(end) = step { break end },
-                () = drain.cancelled() => break End::Drain,
+            if let Err(end) = connection.step().await {
+                break end;
             }
         };
         Box::pin(connection.finish(end)).await;
@@ -184,18 +187,11 @@ impl Connection {
 
     /// Waits for the next thing and does it. Everything it waits for is cancel safe.
     async fn step(&mut self) -> Result<(), End> {
-        let may_open = self.requests.len() + self.opening.len() < STREAMS_WITH_SESSION as usize;
+        self.expect_rare();
         let stuck_since = self.lanes.stuck_since();
         let holds = || self.hold.holds(self.gateway.is_backed_up(), Instant::now());
         tokio::select! {
-            downs = self.mailbox.receive() => {
-                let downs = downs.ok_or(End::Close(Reason::Limit))?;
-                let within_budget = self.count_refusals(&downs);
-                self.lanes.push(downs, self.gateway.origin()).map_err(End::Close)?;
-                // Most of the time there is room, and one write now saves a wake-up later.
-                self.lanes.try_flush().await;
-                within_budget
-            }
+            downs = self.mailbox.receive() => self.write(downs).await,
             up = self.lanes.turn(holds) => match up {
                 Ok(None) => Ok(()),
                 Ok(Some(up)) => self.take(up).await,
@@ -205,23 +201,18 @@ impl Connection {
                     Err(End::Close(error.reason()))
                 }
             },
-            stream = self.quic.accept_bi(), if may_open => {
-                let (send, recv) = stream.map_err(|_| End::Gone)?;
-                self.opening.spawn(streams::open(send, recv));
-                Ok(())
-            }
-            Some(opened) = self.opening.join_next() => match opened {
+            came = rare::next(&mut self.rare) => self.take_rare(came),
+            Some(opened) = self.opening.join_next(), if !self.opening.is_empty() => match opened {
                 Ok(Ok(opened)) => Box::pin(self.opened(opened)).await,
                 Ok(Err(reason)) => self.refused(reason),
                 Err(_) => Err(End::Close(Reason::Internal)),
             },
-            step = self.requests.next() => self.request_step(step),
+            step = self.requests.next(), if self.requests.len() > 0 => self.request_step(step),
             () = self.signals.due() => {
                 self.write_signals();
                 Ok(())
             }
-            datagram = self.quic.read_datagram(), if self.session.is_some() && self.early.is_none() => self.datagram(datagram),
-            complete = early::complete(&mut self.early, &self.quic, &self.gateway) => {
+            complete = early::complete(&mut self.early, &self.quic, &self.gateway), if self.early.is_some() => {
                 if complete { Box::pin(self.confirmed()).await } else { Err(End::Gone) }
             }
             () = self.stall.elapsed(stuck_since) => {
@@ -229,15 +220,29 @@ impl Connection {
                 let is_over = self.stall.is_over(self.lanes.stuck_since());
                 if is_over { Err(End::Close(Reason::Stalled)) } else { Ok(()) }
             }
-            () = tokio::time::sleep_until(self.deadline), if self.session.is_none() => {
-                Err(End::Close(Reason::Unauthenticated))
+        }
+    }
+
+    /// Queues what the mailbox has, and writes it as far as there is room.
+    async fn write(&mut self, downs: Option<Vec<Down>>) -> Result<(), End> {
+        let mut downs = downs.ok_or(End::Close(Reason::Limit))?;
+        loop {
+            let within_budget = self.count_refusals(&downs);
+            self.lanes.push(downs, self.gateway.origin()).map_err(End::Close)?;
+            within_budget?;
+            match self.mailbox.try_receive() {
+                Some(more) => downs = more,
+                None => break,
             }
         }
+        // Most of the time there is room, and one write now saves a wake-up later.
+        self.lanes.try_flush().await;
+        Ok(())
     }
 
     fn request_step(&mut self, step: RequestStep) -> Result<(), End> {
         match step {
-            RequestStep::Opened(session) => self.opened_session(session),
+            RequestStep::Opened(session) => self.opened_session(*session),
             RequestStep::Answered { charged: true } => return self.charge(),
             RequestStep::Decided | RequestStep::Answered { charged: false } => {}
         }

@@ -4,6 +4,8 @@
 //! can wait for many things at once and drop the waits that lost.
 
 use std::collections::VecDeque;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +19,9 @@ use tokio::time::Instant;
 
 /// Most bytes taken from a stream at once.
 const READ_BYTES_MAX: usize = 64 * 1024;
+
+/// Most chunks, of a packet each, taken from a stream after the first one. With that many there is enough to do.
+const MORE_CHUNKS_MAX: usize = 31;
 
 /// Most chunks handed to quinn in one write.
 const WRITE_CHUNKS_MAX: usize = 64;
@@ -106,7 +111,24 @@ impl LaneReader {
         };
         let Some(chunk) = chunk else { return Ok(false) };
         self.buffer.extend_from_slice(&chunk.bytes);
+        self.take_more();
         Ok(true)
+    }
+
+    /// Takes what else has arrived, so that what came in many packets is handed on as one batch. An end or an error among it
+    /// is met again by the next read.
+    fn take_more(&mut self) {
+        let mut chunks = [const { Bytes::new() }; MORE_CHUNKS_MAX];
+        let read = {
+            let read = pin!(self.stream.read_chunks(&mut chunks));
+            // Nobody is woken for what is not there yet: the next read asks for that.
+            read.poll(&mut Context::from_waker(Waker::noop()))
+        };
+        if let Poll::Ready(Ok(Some(read))) = read {
+            let chunks = &chunks[..read.min(MORE_CHUNKS_MAX)];
+            self.buffer.reserve(chunks.iter().map(Bytes::len).sum());
+            chunks.iter().for_each(|chunk| self.buffer.extend_from_slice(chunk));
+        }
     }
 }
 

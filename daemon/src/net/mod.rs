@@ -7,6 +7,7 @@ mod accept;
 mod budget;
 mod connection;
 mod endpoint;
+mod gated;
 mod handshake;
 mod hold;
 pub mod identity;

@@ -17,7 +17,7 @@ const STEPS_MAX: usize = 3 * REQUESTS_MAX;
 /// What happens to a request.
 pub(super) enum RequestStep {
     /// It opened a session.
-    Opened(SessionFacts),
+    Opened(Box<SessionFacts>),
     /// It is decided, and its answer is about to be written.
     Decided,
     /// Its answer was written, or cannot be.

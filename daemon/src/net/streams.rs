@@ -162,7 +162,7 @@ pub(super) fn request(
                 let refused = requested.refused();
                 if let SessionChange::Opened(session) = requested.change {
                     // A connection that is gone needs no session.
-                    let _ = steps.send(RequestStep::Opened(session)).await;
+                    let _ = steps.send(RequestStep::Opened(Box::new(session))).await;
                 }
                 let _ = steps.send(RequestStep::Decided).await;
                 writer.push(frame::to_bytes(&requested.response));

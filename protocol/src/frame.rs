@@ -87,7 +87,7 @@ pub fn to_bytes<M: Message>(message: &M) -> Bytes {
 }
 
 /// Appends a length prefix.
-pub fn put_prefix(len: usize, buffer: &mut BytesMut) {
+pub fn put_prefix(len: usize, buffer: &mut impl BufMut) {
     let mut rest = len;
     while rest >= 0x80 {
         buffer.put_u8((rest & 0x7f) as u8 | 0x80);

@@ -10,6 +10,7 @@
 pub mod address;
 pub mod commands;
 pub mod error;
+pub mod event_frame;
 pub mod frame;
 pub mod id;
 pub mod limits;

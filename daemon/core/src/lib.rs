@@ -10,6 +10,7 @@
 
 pub mod clock;
 mod command;
+mod id_map;
 mod messages;
 mod outbox;
 pub mod ports;
@@ -21,6 +22,7 @@ pub use command::{
     Accepted, Command, ConnectionId, Effect, FeedId, Outcome, ReadCommand, SendCommand, Ticket, ValidRead,
     ValidSend,
 };
+pub use id_map::{IdHasher, IdMap};
 pub use outbox::{ANCESTORS_MAX, Ancestor, OUTBOX_AGE_MAX, OUTBOX_BYTES_MAX, OUTBOX_EVENTS_MAX};
 pub use signals::{SignalCommand, SignalOut};
 pub use state::State;

@@ -4,12 +4,13 @@
 //! are lost in a restart, and both are told again: by the gateway, which asks the directory before it hands over a
 //! command, and by the devices, which attach anew.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use quail_protocol::id::{AccountId, DeviceId, Origin, Position};
 
 use crate::clock::Clock;
 use crate::command::{Command, ConnectionId, Effect, Outcome};
+use crate::id_map::IdMap;
 use crate::messages::Admission;
 use crate::outbox::{AccountOutbox, Ancestor, Claim};
 use crate::ports::outbox::{Batch, Entry, Recovered, Room};
@@ -23,7 +24,7 @@ pub struct State {
     pub(crate) clock: Clock,
     pub(crate) last_position: Position,
     /// One per account that has a device record, undelivered mail or facts. Bounded by the directory's accounts.
-    pub(crate) accounts: HashMap<AccountId, AccountOutbox>,
+    pub(crate) accounts: IdMap<AccountId, AccountOutbox>,
     /// Publish lanes on which everything is refused until `Restart`. Bounded by the open connections.
     pub(crate) refusing: HashSet<ConnectionId>,
     pub(crate) admission: Admission,
@@ -34,8 +35,8 @@ pub struct State {
 impl State {
     /// Returns the state of an origin whose store held `recovered`.
     pub fn new(origin: Origin, recovered: Recovered) -> Self {
-        let mut accounts: HashMap<AccountId, AccountOutbox> = HashMap::new();
-        let mut owners: HashMap<DeviceId, AccountId> = HashMap::new();
+        let mut accounts: IdMap<AccountId, AccountOutbox> = IdMap::default();
+        let mut owners: IdMap<DeviceId, AccountId> = IdMap::default();
         for (account, device, record) in recovered.devices {
             owners.insert(device, account);
             accounts.entry(account).or_default().recover_device(device, record);
@@ -103,8 +104,9 @@ impl State {
                 self.attach(feed, (account, device), claim, set_aside, outcome);
             }
             Command::Ack { feed, account, device, upto, set_aside } => {
+                let own = upto.iter().filter(|(origin, _)| *origin == self.origin);
+                let upto = own.map(|(_, position)| *position).max();
                 let set_aside = self.own_positions(&set_aside);
-                let upto = self.own_positions(&upto).into_iter().max();
                 if upto.is_some() || !set_aside.is_empty() {
                     let ack = (upto.unwrap_or(Position::ZERO), &set_aside[..]);
                     self.ack(feed, (account, device), ack, now_ms, outcome);

@@ -14,7 +14,7 @@ mod handoff;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use quail_core::ports::outbox::{Outbox, StoreError, Syncer};
+use quail_core::ports::outbox::{Entry, Outbox, StoreError, Syncer};
 use quail_core::{Command, Outcome, SignalOut, State};
 use tokio::sync::mpsc;
 
@@ -30,6 +30,9 @@ const TURN_BATCHES_MAX: usize = 1024;
 
 /// After so many commands what was decided is handed over, so that their sync begins while the rest is decided.
 const HAND_OVER_COMMANDS: u32 = 128;
+
+/// Entries whose room is kept from one turn to the next.
+const ENTRIES_ROOM_MAX: usize = 4096;
 
 /// A turn of so few commands is committed by the sequencer, if nothing else waits. With more there is something to decide
 /// while the disk syncs.
@@ -116,6 +119,8 @@ pub struct Sequencer {
     signals: Box<dyn Fn(Vec<SignalOut>) + Send>,
     /// Commands decided since the last hand-over.
     decided: u32,
+    /// Room for the entries of a turn, empty between two.
+    entries: Vec<Entry>,
 }
 
 /// What makes durable and then releases; runs beside the sequencer.
@@ -158,7 +163,18 @@ impl Sequencer {
         let sink = Arc::new(Mutex::new(sink));
         let committer = Committer { taker, sink: sink.clone() };
         let signals = Box::new(drop);
-        let sequencer = Self { queue, state, outbox, clock, metrics, giver, sink, signals, decided: 0 };
+        let sequencer = Self {
+            queue,
+            state,
+            outbox,
+            clock,
+            metrics,
+            giver,
+            sink,
+            signals,
+            decided: 0,
+            entries: Vec::new(),
+        };
         Parts { sequencer, committer, handle: SequencerHandle { queue: sender } }
     }
 
@@ -187,7 +203,7 @@ impl Sequencer {
     fn turn(&mut self, batches: impl Iterator<Item = Submitted>) -> Result<bool, StoreError> {
         let now_ms = (self.clock)();
         self.state.set_room(self.outbox.room());
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome { entries: std::mem::take(&mut self.entries), ..Outcome::default() };
         let mut commands: u64 = 0;
         let began = Instant::now();
         for Submitted { at, batch } in batches {
@@ -198,27 +214,34 @@ impl Sequencer {
                 self.decided += 1;
                 commands += 1;
             }
-            if self.decided >= HAND_OVER_COMMANDS && !self.hand_over(std::mem::take(&mut outcome), false)? {
+            if self.decided >= HAND_OVER_COMMANDS && !self.hand_over(&mut outcome, false)? {
                 return Ok(false);
             }
         }
         let waiting = self.queue.len();
         self.metrics.turn_commands.observe(commands as f64);
         self.metrics.sequencer_queue.set(waiting as i64);
-        self.hand_over(outcome, waiting == 0 && commands <= COMMIT_ALONE_COMMANDS_MAX)
+        let alone = waiting == 0 && commands <= COMMIT_ALONE_COMMANDS_MAX;
+        let going_on = self.hand_over(&mut outcome, alone);
+        self.entries = outcome.entries;
+        going_on
     }
 
-    fn hand_over(&mut self, outcome: Outcome, alone: bool) -> Result<bool, StoreError> {
+    /// Hands over what was decided and leaves an empty outcome.
+    fn hand_over(&mut self, outcome: &mut Outcome, alone: bool) -> Result<bool, StoreError> {
         self.decided = 0;
         if !outcome.signals.is_empty() {
-            (self.signals)(outcome.signals);
+            (self.signals)(std::mem::take(&mut outcome.signals));
         }
         let to_sync = !outcome.entries.is_empty();
         if to_sync {
             self.outbox.append(self.state.batch(&outcome.entries))?;
             self.metrics.unacknowledged.set(self.state.unresolved() as i64);
+            outcome.entries.clear();
+            outcome.entries.shrink_to(ENTRIES_ROOM_MAX);
         }
-        let waiting = Waiting { effects: outcome.after, to_sync };
+        let after = Vec::with_capacity(outcome.after.len());
+        let waiting = Waiting { effects: std::mem::replace(&mut outcome.after, after), to_sync };
         if waiting.is_empty() {
             return Ok(true);
         }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use quail_protocol::event_frame::MessageEvent;
 use quail_protocol::id::{AccountId, Position, Stamp};
-use quail_protocol::v1::Reason;
-use quail_protocol::{frame, v1};
+use quail_protocol::v1::{self, Reason};
 use sha2::{Digest, Sha256};
 use smallvec::smallvec;
 
@@ -81,18 +81,18 @@ impl State {
         stamp: Stamp,
         outcome: &mut Outcome,
     ) {
-        let message = v1::Message {
-            id: send.id.to_bytes(),
-            sender: account.to_bytes(),
-            recipient: send.recipient.to_bytes(),
-            kind: send.kind as i32,
-            body: send.body.clone(),
+        let frame = MessageEvent {
+            origin: self.origin,
+            position,
+            stamp,
+            id: send.id,
+            sender: account,
+            recipient: send.recipient,
+            kind: send.kind,
+            body: &send.body,
         };
-        let body = Some(v1::event::Body::Message(message));
-        let event = v1::Event { origin: self.origin.0, position: position.0, stamp: stamp.0, body };
-        let down = v1::FeedDown { frame: Some(v1::feed_down::Frame::Event(event)) };
         let note = Note::Message { sender: account, device, recipient: send.recipient };
-        let event = Arc::new(StoredEvent { position, note, frame: frame::to_bytes(&down) });
+        let event = Arc::new(StoredEvent { position, note, frame: frame.to_frame() });
 
         let mut accounts: Accounts = smallvec![send.recipient];
         let elsewhere = self.accounts.get(&account).is_some_and(|outbox| outbox.has_device_besides(device));

@@ -5,7 +5,7 @@
 //! read is under way per feed. A feed that is behind and has no room for a read is stalled: only an acknowledgement moves it on.
 //! How long that may last is not decided here, for there is no clock; whoever has one is told of it.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use quail_protocol::id::{AccountId, DeviceId, Position};
 use quail_protocol::limits::{FEED_WINDOW_BYTES, FEED_WINDOW_EVENTS};
@@ -194,7 +194,9 @@ impl Feed {
 #[derive(Debug, Default)]
 pub(crate) struct Acknowledged {
     stretches: Vec<Stretch>,
-    open: HashMap<AccountId, usize>,
+    /// From here on stretches may grow; there is one per sender. Few enough to look through: nearly always one, at most as
+    /// many as a window has events.
+    open: usize,
     since: Position,
 }
 
@@ -215,16 +217,19 @@ impl Acknowledged {
     }
 
     fn add(&mut self, sender: AccountId, position: Position) {
-        let at = *self.open.entry(sender).or_insert_with(|| {
-            self.stretches.push(Stretch { sender, since: self.since, first: position, last: position });
-            self.stretches.len() - 1
-        });
-        self.stretches[at].last = position;
+        let mut open = self.stretches.iter_mut().skip(self.open);
+        match open.find(|stretch| stretch.sender == sender) {
+            Some(stretch) => stretch.last = position,
+            None => {
+                let since = self.since;
+                self.stretches.push(Stretch { sender, since, first: position, last: position });
+            }
+        }
     }
 
     /// A receipt must not cover what the account did not get, so a gap ends every stretch.
     fn split(&mut self, upto: Position) {
-        self.open.clear();
+        self.open = self.stretches.len();
         self.since = self.since.max(upto);
     }
 

@@ -10,6 +10,8 @@ use std::collections::HashMap;
 
 use quail_protocol::id::{AccountId, DeviceId, Position};
 
+use crate::id_map::IdMap;
+
 /// Most senders whose stretches an account keeps in memory. Losing them costs second receipts, nothing else.
 const SENDERS_MAX: usize = 1024;
 
@@ -55,7 +57,7 @@ pub(super) struct Unwritten {
 /// By sender, the stretches that were told.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    senders: HashMap<AccountId, Stretches>,
+    senders: IdMap<AccountId, Stretches>,
     /// Stretches that were forgotten end here or below.
     forgotten: Position,
 }

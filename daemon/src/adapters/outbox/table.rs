@@ -8,11 +8,11 @@
 //! mark; applying what was applied before changes nothing that matters, because a restart replays the journal over a
 //! half-done spill.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use quail_core::IdMap;
 use quail_core::ports::outbox::{Batch, DeviceRecord, Entry, RecentSend, StoredEvent, Stretch};
 use quail_protocol::id::{AccountId, DeviceId, Position};
 use quail_protocol::limits::SENDS_UNANSWERED_MAX;
@@ -21,30 +21,6 @@ use super::types::{AccountSpill, Mark};
 
 /// What an event takes in memory besides its frame: its part of the deque, of the shared allocation and of the note.
 const EVENT_OVERHEAD_BYTES: usize = 128;
-
-/// A map by ids that the directory drew at random: nobody can choose them so that they collide, and this is most of what an
-/// append costs.
-type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
-
-/// Takes the last eight bytes of an id for its hash; they are random in every kind of id there is.
-#[derive(Debug, Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(last) = bytes.last_chunk::<8>() {
-            self.0 = u64::from_le_bytes(*last);
-        }
-    }
-
-    /// The length of an id, which is always the same.
-    fn write_usize(&mut self, _length: usize) {}
-
-    fn finish(&self) -> u64 {
-        // Multiplied, because the map takes its bits from both ends.
-        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-}
 
 /// What changed in one outbox during a generation.
 #[derive(Debug, Default)]

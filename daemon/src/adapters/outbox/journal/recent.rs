@@ -29,7 +29,8 @@ pub(super) struct RecentBatch {
     /// Where its record ends there.
     pub(super) end: u64,
     pub(super) events: Vec<TailedEvent>,
-    bytes: usize,
+    /// At least what its frames take.
+    pub(super) bytes: usize,
 }
 
 /// The last batches.
@@ -41,15 +42,16 @@ pub(super) struct Recent {
 
 impl RecentBatch {
     pub(super) fn new(number: u64, sequence: u64, end: u64, batch: &Batch<'_>) -> Self {
+        let event = |entry: &&Entry| matches!(entry, Entry::Event { .. });
+        let mut events = Vec::with_capacity(batch.entries.iter().filter(event).count());
         let mut bytes = OVERHEAD_BYTES;
-        let events = batch.entries.iter().filter_map(|entry| match entry {
-            Entry::Event { event, accounts } => {
+        for entry in batch.entries {
+            if let Entry::Event { event, accounts } = entry {
                 bytes += OVERHEAD_BYTES + event.frame.len() + size_of_val(&**accounts);
-                Some(TailedEvent { event: Arc::clone(event), accounts: accounts.clone() })
+                events.push(TailedEvent { event: Arc::clone(event), accounts: accounts.clone() });
             }
-            _ => None,
-        });
-        Self { number, position: batch.last_position, sequence, end, events: events.collect(), bytes }
+        }
+        Self { number, position: batch.last_position, sequence, end, events, bytes }
     }
 }
 
@@ -64,17 +66,26 @@ impl Recent {
         }
     }
 
-    /// Hands out what follows the batch `number` and is durable, which is what ends up to this place of this segment; `None`
-    /// if the next one is gone. What is before it is of no use to anybody any more.
-    pub(super) fn after(&mut self, number: u64, durable: (u64, u64)) -> Option<Vec<RecentBatch>> {
+    /// Hands out what follows the batch `number` and is durable, which is what ends up to this place of this segment: batches
+    /// of at most `max_bytes`, or one. `None` if the next one is gone. What is before it is of no use to anybody any more.
+    pub(super) fn after(
+        &mut self,
+        number: u64,
+        durable: (u64, u64),
+        max_bytes: usize,
+    ) -> Option<Vec<RecentBatch>> {
         let next = number + 1;
         if self.batches.front().is_none_or(|first| first.number > next) {
             return None;
         }
-        let mut batches = Vec::new();
-        while let Some(batch) = self.batches.pop_front_if(|batch| (batch.sequence, batch.end) <= durable) {
+        let (mut batches, mut bytes) = (Vec::new(), 0);
+        while let Some(batch) = self.batches.pop_front_if(|batch| {
+            let fits = batch.number < next || bytes == 0 || bytes + batch.bytes <= max_bytes;
+            fits && (batch.sequence, batch.end) <= durable
+        }) {
             self.bytes -= batch.bytes;
             if batch.number >= next {
+                bytes += batch.bytes;
                 batches.push(batch);
             }
         }

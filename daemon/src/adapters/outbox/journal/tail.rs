@@ -86,13 +86,11 @@ impl JournalTail {
     pub fn next(&mut self, max_bytes: usize, timeout: Duration) -> Result<Tailed, JournalError> {
         let deadline = Instant::now() + timeout;
         while self.pending.is_empty() {
-            match self.wait(deadline) {
-                Some(stretch) => {
-                    if !self.take_recent(stretch.durable) {
-                        self.read(&stretch)?;
-                    }
-                }
-                None => break,
+            let Some(stretch) = self.wait(deadline) else { break };
+            match self.recent(stretch.durable, max_bytes) {
+                Some(events) if !events.is_empty() => return Ok(Tailed { events, upto: self.upto }),
+                Some(_) => {}
+                None => self.read(&stretch)?,
             }
         }
         let (mut events, mut bytes) = (Vec::new(), 0);
@@ -145,16 +143,22 @@ impl JournalTail {
         }
     }
 
-    /// Takes what follows from memory; false if it must be read.
-    fn take_recent(&mut self, durable: (u64, u64)) -> bool {
-        let Some(number) = self.next.map(|next| next.number) else { return false };
-        let Some(batches) = lock(&self.shared.recent).after(number, durable) else { return false };
-        for batch in batches {
-            self.pending.extend(batch.events);
-            self.next = Some(Next { sequence: batch.sequence, offset: batch.end, number: batch.number });
-            self.upto = self.upto.max(batch.position);
+    /// Takes what follows from memory, if it is still there, and returns what may be handed out at once. What does not fit waits.
+    fn recent(&mut self, durable: (u64, u64), max_bytes: usize) -> Option<Vec<TailedEvent>> {
+        let number = self.next.map(|next| next.number)?;
+        let batches = lock(&self.shared.recent).after(number, durable, max_bytes)?;
+        let Some(last) = batches.last() else { return Some(Vec::new()) };
+        self.next = Some(Next { sequence: last.sequence, offset: last.end, number: last.number });
+        self.upto = batches.iter().map(|batch| batch.position).fold(self.upto, Position::max);
+        if let [one] = &batches[..]
+            && one.bytes > max_bytes
+        {
+            self.pending.extend(batches.into_iter().flat_map(|batch| batch.events));
+            return Some(Vec::new());
         }
-        true
+        let mut events = Vec::with_capacity(batches.iter().map(|batch| batch.events.len()).sum());
+        batches.into_iter().for_each(|mut batch| events.append(&mut batch.events));
+        Some(events)
     }
 
     /// Reads records from a stretch.

@@ -56,7 +56,8 @@ fn chat_counts_every_message_once() {
     is_above_zero(&report, &["server_rss_bytes", "floor_ms.fdatasync_p50", "accepted", "cores"]);
     is_zero(&report, &["missing", "duplicates", "altered", "undelivered", "resent", "reconnects"]);
     // On a disk in memory nothing is written; what matters is that it is known.
-    for name in ["server_cpu_us_per_message", "server_write_bytes_per_message"] {
+    for name in ["server_cpu_us_per_message", "server_write_bytes_per_message", "server_wakeups_per_message"]
+    {
         assert!(report[name].is_number(), "{name} in {report}");
     }
     for (name, value) in [("users", 4), ("window", 3), ("size", 40)] {

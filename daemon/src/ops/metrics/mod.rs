@@ -93,6 +93,7 @@ pub struct Metrics {
     pub reloads: Family<ReloadLabel, Counter>,
     resident_bytes: Gauge,
     cpu_seconds: Counter<f64, AtomicU64>,
+    wakeups: Counter,
     open_files: Gauge,
 }
 
@@ -136,6 +137,7 @@ impl Metrics {
             reloads: Family::default(),
             resident_bytes: Gauge::default(),
             cpu_seconds: Counter::default(),
+            wakeups: Counter::default(),
             open_files: Gauge::default(),
         };
         metrics.register_traffic();
@@ -283,6 +285,11 @@ impl Metrics {
             "process_cpu_seconds",
             "CPU time of the process, user and system",
             self.cpu_seconds.clone(),
+        );
+        registry.register(
+            "process_wakeups",
+            "How often a thread of the process had nothing to do and was woken again",
+            self.wakeups.clone(),
         );
         registry.register(
             "process_open_files",

@@ -21,6 +21,10 @@ pub(super) fn sample(metrics: &Metrics) {
         // A counter of this library only rises by steps, and this one is given as a whole.
         metrics.cpu_seconds.inner().store(seconds.to_bits(), Ordering::Relaxed);
     }
+    if let Some(wakeups) = wakeups() {
+        // Threads that have ended take theirs with them.
+        metrics.wakeups.inner().fetch_max(wakeups, Ordering::Relaxed);
+    }
     if let Ok(files) = fs::read_dir("/proc/self/fd") {
         metrics.open_files.set(i64::try_from(files.count()).unwrap_or(i64::MAX));
     }
@@ -39,4 +43,14 @@ fn cpu_seconds() -> Option<f64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let ticks = |at: usize| fields.split_ascii_whitespace().nth(at)?.parse::<u64>().ok();
     Some((ticks(STAT_UTIME)? + ticks(STAT_STIME)?) as f64 / TICKS_PER_SECOND)
+}
+
+/// How often the threads that live now went to sleep by themselves, each of which ended with being woken.
+fn wakeups() -> Option<u64> {
+    let threads = fs::read_dir("/proc/self/task").ok()?;
+    let of = |thread: fs::DirEntry| -> Option<u64> {
+        let status = fs::read_to_string(thread.path().join("status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?.trim().parse().ok()
+    };
+    Some(threads.flatten().filter_map(of).sum())
 }

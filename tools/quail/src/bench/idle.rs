@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_grew_is_shared_out() {
-        let usage = |rss_bytes| Usage { cpu: Duration::ZERO, rss_bytes, write_bytes: 0 };
+        let usage = |rss_bytes| Usage { cpu: Duration::ZERO, rss_bytes, write_bytes: 0, wakeups: 0 };
         assert_eq!(bytes_each(usage(1000), usage(4000), 2), Some(1500.0));
         assert_eq!(bytes_each(usage(4000), usage(1000), 2), Some(0.0), "memory given back is no cost");
         assert_eq!(bytes_each(usage(1), usage(2), 0), None);

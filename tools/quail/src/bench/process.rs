@@ -15,6 +15,8 @@ pub(super) struct Usage {
     pub(super) rss_bytes: u64,
     /// Bytes that it had written to storage devices, now or later: what went into the page cache and was not dropped.
     pub(super) write_bytes: u64,
+    /// How often its threads that live now had nothing to do and were woken again.
+    pub(super) wakeups: u64,
 }
 
 /// Why the figures of a process cannot be had.
@@ -46,8 +48,21 @@ impl Usage {
             cpu: read(pid, "stat", |text| cpu(text, ticks))?,
             rss_bytes: read(pid, "smaps_rollup", |text| number(text, "Rss:"))?.saturating_mul(1024),
             write_bytes: read(pid, "io", |text| number(text, "write_bytes:"))?,
+            wakeups: wakeups(pid)?,
         })
     }
+}
+
+/// Adds up how often the threads went to sleep by themselves.
+fn wakeups(pid: u32) -> Result<u64, ProcessError> {
+    let path = PathBuf::from(format!("/proc/{pid}/task"));
+    let threads = fs::read_dir(&path).map_err(|source| ProcessError::Unreadable { path, source })?;
+    let of = |thread: fs::DirEntry| {
+        // A thread that has ended meanwhile counts no more.
+        let status = fs::read_to_string(thread.path().join("status")).ok()?;
+        number(&status, "voluntary_ctxt_switches:")
+    };
+    Ok(threads.flatten().filter_map(of).sum())
 }
 
 fn read<T>(pid: u32, name: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, ProcessError> {
@@ -102,6 +117,8 @@ mod tests {
     fn this_process_has_figures_and_one_that_is_not_there_has_none() {
         let usage = Usage::of(std::process::id()).unwrap();
         assert!(usage.rss_bytes > 100_000, "{usage:?}");
+        std::thread::spawn(|| std::thread::sleep(Duration::from_millis(1))).join().unwrap();
+        assert!(Usage::of(std::process::id()).unwrap().wakeups > 0);
         assert!(matches!(Usage::of(u32::MAX), Err(ProcessError::Unreadable { .. })));
     }
 }

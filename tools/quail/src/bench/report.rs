@@ -33,6 +33,8 @@ pub struct Figures {
     pub server_rss_bytes: Option<u64>,
     /// Bytes that the daemon's process had written to disk per accepted message.
     pub server_write_bytes_per_message: Option<f64>,
+    /// How often a thread of the daemon was woken per accepted message.
+    pub server_wakeups_per_message: Option<f64>,
 }
 
 /// What the machine gives without any messages: the measure for the rest. In milliseconds.
@@ -95,6 +97,7 @@ impl Figures {
             server_write_bytes_per_message: per_message(
                 after.write_bytes.saturating_sub(before.write_bytes) as f64
             ),
+            server_wakeups_per_message: per_message(after.wakeups.saturating_sub(before.wakeups) as f64),
         }
     }
 }
@@ -137,10 +140,16 @@ mod tests {
 
     #[test]
     fn figures_are_per_message_and_absent_without_messages() {
-        let usage = |ms, bytes| Usage { cpu: Duration::from_millis(ms), rss_bytes: 7, write_bytes: bytes };
+        let usage = |ms, bytes| Usage {
+            cpu: Duration::from_millis(ms),
+            rss_bytes: 7,
+            write_bytes: bytes,
+            wakeups: bytes / 4,
+        };
         let figures = Figures::between(usage(10, 100), usage(20, 1100), 1000);
         assert_eq!(figures.server_cpu_us_per_message, Some(10.0));
         assert_eq!(figures.server_write_bytes_per_message, Some(1.0));
+        assert_eq!(figures.server_wakeups_per_message, Some(0.25));
         assert_eq!(figures.server_rss_bytes, Some(7));
         assert_eq!(Figures::between(usage(1, 1), usage(2, 2), 0).server_cpu_us_per_message, None);
         assert_eq!(per_second(25, Duration::from_secs(10)), 2.5);

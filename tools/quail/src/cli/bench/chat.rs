@@ -101,6 +101,7 @@ fn text(report: &ChatReport) -> String {
         ("server CPU", or_unknown(report.figures.server_cpu_us_per_message, "us/message")),
         ("users' CPU", or_unknown(report.client_cpu_us_per_message, "us/message")),
         ("server memory", report.figures.server_rss_bytes.map_or_else(|| "unknown".to_owned(), mebibytes)),
+        ("server wake-ups", or_unknown(report.figures.server_wakeups_per_message, "per message")),
         ("server writes", or_unknown(report.figures.server_write_bytes_per_message, "bytes/message")),
         ("floor: ping", format!("p50 {:.3} ms", floors.ping_p50)),
         (

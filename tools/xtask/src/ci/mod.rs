@@ -8,7 +8,7 @@
 //! stage leaves out it says on a line of its own.
 
 mod deny;
-mod process;
+pub(crate) mod process;
 mod purity;
 mod setup;
 mod stages;

@@ -30,6 +30,8 @@ const NEEDS: &[Need] = &[
     Need { binary: "git", package: "git" },
     // Makes system calls fail, and shows in which order they were made.
     Need { binary: "strace", package: "strace" },
+    // Counts instructions.
+    Need { binary: "valgrind", package: "valgrind" },
 ];
 
 /// Looks for each program, and installs what is missing where that is possible.
@@ -90,7 +92,7 @@ fn missing() -> Vec<&'static Need> {
 }
 
 /// Returns where a program lies: on the path, or where Debian puts those that are not.
-fn find(binary: &str) -> Option<PathBuf> {
+pub(super) fn find(binary: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut dirs: Vec<PathBuf> = env::split_paths(&path).collect();
     dirs.push(PathBuf::from("/usr/local/bin"));

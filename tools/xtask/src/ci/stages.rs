@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use super::process::Runner;
 use super::{deny, purity, setup, test_run};
-use crate::{codegen, tidy};
+use crate::{codegen, guard, tidy};
 
 /// The name of the last stage.
 pub(crate) const TESTS: &str = "tests";
@@ -34,6 +34,7 @@ pub(crate) const STAGES: &[Stage] = &[
     Stage { name: "deny", about: "licenses, bans, sources, advisories", run: deny::run },
     Stage { name: "doctests", about: "examples in the documentation", run: doctests },
     Stage { name: "benches", about: "benchmarks still run", run: benches },
+    Stage { name: "guard", about: "a message costs no more than before", run: guard_costs },
     Stage { name: "build", about: "the programs", run: build },
     Stage { name: TESTS, about: "unit tests and tests of the running programs", run: test_run::run },
 ];
@@ -73,6 +74,21 @@ fn doctests(runner: &mut Runner) -> Result<()> {
 /// the test harness of libraries and programs takes `--test` for something else.
 fn benches(runner: &mut Runner) -> Result<()> {
     runner.run(runner.cargo(&["bench", "--workspace", "--locked", "--bench", "*", "--", "--test"]))
+}
+
+/// Counts with the benchmarks that the stage before has built. Where valgrind is missing the stage fails and says what to install,
+/// unless what is missing may be skipped.
+fn guard_costs(runner: &mut Runner) -> Result<()> {
+    if setup::find("valgrind").is_none()
+        && std::env::var_os("QUAIL_SKIP_MISSING").is_some_and(|value| value == "1")
+    {
+        println!("skipped: valgrind is missing");
+        return Ok(());
+    }
+    if !guard::run(runner.root(), &guard::Options::default())? {
+        bail!("see above");
+    }
+    Ok(())
 }
 
 fn build(runner: &mut Runner) -> Result<()> {

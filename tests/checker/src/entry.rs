@@ -91,6 +91,9 @@ pub enum What {
     Left,
     /// Its client begins anew: what it was shown and has not acknowledged comes again.
     Opened,
+    /// Its client begins anew and has forgotten everything, as no client of the SDK does: also what it acknowledged may come
+    /// again, as long as nobody has the receipt.
+    Forgot,
     /// It sends a message.
     Sent {
         /// The message's id.

@@ -58,7 +58,8 @@ impl Judge {
             let here = |device: &&Device| device.account == account && device.left.is_none();
             self.devices.values().filter(here).any(|device| device.acknowledged.contains(&key))
         };
-        if !message.to.iter().all(|reader| is_taken(*reader) && (has_receipt(reader) || message.unwatched)) {
+        let needs_receipt = self.terms.receipts && !message.unwatched;
+        if !message.to.iter().all(|reader| is_taken(*reader) && (has_receipt(reader) || !needs_receipt)) {
             return false;
         }
         let lacks = |(id, device): (_, &Device)| {

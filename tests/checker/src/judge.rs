@@ -70,18 +70,21 @@ impl Judge {
             self.devices.insert(*id, Device::new(*account, index, heir));
             return;
         }
+        if let What::OriginEnded { origin, by, upto } = what {
+            return self.lineage.ends(*origin, (*by, *upto));
+        }
         let Some(device) = self.devices.get_mut(id) else {
             return self.found.push(Violation::NotJoined { device: *id });
         };
         let account = device.account;
         let key = |id: &MessageId| Key { sender: account, id: *id };
         match what {
-            What::Joined { .. } => {}
+            What::Joined { .. } | What::OriginEnded { .. } => {}
             What::Known { origin, above } => device.known = Some((*origin, *above)),
             What::Dropped { origin, upto } => device.dropped = device.dropped.max(Some((*origin, *upto))),
-            What::OriginEnded { origin, by, upto } => self.lineage.ends(*origin, (*by, *upto)),
             What::Left => device.left = device.left.or(Some(index)),
             What::Opened => device.open(),
+            What::Forgot => self.forgot(*id),
             What::Sent { id: message, to, body } => self.sent(index, *id, *message, to, *body),
             What::Accepted { id: message, place } => self.accepted(*id, key(message), *place),
             What::Refused { id: message } => self.of(key(message), |message| message.refused = true),
@@ -93,15 +96,15 @@ impl Judge {
                 if self.messages.contains_key(message) {
                     device.acknowledged.insert(*message);
                 }
-                self.of(*message, |message| drop(message.acknowledged_by.insert(account)));
+                self.of(*message, |message| message.acknowledged_by.extend([account]));
             }
-            What::SetAside { message } => drop(device.set_aside.insert(*message)),
-            What::Read { message } => self.of(*message, |message| drop(message.read_by.insert(account))),
+            What::SetAside { message } => device.set_aside.extend([*message]),
+            What::Read { message } => self.of(*message, |message| message.read_by.extend([account])),
             What::ReadInSecret { message } => {
-                self.of(*message, |message| drop(message.read_in_secret_by.insert(account)));
+                self.of(*message, |message| message.read_in_secret_by.extend([account]));
             }
             What::ReadTaken { message } => {
-                self.of(*message, |message| drop(message.read_taken_of.insert(account)));
+                self.of(*message, |message| message.read_taken_of.extend([account]));
             }
             What::ReadElsewhere { message } => self.read_elsewhere(*id, *message, account),
             What::Gap { origin, from, upto } => {
@@ -112,6 +115,22 @@ impl Judge {
                 }
             }
             What::Receipt { id: message, reader, kind } => self.receipt(*id, key(message), *reader, *kind),
+        }
+    }
+
+    /// What a receipt was told of stays shown: its acknowledgement was durable.
+    fn forgot(&mut self, id: DeviceId) {
+        let Some(device) = self.devices.get(&id) else { return };
+        let reader = device.account;
+        let has_receipt = |message: &Key| {
+            let sent = self.messages.get(message);
+            let sender = sent.and_then(|sent| self.devices.get(&sent.by));
+            sender.is_some_and(|sender| sender.told.contains_key(&(*message, reader)))
+        };
+        let shown = device.shown.iter().copied().filter(has_receipt).collect();
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.shown = shown;
+            device.last_of.clear();
         }
     }
 

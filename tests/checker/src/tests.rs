@@ -290,6 +290,17 @@ fn what_was_not_acknowledged_comes_again_to_a_new_client() {
 }
 
 #[test]
+fn what_a_device_forgot_may_come_again_unless_somebody_has_the_receipt() {
+    let taken = |log: Log| log.sent(1).accepted(1).shown(BOB_PHONE, 1).acknowledged(BOB_PHONE, 1);
+    let rest = |log: Log| log.shown(ADA_TABLET, 1).shown(BOB_TABLET, 1);
+    let log = rest(taken(Log::begin())).note(BOB_PHONE, What::Forgot).shown(BOB_PHONE, 1);
+    log.receipt(1, ReceiptKind::Delivered).breaks(&[]);
+    let log = rest(taken(Log::begin())).receipt(1, ReceiptKind::Delivered);
+    let log = log.note(BOB_PHONE, What::Forgot).shown(BOB_PHONE, 1);
+    log.breaks(&[Violation::ShownTwice { message: ada(1), device: BOB_PHONE }]);
+}
+
+#[test]
 fn a_message_has_one_place_wherever_it_is_seen() {
     let (message, first, second) = (ada(1), at(1), place(11));
     let log = Log::begin().but_for_the_tablet(1).shown_at(BOB_TABLET, 1, second);

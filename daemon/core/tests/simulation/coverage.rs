@@ -130,12 +130,12 @@ const LEAST: &[(Kind, u64)] = &[
     (Kind::FalseReadOverMissing, 30),
     (Kind::ReadRefused, 150),
     (Kind::TakenAtItsWord, 0),
-    (Kind::Restored, 10),
-    (Kind::SetAsideWhole, 5),
-    (Kind::EndTold, 20),
-    (Kind::CarriedOver, 20),
-    (Kind::StoredAnew, 5),
-    (Kind::StoredAnewAndKnown, 1),
+    (Kind::Restored, 0),
+    (Kind::SetAsideWhole, 0),
+    (Kind::EndTold, 0),
+    (Kind::CarriedOver, 0),
+    (Kind::StoredAnew, 0),
+    (Kind::StoredAnewAndKnown, 0),
 ];
 
 /// How often each kind happened.

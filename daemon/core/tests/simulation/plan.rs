@@ -43,7 +43,8 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn draw(random: &mut Random, seed: u64) -> Self {
         let overfills = seed % 25 == 7;
-        let restores = matches!(seed % 25, 4 | 10 | 16 | 20);
+        // Not part of every run yet: 200 such worlds have to pass first.
+        let restores = std::env::var_os("QUAIL_RESTORES").is_some() && matches!(seed % 25, 4 | 10 | 16 | 20);
         let mut plan = Self {
             accounts: random.within(2, 4) as usize,
             devices_max: random.within(1, 3),

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use quail_client::{AccountId, Client, DeviceId, Event, Events, SendError, Sending, new_message_id};
+use quail_client::{AccountId, Client, DeviceId, Event, Events, Mark, SendError, Sending, new_message_id};
 use quail_protocol::id::{MessageId, Origin, Position, Stamp};
 use quail_protocol::v1::{self, event::Body};
 use tokio::sync::watch;
@@ -92,6 +92,13 @@ impl Record {
         }
     }
 
+    /// Writes down that the server took the word of such a device on what was read.
+    pub fn read_taken(&self, person: &Person, sender: AccountId, stretch: (u32, u64, u64)) {
+        for id in self.in_range(sender, person.account(), stretch) {
+            self.note(person.credentials.device, What::ReadTaken { message: Key { sender, id } });
+        }
+    }
+
     /// Returns the messages of an account to a reader in a stretch, as far as anybody has seen where they stand.
     fn in_range(
         &self,
@@ -160,6 +167,10 @@ pub struct Progress {
     pub answered: usize,
     /// Sends that came to a receipt.
     pub delivered: usize,
+    /// Sends that were read, of those that were followed so far.
+    pub read: usize,
+    /// Messages that it did not send and was told to be read.
+    pub told_read: usize,
 }
 
 /// A device that writes down what it does and sees.
@@ -169,6 +180,8 @@ pub struct Witness {
     /// What it writes into.
     record: Arc<Record>,
     progress: Arc<watch::Sender<Progress>>,
+    /// What it has shown, in that order.
+    shown: Arc<Mutex<Vec<(Key, Mark)>>>,
     sent: usize,
     tasks: JoinSet<()>,
 }
@@ -187,20 +200,77 @@ impl Witness {
         let events = client.events().await.expect("the first to ask");
         let progress = Arc::new(watch::Sender::new(Progress::default()));
         let mut tasks = JoinSet::new();
-        let shower = Notes { device: client.device(), record: record.clone(), progress: progress.clone() };
+        let witness = Self {
+            client,
+            record: record.clone(),
+            progress,
+            shown: Arc::default(),
+            sent: 0,
+            tasks: JoinSet::new(),
+        };
+        let shower = witness.notes();
         tasks.spawn(shower.show(events));
-        Self { client, record: record.clone(), progress, sent: 0, tasks }
+        Self { tasks, ..witness }
     }
 
-    /// Sends a message; the answer and the receipt are written down when they come.
-    pub async fn send(&mut self, to: AccountId, body: &str) {
+    fn notes(&self) -> Notes {
+        Notes {
+            account: self.client.account(),
+            device: self.client.device(),
+            shown: self.shown.clone(),
+            record: self.record.clone(),
+            progress: self.progress.clone(),
+        }
+    }
+
+    /// Says that its owner has read some of the messages it has shown, which are numbered in that order; `in_secret` if the
+    /// account does not want senders to know. Returns when that is saved.
+    pub async fn reads(&self, numbers: impl IntoIterator<Item = usize>, in_secret: bool) {
+        let shown = self.shown.lock().expect("unharmed").clone();
+        let read: Vec<_> = numbers.into_iter().map(|number| shown[number]).collect();
+        for (message, _) in &read {
+            let message = *message;
+            self.record.note(
+                self.client.device(),
+                if in_secret { What::ReadInSecret { message } } else { What::Read { message } },
+            );
+        }
+        let saved = self.client.read(read.into_iter().map(|(_, mark)| mark));
+        self.within("what was read to be saved", saved).await.expect("the client is open");
+    }
+
+    /// Sends a message like [`Self::send`], and writes it down too when its recipient has read it.
+    pub async fn send_to_be_read(&mut self, to: AccountId, body: &str) {
+        let sending = self.sends(to, body).await;
+        let notes = self.notes();
+        self.tasks.spawn(notes.follow(sending, to, true));
+    }
+
+    /// Waits until so many messages that it sent with [`Self::send_to_be_read`] were read.
+    pub async fn has_reads(&self, count: usize) {
+        self.until("what was sent to be read", |progress| progress.read >= count).await;
+    }
+
+    /// Waits until it was told of so many messages that they were read, as a device that did not send them.
+    pub async fn is_told_of_reads(&self, count: usize) {
+        self.until("to be told of what was read", |progress| progress.told_read >= count).await;
+    }
+
+    /// Sends a message and returns its id; the answer and the receipt are written down when they come.
+    pub async fn send(&mut self, to: AccountId, body: &str) -> MessageId {
+        let sending = self.sends(to, body).await;
+        let (id, notes) = (sending.id(), self.notes());
+        self.tasks.spawn(notes.follow(sending, to, false));
+        while self.tasks.try_join_next().is_some() {}
+        id
+    }
+
+    async fn sends(&mut self, to: AccountId, body: &str) -> Sending {
         let (id, device) = (new_message_id(), self.client.device());
         self.record.note(device, What::Sent { id, to: vec![to], body: fingerprint(body.as_bytes()) });
-        let sending = self.within("room to send", self.client.send_with_id(id, to, body)).await;
-        let notes = Notes { device, record: self.record.clone(), progress: self.progress.clone() };
-        self.tasks.spawn(notes.follow(sending.expect("the client is open"), to));
         self.sent += 1;
-        while self.tasks.try_join_next().is_some() {}
+        let sending = self.within("room to send", self.client.send_with_id(id, to, body)).await;
+        sending.expect("the client is open")
     }
 
     /// Waits until it has shown so many messages.
@@ -248,7 +318,9 @@ impl Witness {
 
 /// What a task of a witness writes with.
 struct Notes {
+    account: AccountId,
     device: DeviceId,
+    shown: Arc<Mutex<Vec<(Key, Mark)>>>,
     record: Arc<Record>,
     progress: Arc<watch::Sender<Progress>>,
 }
@@ -262,14 +334,30 @@ impl Notes {
                     let body = fingerprint(message.body.as_text().expect("a text body").as_bytes());
                     let (origin, position, stamp) = (message.origin, message.position, message.stamp);
                     let place = Place { origin, position, stamp };
-                    let message = Key { sender: message.sender, id: message.id };
+                    let (mark, id) = (message.mark(), message.id);
+                    let message = Key { sender: message.sender, id };
                     self.note(What::Shown { message, body, place });
                     self.note(What::Acknowledged { message });
                     delivery.acknowledge();
+                    self.shown.lock().expect("unharmed").push((message, mark));
                     self.progress.send_modify(|progress| progress.shown += 1);
                 }
                 Event::Gap { origin, from, upto } => {
                     self.note(What::Gap { origin: *origin, from: *from, upto: *upto });
+                    delivery.acknowledge();
+                }
+                Event::Read(read) => {
+                    let stretch = (read.origin.0, read.after.0, read.upto.0);
+                    for id in self.record.in_range(read.sender, read.reader, stretch) {
+                        let (reader, kind) = (read.reader, ReceiptKind::Read);
+                        let is_elsewhere = reader == self.account;
+                        let message = Key { sender: read.sender, id };
+                        self.note(match is_elsewhere {
+                            true => What::ReadElsewhere { message },
+                            false => What::Receipt { id, reader, kind },
+                        });
+                        self.progress.send_modify(|progress| progress.told_read += 1);
+                    }
                     delivery.acknowledge();
                 }
                 _ => drop(delivery.acknowledge()),
@@ -277,8 +365,8 @@ impl Notes {
         }
     }
 
-    /// Follows a message until its receipt.
-    async fn follow(self, sending: Sending, reader: AccountId) {
+    /// Follows a message until its receipt, or until it is read.
+    async fn follow(self, sending: Sending, reader: AccountId, until_read: bool) {
         let id = sending.id();
         match sending.accepted().await {
             Ok(accepted) => {
@@ -293,6 +381,10 @@ impl Notes {
         if sending.delivered().await.is_ok() {
             self.note(What::Receipt { id, reader, kind: ReceiptKind::Delivered });
             self.progress.send_modify(|progress| progress.delivered += 1);
+        }
+        if until_read && sending.read().await.is_ok() {
+            self.note(What::Receipt { id, reader, kind: ReceiptKind::Read });
+            self.progress.send_modify(|progress| progress.read += 1);
         }
     }
 

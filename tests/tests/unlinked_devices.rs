@@ -11,7 +11,7 @@ use quail_tests::checker::{Terms, What};
 use quail_tests::hostile::metric;
 use quail_tests::raw::{RawClient, RawStream, hello, send};
 use quail_tests::witness::{Record, Witness};
-use quail_tests::{PASSWORD, Person, World, expect, next_message, options};
+use quail_tests::{PASSWORD, Person, World, expect, options};
 
 fn reason(answer: Answer) -> Reason {
     match answer {
@@ -106,32 +106,30 @@ async fn says(record: &Record, person: &Person, lane: &mut RawStream, send: v1::
 
 #[tokio::test]
 async fn what_waited_for_an_unlinked_device_waits_no_more() {
-    let world = World::start().await;
+    let (world, record) = (World::start().await, Record::new());
     let (ada, bob) = (world.sign_up("ada").await, world.sign_up("bob").await);
     let away = world.log_in("ada").await;
-    let (sender, client) = (bob.open().await, ada.open().await);
-    let mut receipts = sender.events().await.unwrap();
-    let mut events = client.events().await.unwrap();
+    record.joins(&away);
+    let reader = Witness::join(&ada, &record).await;
+    let mut sender = Witness::join(&bob, &record).await;
     for number in 0..20 {
-        sender.send(ada.account(), format!("{number}")).await.unwrap();
+        sender.send(ada.account(), &format!("{number}")).await;
     }
-    for _ in 0..20 {
-        next_message(&mut events).await;
-    }
-    let mut waiting = async |count: f64| {
+    reader.has_shown(20).await;
+    sender.has_receipts().await;
+    let waiting = async |count: f64| {
         expect("events to wait or not", async {
             while metric(&world, "quail_unacknowledged_events").await != count {
-                tokio::select! {
-                    delivery = receipts.next() => drop(delivery.unwrap().acknowledge()),
-                    () = tokio::time::sleep(Duration::from_millis(5)) => {}
-                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
         .await;
     };
     waiting(20.0).await;
-    client.unlink(away.credentials.device).await.unwrap();
+    reader.client.unlink(away.credentials.device).await.unwrap();
+    record.note(away.credentials.device, What::Left);
     waiting(0.0).await;
+    record.assert_kept(Terms { gaps: false, receipts: true });
 }
 
 #[tokio::test]

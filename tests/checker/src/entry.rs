@@ -25,6 +25,9 @@ pub struct Place {
 }
 
 impl Place {
+    /// Stands where a harness does not keep where messages stand. No rule about places is asked of such a message.
+    pub const UNSEEN: Self = Self { origin: Origin(0), position: Position::ZERO, stamp: Stamp(0) };
+
     /// Returns what messages are sorted by.
     pub fn sorts_by(&self) -> (Stamp, Origin) {
         (self.stamp, self.origin)
@@ -74,10 +77,23 @@ pub enum What {
         /// Last position that was forgotten.
         upto: Position,
     },
+    /// An origin has ended and another one carries on, because a data directory was restored; for harnesses that look into the
+    /// server. Which device notes it does not matter.
+    OriginEnded {
+        /// The one that ended.
+        origin: Origin,
+        /// The one that carries on.
+        by: Origin,
+        /// Last position that it carries over.
+        upto: Position,
+    },
     /// Nothing is owed to it any more.
     Left,
     /// Its client begins anew: what it was shown and has not acknowledged comes again.
     Opened,
+    /// Its client begins anew and has forgotten everything, as no client of the SDK does: also what it acknowledged may come
+    /// again, as long as nobody has the receipt.
+    Forgot,
     /// It sends a message.
     Sent {
         /// The message's id.
@@ -93,6 +109,11 @@ pub enum What {
         id: MessageId,
         /// Where it stands.
         place: Place,
+    },
+    /// It has lost sight of what becomes of its message, so it will not be told of its receipts.
+    Unwatched {
+        /// The message's id.
+        id: MessageId,
     },
     /// The server will never take its message.
     Refused {
@@ -126,6 +147,12 @@ pub enum What {
     /// Its owner looked at a message while the account did not want senders to know: nobody but the account's other devices
     /// may be told.
     ReadInSecret {
+        /// The message.
+        message: Key,
+    },
+    /// The server has answered that it took the device's word that a message was read, and the account wanted senders to know
+    /// all the while.
+    ReadTaken {
         /// The message.
         message: Key,
     },

@@ -1,11 +1,12 @@
-//! Reads a log once, from its beginning, and then looks at what it came to.
+//! Reads a log once, from its beginning: rules about what may happen after what.
 //!
-//! Rules about what may happen after what are checked while reading; rules about what must have happened, at the end.
+//! Rules about what must have happened are looked at when it has ended (`end.rs`).
 
 use std::collections::{BTreeMap, HashMap};
 
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
 
+use super::lineage::Lineage;
 use super::state::{Device, Heir, Message};
 use super::{Entry, Key, Place, ReceiptKind, Violation, What};
 
@@ -20,86 +21,92 @@ pub struct Terms {
 
 /// Names every promise that a run broke. The log is of a run that came to rest: every device that is not away for good has
 /// taken everything that waits.
-///
-/// # Panics
-/// If a device does something before it joined: that log is wrong, whatever was promised.
 pub fn judge(log: &[Entry], terms: Terms) -> Vec<Violation> {
-    let mut judge = Judge {
-        terms,
-        devices: BTreeMap::new(),
-        messages: BTreeMap::new(),
-        positions: HashMap::new(),
-        sorted: HashMap::new(),
-        found: Vec::new(),
-    };
-    for (index, entry) in log.iter().enumerate() {
-        judge.read(index, entry);
-    }
-    judge.look_back();
-    judge.found
+    let mut judge = Judge::new(terms);
+    log.iter().for_each(|entry| judge.read(entry));
+    judge.finish()
 }
 
-struct Judge {
-    terms: Terms,
-    devices: BTreeMap<DeviceId, Device>,
-    messages: BTreeMap<Key, Message>,
-    positions: HashMap<(Origin, Position), Key>,
-    sorted: HashMap<(Stamp, Origin), Key>,
-    found: Vec<Violation>,
+/// Judges a run while it is read, entry by entry.
+pub struct Judge {
+    pub(super) terms: Terms,
+    /// Entries so far.
+    read: usize,
+    pub(super) devices: BTreeMap<DeviceId, Device>,
+    pub(super) messages: BTreeMap<Key, Message>,
+    pub(super) positions: HashMap<(Origin, Position), Key>,
+    pub(super) sorted: HashMap<(Stamp, Origin), Key>,
+    pub(super) lineage: Lineage,
+    pub(super) found: Vec<Violation>,
 }
 
 impl Judge {
-    fn read(&mut self, index: usize, Entry { device: id, what }: &Entry) {
+    /// Begins with nothing.
+    pub fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            read: 0,
+            devices: BTreeMap::new(),
+            messages: BTreeMap::new(),
+            positions: HashMap::new(),
+            sorted: HashMap::new(),
+            lineage: Lineage::default(),
+            found: Vec::new(),
+        }
+    }
+
+    /// Returns what the run broke. It has come to rest, as for [`judge()`].
+    pub fn finish(mut self) -> Vec<Violation> {
+        self.look_back();
+        self.found
+    }
+
+    /// Reads the next entry.
+    pub fn read(&mut self, Entry { device: id, what }: &Entry) {
+        let index = self.read;
+        self.read += 1;
         if let What::Joined { account } = what {
             let heir = self.heir(*account);
             self.devices.insert(*id, Device::new(*account, index, heir));
             return;
         }
-        let device = self.devices.get_mut(id).expect("a device joins before it does anything");
-        let key = |id: &MessageId| Key { sender: device.account, id: *id };
+        if let What::OriginEnded { origin, by, upto } = what {
+            return self.lineage.ends(*origin, (*by, *upto));
+        }
+        let Some(device) = self.devices.get_mut(id) else {
+            return self.found.push(Violation::NotJoined { device: *id });
+        };
+        let account = device.account;
+        let key = |id: &MessageId| Key { sender: account, id: *id };
         match what {
-            What::Joined { .. } => {}
+            What::Joined { .. } | What::OriginEnded { .. } => {}
             What::Known { origin, above } => device.known = Some((*origin, *above)),
             What::Dropped { origin, upto } => device.dropped = device.dropped.max(Some((*origin, *upto))),
-            What::Left => device.left = Some(index),
+            What::Left => device.left = device.left.or(Some(index)),
             What::Opened => device.open(),
+            What::Forgot => self.forgot(*id),
             What::Sent { id: message, to, body } => self.sent(index, *id, *message, to, *body),
-            What::Accepted { id: message, place } => {
-                let message = key(message);
-                if self.is_sent(message, *id) {
-                    self.messages.entry(message).and_modify(|message| message.accepted = true);
-                    self.stored(message, *place);
-                }
-            }
-            What::Refused { id: message } => {
-                let message = key(message);
-                self.messages.entry(message).and_modify(|message| message.refused = true);
-            }
+            What::Accepted { id: message, place } => self.accepted(*id, key(message), *place),
+            What::Refused { id: message } => self.of(key(message), |message| message.refused = true),
+            What::Unwatched { id: message } => self.of(key(message), |message| message.unwatched = true),
             What::Shown { message, body, place } => self.shown(*id, *message, *body, *place),
             What::Acknowledged { message } => {
-                device.acknowledged.insert(*message);
-                let account = device.account;
-                self.messages.entry(*message).and_modify(|message| {
-                    message.acknowledged_by.insert(account);
-                });
+                device.knew.extend(device.at);
+                // What is forgotten was acknowledged before.
+                if self.messages.contains_key(message) {
+                    device.acknowledged.insert(*message);
+                }
+                self.of(*message, |message| message.acknowledged_by.extend([account]));
             }
-            What::Read { message } => {
-                let account = device.account;
-                self.messages.entry(*message).and_modify(|message| {
-                    message.read_by.insert(account);
-                });
-            }
-            What::SetAside { message } => drop(device.set_aside.insert(*message)),
+            What::SetAside { message } => device.set_aside.extend([*message]),
+            What::Read { message } => self.of(*message, |message| message.read_by.extend([account])),
             What::ReadInSecret { message } => {
-                let account = device.account;
-                self.messages.entry(*message).and_modify(|message| {
-                    message.read_in_secret_by.insert(account);
-                });
+                self.of(*message, |message| message.read_in_secret_by.extend([account]));
             }
-            What::ReadElsewhere { message } => {
-                let reader = device.account;
-                self.read_elsewhere(*id, *message, reader);
+            What::ReadTaken { message } => {
+                self.of(*message, |message| message.read_taken_of.extend([account]));
             }
+            What::ReadElsewhere { message } => self.read_elsewhere(*id, *message, account),
             What::Gap { origin, from, upto } => {
                 device.gaps.push((*origin, *from, *upto));
                 if !self.terms.gaps {
@@ -107,13 +114,36 @@ impl Judge {
                     self.found.push(Violation::NeedlessGap { device, origin, from, upto });
                 }
             }
-            What::Receipt { id: message, reader, kind } => {
-                let message = key(message);
-                self.receipt(*id, message, *reader, *kind);
-            }
+            What::Receipt { id: message, reader, kind } => self.receipt(*id, key(message), *reader, *kind),
         }
     }
 
+    /// What a receipt was told of stays shown: its acknowledgement was durable.
+    fn forgot(&mut self, id: DeviceId) {
+        let Some(device) = self.devices.get(&id) else { return };
+        let reader = device.account;
+        let has_receipt = |message: &Key| {
+            let sent = self.messages.get(message);
+            let sender = sent.and_then(|sent| self.devices.get(&sent.by));
+            sender.is_some_and(|sender| sender.told.contains_key(&(*message, reader)))
+        };
+        let shown = device.shown.iter().copied().filter(has_receipt).collect();
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.shown = shown;
+            device.last_of.clear();
+        }
+    }
+
+    fn of(&mut self, message: Key, change: impl FnOnce(&mut Message)) {
+        self.messages.entry(message).and_modify(change);
+    }
+
+    fn accepted(&mut self, device: DeviceId, message: Key, place: Place) {
+        if self.is_sent(message, device) {
+            self.of(message, |message| message.accepted = true);
+            self.stored(message, place);
+        }
+    }
     /// Returns what a device inherits that joins now. Beside another one it begins with what comes; but what waits for an
     /// account without devices is for its next one, because nobody else will take it.
     fn heir(&self, account: AccountId) -> Option<Heir> {
@@ -126,33 +156,38 @@ impl Judge {
     }
 
     fn sent(&mut self, index: usize, by: DeviceId, id: MessageId, to: &[AccountId], body: u64) {
-        let Some(device) = self.devices.get_mut(&by) else { return };
+        let Some(device) = self.devices.get(&by) else { return };
         let key = Key { sender: device.account, id };
         // Who was interrupted sends the same again.
-        if self.messages.contains_key(&key) {
+        if self.messages.contains_key(&key) || self.is_forgotten(key) {
             return;
         }
+        let Some(device) = self.devices.get_mut(&by) else { return };
         let message = Message {
             by,
             sent: index,
-            number: device.sent.len(),
+            number: device.sent_ever,
             to: to.to_vec(),
             body,
             cause: device.newest,
             accepted: false,
             refused: false,
-            place: None,
+            places: Vec::new(),
             acknowledged_by: Default::default(),
             read_by: Default::default(),
             read_in_secret_by: Default::default(),
+            read_taken_of: Default::default(),
+            unwatched: false,
         };
-        device.sent.push(key);
+        device.sent.push_back(key);
+        device.sent_ever += 1;
         self.messages.insert(key, message);
     }
 
+    /// Returns whether a message is one to be judged, and names it if nobody sent it. What is forgotten needs no second look.
     fn is_sent(&mut self, message: Key, device: DeviceId) -> bool {
         let is_sent = self.messages.contains_key(&message);
-        if !is_sent {
+        if !is_sent && !self.is_forgotten(message) {
             self.found.push(Violation::Unsent { message, device });
         }
         is_sent
@@ -161,10 +196,17 @@ impl Judge {
     /// Somebody saw where a message stands.
     fn stored(&mut self, message: Key, place: Place) {
         let Some(known) = self.messages.get_mut(&message) else { return };
-        match known.place {
-            Some(first) if first == place => return,
-            Some(first) => self.found.push(Violation::TwoPlaces { message, first, second: place }),
-            None => known.place = Some(place),
+        if known.places.contains(&place) {
+            return;
+        }
+        let is_first_of = |first: &&Place| !self.lineage.may_be_both(**first, place);
+        if let Some(first) = known.places.iter().find(is_first_of).copied() {
+            self.found.push(Violation::TwoPlaces { message, first, second: place });
+        } else {
+            known.places.push(place);
+        }
+        if place == Place::UNSEEN {
+            return;
         }
         let first = *self.positions.entry((place.origin, place.position)).or_insert(message);
         let alike = *self.sorted.entry(place.sorts_by()).or_insert(message);
@@ -175,6 +217,9 @@ impl Judge {
 
     fn shown(&mut self, id: DeviceId, message: Key, body: u64, place: Place) {
         if !self.is_sent(message, id) {
+            if self.is_forgotten(message) {
+                self.found.push(Violation::ShownTwice { message, device: id });
+            }
             return;
         }
         self.stored(message, place);
@@ -200,6 +245,9 @@ impl Judge {
 
     fn receipt(&mut self, id: DeviceId, message: Key, reader: AccountId, kind: ReceiptKind) {
         if !self.is_sent(message, id) {
+            if kind == ReceiptKind::Read && self.is_forgotten(message) {
+                self.found.push(Violation::UntrueReceipt { message, reader, kind });
+            }
             return;
         }
         let (Some(device), Some(sent)) = (self.devices.get_mut(&id), self.messages.get(&message)) else {
@@ -232,59 +280,6 @@ impl Judge {
             self.found.push(Violation::UntrueReceipt { message, reader, kind: ReceiptKind::Read });
         } else if !sent.acknowledged_by.contains(&reader) {
             self.found.push(Violation::ReadBeforeDelivered { message, reader });
-        }
-    }
-
-    /// Everything that could happen has happened.
-    fn look_back(&mut self) {
-        for (key, message) in &self.messages {
-            let sender = &self.devices[&message.by];
-            let Some(place) = message.place else {
-                if !message.refused && sender.left.is_none() {
-                    self.found.push(Violation::Unanswered { message: *key });
-                }
-                continue;
-            };
-            if message.refused {
-                self.found.push(Violation::StoredThoughRefused { message: *key });
-            } else if !message.accepted && sender.left.is_none() {
-                self.found.push(Violation::Unanswered { message: *key });
-            }
-            if let Some(cause) = message.cause.filter(|cause| *cause >= place.sorts_by()) {
-                self.found.push(Violation::CausalOrder { message: *key, cause });
-            }
-            for (id, device) in &self.devices {
-                if message.is_owed(*key, place, *id, &self.devices) && !device.is_served(*key, place) {
-                    self.found.push(Violation::Lost { message: *key, device: *id });
-                }
-            }
-            if self.terms.receipts && sender.left.is_none() && !sender.may_lack_receipts(place) {
-                let told = |reader: &AccountId| sender.told.contains_key(&(*key, *reader));
-                let acknowledged = |reader: &AccountId| {
-                    let mut devices = self.devices.values().filter(|device| device.account == *reader);
-                    devices.any(|device| device.surely_acknowledged(key, place))
-                };
-                let missing = message.to.iter().filter(|reader| acknowledged(reader) && !told(reader));
-                let missing =
-                    missing.map(|reader| Violation::MissingReceipt { message: *key, reader: *reader });
-                self.found.extend(missing);
-            }
-        }
-        self.sorted_as_sent();
-    }
-
-    fn sorted_as_sent(&mut self) {
-        for device in self.devices.values() {
-            let mut last: Option<(Key, Place)> = None;
-            let placed = device.sent.iter().filter_map(|key| Some((*key, self.messages.get(key)?.place?)));
-            for (later, place) in placed {
-                if let Some((earlier, before)) = last
-                    && before.sorts_by() >= place.sorts_by()
-                {
-                    self.found.push(Violation::SenderOrder { earlier, later });
-                }
-                last = Some((later, place));
-            }
         }
     }
 }

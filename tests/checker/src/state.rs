@@ -1,8 +1,8 @@
 //! What the judge knows of devices and messages while it reads.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
-use quail_protocol::id::{AccountId, DeviceId, Origin, Position, Stamp};
+use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
 
 use super::{Key, Place, ReceiptKind};
 
@@ -19,8 +19,12 @@ pub(super) struct Device {
     pub(super) heir: Option<Heir>,
     /// Entries before it left.
     pub(super) left: Option<usize>,
-    /// Messages it sent.
-    pub(super) sent: Vec<Key>,
+    /// Messages it sent, but for those that are forgotten.
+    pub(super) sent: VecDeque<Key>,
+    /// How many it sent, those that are forgotten among them.
+    pub(super) sent_ever: usize,
+    /// What it sent and what became of it without a fault, so that nothing else is remembered of it.
+    pub(super) forgotten: Option<Forgotten>,
     /// What it may not show again.
     pub(super) shown: HashSet<Key>,
     /// Everything it showed in all its lives.
@@ -33,8 +37,21 @@ pub(super) struct Device {
     /// By sending device: what it showed of it last.
     pub(super) last_of: HashMap<DeviceId, Key>,
     pub(super) gaps: Vec<(Origin, Position, Position)>,
+    /// Where it was shown something last.
+    pub(super) at: Option<Origin>,
+    /// Origins of which it acknowledged something.
+    pub(super) knew: BTreeSet<Origin>,
     /// What it was told of its messages.
     pub(super) told: BTreeMap<(Key, AccountId), ReceiptKind>,
+}
+
+/// The messages of a device that are forgotten. Their ids grew.
+#[derive(Clone, Copy)]
+pub(super) struct Forgotten {
+    pub(super) first: MessageId,
+    pub(super) last: MessageId,
+    /// Where the last of them stood.
+    pub(super) place: Place,
 }
 
 /// Whose mail a device inherits.
@@ -55,7 +72,9 @@ impl Device {
             dropped: None,
             heir,
             left: None,
-            sent: Vec::new(),
+            sent: VecDeque::new(),
+            sent_ever: 0,
+            forgotten: None,
             shown: HashSet::new(),
             ever_shown: HashSet::new(),
             acknowledged: HashSet::new(),
@@ -63,6 +82,8 @@ impl Device {
             newest: None,
             last_of: HashMap::new(),
             gaps: Vec::new(),
+            at: None,
+            knew: BTreeSet::new(),
             told: BTreeMap::new(),
         }
     }
@@ -76,33 +97,40 @@ impl Device {
 
     /// Shows a message and returns whether it was not shown before.
     pub(super) fn show(&mut self, message: Key, place: Place) -> bool {
-        self.newest = self.newest.max(Some(place.sorts_by()));
+        if place != Place::UNSEEN {
+            self.newest = self.newest.max(Some(place.sorts_by()));
+            self.at = Some(place.origin);
+        }
         self.ever_shown.insert(message);
         self.shown.insert(message)
     }
 
     /// Returns whether it acknowledged a message so that it must have come to something: what a device acknowledged just before
     /// it left, or of what the server had forgotten, may have come too late to count.
-    pub(super) fn surely_acknowledged(&self, message: &Key, place: Place) -> bool {
-        let is_dropped = |(origin, upto)| place.origin == origin && place.position <= upto;
+    pub(super) fn surely_acknowledged(&self, message: &Key, places: &[Place]) -> bool {
+        let is_dropped =
+            |(origin, upto)| places.iter().any(|place| place.origin == origin && place.position <= upto);
         self.left.is_none() && self.acknowledged.contains(message) && !self.dropped.is_some_and(is_dropped)
     }
 
     /// Returns whether a receipt for a message may have been in a gap: receipts lie behind what they are for.
-    pub(super) fn may_lack_receipts(&self, place: Place) -> bool {
-        self.gaps.iter().any(|(origin, _, upto)| *origin == place.origin && *upto > place.position)
+    pub(super) fn may_lack_receipts(&self, places: &[Place]) -> bool {
+        let is_behind = |place: &Place| {
+            self.gaps.iter().any(|(origin, _, upto)| *origin == place.origin && *upto > place.position)
+        };
+        places.iter().any(is_behind)
     }
 
     /// Returns whether it showed a message, or gave it up, or was told that it will not get it.
-    pub(super) fn is_served(&self, message: Key, place: Place) -> bool {
+    pub(super) fn is_served(&self, message: Key, places: &[Place]) -> bool {
         let had = self.ever_shown.contains(&message) || self.set_aside.contains(&message);
-        self.left.is_some() || had || self.was_told_of_gap(place)
+        self.left.is_some() || had || self.was_told_of_gap(places)
     }
 
-    /// Returns whether it was told that it will not get what lies at a place.
-    fn was_told_of_gap(&self, Place { origin, position, .. }: Place) -> bool {
+    /// Returns whether it was told that it will not get what lies at one of these places.
+    fn was_told_of_gap(&self, places: &[Place]) -> bool {
         let covers = |(at, from, upto): &(Origin, Position, Position)| {
-            *at == origin && (*from..=*upto).contains(&position)
+            places.iter().any(|place| *at == place.origin && (*from..=*upto).contains(&place.position))
         };
         self.gaps.iter().any(covers)
     }
@@ -122,12 +150,16 @@ pub(super) struct Message {
     pub(super) cause: Option<(Stamp, Origin)>,
     pub(super) accepted: bool,
     pub(super) refused: bool,
-    /// Where it is stored, once anybody has seen that.
-    pub(super) place: Option<Place>,
+    /// Where it is stored, once anybody has seen that: in the order in which it was seen, once for each origin.
+    pub(super) places: Vec<Place>,
     pub(super) acknowledged_by: BTreeSet<AccountId>,
     pub(super) read_by: BTreeSet<AccountId>,
     /// Who read it and did not want its sender to know.
     pub(super) read_in_secret_by: BTreeSet<AccountId>,
+    /// Whose word on that the server took.
+    pub(super) read_taken_of: BTreeSet<AccountId>,
+    /// The device that sent it has lost sight of it.
+    pub(super) unwatched: bool,
 }
 
 impl Message {
@@ -136,7 +168,7 @@ impl Message {
     pub(super) fn is_owed(
         &self,
         key: Key,
-        place: Place,
+        places: &[Place],
         id: DeviceId,
         devices: &BTreeMap<DeviceId, Device>,
     ) -> bool {
@@ -145,7 +177,9 @@ impl Message {
         if !self.to.contains(&device.account) && !other_of_sender {
             return false;
         }
-        let is_above = |(origin, above): (Origin, Position)| place.origin == origin && place.position > above;
+        let is_above = |(origin, above): (Origin, Position)| {
+            places.iter().any(|place| place.origin == origin && place.position > above)
+        };
         if device.joined < self.sent || device.known.is_some_and(is_above) {
             return true;
         }
@@ -158,8 +192,8 @@ impl Message {
                 // What the older one was told to be missing was nobody's loss any more, and what it gave up was its own.
                 let had = older.acknowledged.contains(&key)
                     || older.set_aside.contains(&key)
-                    || older.was_told_of_gap(place);
-                came_between || !had && self.is_owed(key, place, last, devices)
+                    || older.was_told_of_gap(places);
+                came_between || !had && self.is_owed(key, places, last, devices)
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
 
-use super::{Entry, Key, Place, ReceiptKind, Terms, Violation, What, judge};
+use super::{Entry, Judge, Key, Place, ReceiptKind, Terms, Violation, What, judge};
 
 const ADA: AccountId = AccountId([0xa; 16]);
 const BOB: AccountId = AccountId([0xb; 16]);
@@ -112,6 +112,40 @@ impl Log {
     #[track_caller]
     fn breaks_under(self, terms: Terms, violations: &[Violation]) {
         assert_eq!(judge(&self.0, terms), violations);
+        self.breaks_when_forgetting(terms, violations);
+    }
+
+    /// Who forgets finds the same, but for what it would need to know of the message: where it stood and who was to get it.
+    #[track_caller]
+    fn breaks_when_forgetting(&self, terms: Terms, violations: &[Violation]) {
+        let is_of_reading = |entry: &Entry| {
+            matches!(
+                entry.what,
+                What::Read { .. }
+                    | What::ReadInSecret { .. }
+                    | What::ReadTaken { .. }
+                    | What::ReadElsewhere { .. }
+                    | What::OriginEnded { .. }
+            )
+        };
+        if self.0.iter().any(is_of_reading) {
+            return;
+        }
+        let mut judge = Judge::new(terms);
+        for entry in &self.0 {
+            judge.read(entry);
+            judge.forget_settled();
+        }
+        let found = judge.finish();
+        let needs_more = |broken: &Violation| {
+            matches!(
+                broken,
+                Violation::TwoPlaces { .. } | Violation::SharedPlace { .. } | Violation::Stranger { .. }
+            )
+        };
+        if !violations.iter().any(needs_more) {
+            assert_eq!(found, violations);
+        }
     }
 }
 
@@ -253,6 +287,17 @@ fn what_was_not_acknowledged_comes_again_to_a_new_client() {
         .shown(BOB_TABLET, 1)
         .shown(BOB_TABLET, 2)
         .breaks(&[]);
+}
+
+#[test]
+fn what_a_device_forgot_may_come_again_unless_somebody_has_the_receipt() {
+    let taken = |log: Log| log.sent(1).accepted(1).shown(BOB_PHONE, 1).acknowledged(BOB_PHONE, 1);
+    let rest = |log: Log| log.shown(ADA_TABLET, 1).shown(BOB_TABLET, 1);
+    let log = rest(taken(Log::begin())).note(BOB_PHONE, What::Forgot).shown(BOB_PHONE, 1);
+    log.receipt(1, ReceiptKind::Delivered).breaks(&[]);
+    let log = rest(taken(Log::begin())).receipt(1, ReceiptKind::Delivered);
+    let log = log.note(BOB_PHONE, What::Forgot).shown(BOB_PHONE, 1);
+    log.breaks(&[Violation::ShownTwice { message: ada(1), device: BOB_PHONE }]);
 }
 
 #[test]
@@ -425,4 +470,143 @@ fn a_receipt_may_go_with_the_device_that_acknowledged_or_what_was_dropped_or_int
         let log = Log(other.0.clone()).note(ADA_PHONE, gap);
         log.breaks_under(terms, if is_missing { std::slice::from_ref(&missing) } else { &[] });
     }
+}
+
+#[test]
+fn what_was_read_has_its_receipt_in_the_end_once_the_server_took_the_word() {
+    let taken = What::ReadTaken { message: ada(1) };
+    let missing = Violation::MissingRead { message: ada(1), reader: BOB };
+    let log = Log::begin().whole(1).read(BOB_PHONE, 1);
+    let untaken = Log(log.0.clone());
+    let log = log.note(BOB_PHONE, taken.clone());
+    let [told, gone, gap, unwatched] = [(); 4].map(|()| Log(log.0.clone()));
+    untaken.breaks(&[]);
+    log.breaks(&[missing]);
+    told.receipt(1, ReceiptKind::Read).breaks(&[]);
+    gone.note(ADA_PHONE, What::Left).breaks(&[]);
+    let behind = What::Gap { origin: Origin(1), from: Position(11), upto: Position(11) };
+    gap.note(ADA_PHONE, behind).breaks_under(Terms { gaps: true, ..STRICT }, &[]);
+    unwatched.breaks_under(Terms { receipts: false, ..STRICT }, &[]);
+    // What was said in secret once stays untold.
+    let secret = What::ReadInSecret { message: ada(1) };
+    Log::begin().whole(1).note(BOB_TABLET, secret).read(BOB_PHONE, 1).note(BOB_PHONE, taken).breaks(&[]);
+}
+
+#[test]
+fn a_receipt_that_its_sender_lost_sight_of_is_not_missing() {
+    let log = Log::begin().sent(1).accepted(1).shown(ADA_TABLET, 1).shown(BOB_TABLET, 1).shown(BOB_PHONE, 1);
+    log.acknowledged(BOB_PHONE, 1).note(ADA_PHONE, What::Unwatched { id: id(1) }).breaks(&[]);
+}
+
+#[test]
+fn a_device_joins_before_it_does_anything() {
+    Log::begin().note(CYD_PHONE, What::Opened).breaks(&[Violation::NotJoined { device: CYD_PHONE }]);
+}
+
+#[test]
+fn where_nobody_keeps_places_no_rule_is_asked_of_them() {
+    let place = Place::UNSEEN;
+    Log::begin().whole_at(1, place).whole_at(2, place).whole_at(3, place).breaks(&[]);
+    let log = Log::begin().sent(1).accepted_at(1, place).shown_at(BOB_PHONE, 1, place);
+    log.breaks(&[
+        Violation::Lost { message: ada(1), device: ADA_TABLET },
+        Violation::Lost { message: ada(1), device: BOB_TABLET },
+    ]);
+}
+
+#[test]
+fn what_is_settled_is_forgotten_and_known_again_when_it_comes_again() {
+    let log = (1..=200).fold(Log::begin(), Log::whole);
+    let mut judge = Judge::new(STRICT);
+    for entry in &log.0 {
+        judge.read(entry);
+        judge.forget_settled();
+        assert!(judge.remembered() <= 1);
+    }
+    let again = Log::default().shown(BOB_PHONE, 7).sent(7).acknowledged(BOB_PHONE, 7).shown(BOB_PHONE, 250);
+    again.0.iter().for_each(|entry| judge.read(entry));
+    judge.read(&Log::default().receipt(7, ReceiptKind::Read).0[0]);
+    assert_eq!(
+        judge.finish(),
+        [
+            Violation::ShownTwice { message: ada(7), device: BOB_PHONE },
+            Violation::Unsent { message: ada(250), device: BOB_PHONE },
+            Violation::UntrueReceipt { message: ada(7), reader: BOB, kind: ReceiptKind::Read },
+        ]
+    );
+}
+
+/// Positions up to 20 are carried over to another origin.
+fn origin_ends(log: Log) -> Log {
+    let ended = What::OriginEnded { origin: Origin(1), by: Origin(2), upto: Position(20) };
+    log.note(ADA_PHONE, ended)
+}
+
+/// Who took part is told that the first origin has ended.
+fn told_of_the_end(log: Log) -> Log {
+    let gap = What::Gap { origin: Origin(1), from: Position(21), upto: Position::END };
+    [ADA_PHONE, ADA_TABLET, BOB_PHONE, BOB_TABLET]
+        .into_iter()
+        .fold(log, |log, device| log.note(device, gap.clone()))
+}
+
+const RESTORED: Terms = Terms { gaps: true, receipts: true };
+
+fn later(place: Place) -> Place {
+    Place { origin: Origin(2), ..place }
+}
+
+#[test]
+fn what_an_origin_carries_over_is_one_message_under_both_names() {
+    let log = origin_ends(Log::begin().but_for_the_tablet(1));
+    let [lost, twice, moved] = [(); 3].map(|()| Log(log.0.clone()));
+    log.shown_at(BOB_TABLET, 1, later(at(1))).breaks_under(RESTORED, &[]);
+    // It is owed as before.
+    lost.breaks_under(RESTORED, &[Violation::Lost { message: ada(1), device: BOB_TABLET }]);
+    // Whoever had it is not shown it again.
+    let shown = twice.shown(BOB_TABLET, 1).shown_at(BOB_PHONE, 1, later(at(1)));
+    shown.breaks_under(RESTORED, &[Violation::ShownTwice { message: ada(1), device: BOB_PHONE }]);
+    let second = later(place(11));
+    let moved = moved.shown_at(BOB_TABLET, 1, second);
+    moved.breaks_under(RESTORED, &[Violation::TwoPlaces { message: ada(1), first: at(1), second }]);
+}
+
+#[test]
+fn what_an_origin_did_not_carry_over_may_be_stored_anew_and_is_shown_once() {
+    let sent = |log: Log| log.sent(3).shown(BOB_PHONE, 3).acknowledged(BOB_PHONE, 3);
+    let log = told_of_the_end(origin_ends(sent(Log::begin())));
+    let place = later(place(21));
+    let anew =
+        |log: Log| log.accepted_at(3, place).shown_at(ADA_TABLET, 3, place).shown_at(BOB_TABLET, 3, place);
+    let [again, unanswered] = [(); 2].map(|()| Log(log.0.clone()));
+    let receipt = anew(log).receipt(3, ReceiptKind::Delivered);
+    receipt.breaks_under(RESTORED, &[]);
+    let again = anew(again).shown_at(BOB_PHONE, 3, place);
+    again.breaks_under(RESTORED, &[Violation::ShownTwice { message: ada(3), device: BOB_PHONE }]);
+    unanswered.breaks_under(RESTORED, &[Violation::Unanswered { message: ada(3) }]);
+}
+
+#[test]
+fn what_was_set_aside_with_an_origin_is_owed_to_nobody() {
+    let log = told_of_the_end(origin_ends(Log::begin().sent(3).accepted(3)));
+    log.breaks_under(RESTORED, &[]);
+}
+
+#[test]
+fn without_an_end_two_origins_are_two_places() {
+    let second = later(at(1));
+    let log = Log::begin().but_for_the_tablet(1).shown_at(BOB_TABLET, 1, second);
+    log.breaks(&[Violation::TwoPlaces { message: ada(1), first: at(1), second }]);
+}
+
+#[test]
+fn who_took_part_in_both_origins_is_told_that_the_first_has_ended() {
+    let log = origin_ends(Log::begin().whole(1));
+    let both = log.sent(3);
+    let place = later(place(21));
+    let mut both = both.accepted_at(3, place).shown_at(ADA_TABLET, 3, place).shown_at(BOB_PHONE, 3, place);
+    both = both.shown_at(BOB_TABLET, 3, place).acknowledged(BOB_PHONE, 3).receipt(3, ReceiptKind::Delivered);
+    let told = told_of_the_end(Log(both.0.clone()));
+    told.breaks_under(RESTORED, &[]);
+    both.breaks_under(RESTORED, &[Violation::EndUntold { device: BOB_PHONE, origin: Origin(1) }]);
 }

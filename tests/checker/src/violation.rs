@@ -134,4 +134,23 @@ pub enum Violation {
         /// The reader.
         reader: AccountId,
     },
+    /// The server took somebody's word that a message was read, and the device that sent it was never told.
+    MissingRead {
+        /// The message.
+        message: Key,
+        /// The reader.
+        reader: AccountId,
+    },
+    /// A device took part in an origin that ended and in one that came after it, and was not told that the first had ended.
+    EndUntold {
+        /// The device.
+        device: DeviceId,
+        /// The origin that ended.
+        origin: Origin,
+    },
+    /// A log is wrong: a device did something before it joined.
+    NotJoined {
+        /// The device.
+        device: DeviceId,
+    },
 }

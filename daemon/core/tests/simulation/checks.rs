@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use quail_checker::{Entry as Noted, Key, ReceiptKind, Terms, What, judge};
 use quail_core::Accepted;
 use quail_core::ports::outbox::{Entry, Note as StoredNote, Recovered};
-use quail_protocol::id::{AccountId, MessageId, Position, Stamp};
+use quail_protocol::id::{AccountId, MessageId, Origin, Position, Stamp};
 use quail_protocol::v1::{self, event::Body, feed_down::Frame};
 
 use crate::client::Note;
@@ -59,12 +59,14 @@ impl Readings {
     }
 }
 
-#[derive(Default)]
 pub(crate) struct Checks {
     log: Vec<Noted>,
     pub(crate) coverage: Coverage,
-    /// Every message that was ever durable, by position.
-    messages: BTreeMap<u64, Message>,
+    origin: Origin,
+    /// Up to where the present origin holds what its ancestor accepted.
+    inherited: u64,
+    /// Every message that was ever durable, by origin and position.
+    messages: BTreeMap<(u32, u64), Message>,
     answers: HashMap<(usize, u64), Accepted>,
     newest: (Position, Stamp),
     /// Live devices of each account, as far as it is durable.
@@ -84,7 +86,23 @@ pub(crate) struct Checks {
 
 impl Checks {
     pub(crate) fn new(expires: bool) -> Self {
-        Self { expires, ..Self::default() }
+        Self {
+            log: Vec::new(),
+            coverage: Coverage::default(),
+            origin: ORIGIN,
+            inherited: 0,
+            messages: BTreeMap::new(),
+            answers: HashMap::new(),
+            newest: (Position::ZERO, Stamp(0)),
+            live: BTreeMap::new(),
+            known: Vec::new(),
+            opened: HashSet::new(),
+            waiting: BTreeMap::new(),
+            collapsed_unseen: HashMap::new(),
+            removal_answered: Vec::new(),
+            readings: Readings::default(),
+            expires,
+        }
     }
 
     /// Takes note of what a device did or saw.
@@ -123,20 +141,27 @@ impl Checks {
     }
 
     /// The messages that a reader has of a sender in a range of positions, known to any device or not.
-    fn in_range(&self, sender: AccountId, reader: AccountId, after: u64, upto: u64) -> Vec<(u64, Key)> {
+    fn in_range(
+        &self,
+        origin: u32,
+        (sender, reader): (AccountId, AccountId),
+        after: u64,
+        upto: u64,
+    ) -> Vec<(u64, Key)> {
         let is_for = |message: &Message| message.sender == sender && message.recipient == reader;
-        let range = self.messages.range(after + 1..=upto).filter(|(_, message)| is_for(message));
-        range.map(|(position, message)| (*position, Key { sender, id: message.id })).collect()
+        let range = (origin, after + 1)..=(origin, upto);
+        let range = self.messages.range(range).filter(|(_, message)| is_for(message));
+        range.map(|((_, position), message)| (*position, Key { sender, id: message.id })).collect()
     }
 
     fn receipt(&mut self, device: usize, account: AccountId, receipt: &v1::Receipt) {
-        assert_eq!(receipt.origin, ORIGIN.0);
+        assert!((ORIGIN.0..=self.origin.0).contains(&receipt.origin));
         let reader = AccountId::try_from(&*receipt.account).unwrap();
         if receipt.kind() == v1::ReceiptKind::Read {
             return self.read_receipt(device, account, reader, receipt);
         }
         assert_eq!(receipt.kind(), v1::ReceiptKind::Delivered);
-        let messages = self.in_range(account, reader, receipt.after, receipt.upto);
+        let messages = self.in_range(receipt.origin, (account, reader), receipt.after, receipt.upto);
         assert!(!messages.is_empty(), "a receipt for nothing: {receipt:?}");
         self.coverage.count(Kind::Receipt);
         for (_, message) in messages {
@@ -152,7 +177,9 @@ impl Checks {
     fn read_receipt(&mut self, device: usize, account: AccountId, reader: AccountId, receipt: &v1::Receipt) {
         let sender = AccountId::try_from(&*receipt.sender).unwrap();
         assert!(account == sender || account == reader, "told to a stranger: {receipt:?}");
-        for (position, message) in self.in_range(sender, reader, receipt.after, receipt.upto) {
+        for (position, message) in
+            self.in_range(receipt.origin, (sender, reader), receipt.after, receipt.upto)
+        {
             let readings = &mut self.readings;
             if readings.lied.contains(&(reader, message))
                 && !readings.acknowledged.contains(&(reader, message))
@@ -180,7 +207,7 @@ impl Checks {
             Some(Lie::OverMissing) => Kind::FalseReadOverMissing,
             None => Kind::ReadSaid,
         });
-        for (_, message) in self.in_range(mark.sender, reader, mark.after, mark.upto) {
+        for (_, message) in self.in_range(self.origin.0, (mark.sender, reader), mark.after, mark.upto) {
             self.is_read(device, reader, message, mark, in_secret);
         }
         if mark.lie.is_some() {
@@ -267,7 +294,7 @@ impl Checks {
                     self.collapsed_unseen.insert(account, upto.0);
                 }
                 for device in live {
-                    self.note(device, What::Dropped { origin: ORIGIN, upto: *upto });
+                    self.note(device, What::Dropped { origin: self.origin, upto: *upto });
                 }
             }
             Entry::Sent { .. } => {}
@@ -287,7 +314,11 @@ impl Checks {
             self.coverage.count(Kind::MailWithoutDevice);
         }
         let id = MessageId::try_from(&*message.id).unwrap();
-        let first = self.messages.insert(position.0, Message { id, sender, recipient });
+        let message = Message { id, sender, recipient };
+        if self.origin != ORIGIN && self.messages.values().any(|other| *other == message) {
+            self.coverage.count(Kind::StoredAnew);
+        }
+        let first = self.messages.insert((self.origin.0, position.0), message);
         assert_eq!(first, None, "position {position} was given twice");
         let covers =
             |mark: &Mark| mark.sender == sender && (mark.after + 1..=mark.upto).contains(&position.0);
@@ -299,7 +330,10 @@ impl Checks {
     }
 
     fn joined(&mut self, account: usize, device: usize, before: Position) {
-        assert!(!self.known.contains(&device), "device {device} came back");
+        if self.known.contains(&device) {
+            assert_ne!(self.origin, ORIGIN, "device {device} came back");
+            return self.live.entry(account).or_default().push(device);
+        }
         self.known.push(device);
         let live = self.live.entry(account).or_default();
         let waits = self.waiting.get(&ids::account(account)).is_some_and(|waiting| !waiting.is_empty());
@@ -311,7 +345,7 @@ impl Checks {
         live.push(device);
         *self.readings.breaks.entry(ids::account(account)).or_default() += 1;
         self.note(device, What::Joined { account: ids::account(account) });
-        self.note(device, What::Known { origin: ORIGIN, above: before });
+        self.note(device, What::Known { origin: self.origin, above: before });
     }
 
     /// Whether an attach of this number ever won.
@@ -327,6 +361,10 @@ impl Checks {
         let is_live = self.live.values().any(|live| live.contains(&device));
         assert!(!is_live, "done before it was durable");
         self.removal_answered.push(device);
+        // A directory that was restored may not have known it.
+        if self.is_known(device) {
+            self.note(device, What::Left);
+        }
     }
 
     /// An answer leaves the daemon. Returns whether it is the first one to this send that does.
@@ -342,8 +380,10 @@ impl Checks {
         let first = *self.answers.entry((device, number)).or_insert(answer);
         assert_eq!(first, answer, "device {device}: the same number got another answer");
         let key = Key { sender: ids::account(account), id };
-        let durable =
-            self.messages.get(&position.0).map(|message| Key { sender: message.sender, id: message.id });
+        let durable = self
+            .messages
+            .get(&(self.origin.0, position.0))
+            .map(|message| Key { sender: message.sender, id: message.id });
         assert_eq!(durable, Some(key), "accepted and not durable");
         assert!(self.is_known(device), "accepted from a device that is not durable");
         self.newest = (self.newest.0.max(position), self.newest.1.max(stamp));
@@ -356,8 +396,36 @@ impl Checks {
         assert!(!self.removal_answered.contains(&device), "accepted after the removal was answered");
     }
 
+    /// The directory is an older one now, and a new origin.
+    pub(crate) fn restored(&mut self, by: Origin, recovered: &Recovered) {
+        let (origin, upto) = (std::mem::replace(&mut self.origin, by), recovered.last_position);
+        self.coverage.count(if upto == Position::ZERO { Kind::SetAsideWhole } else { Kind::Restored });
+        self.note(0, What::OriginEnded { origin, by, upto });
+        self.inherited = upto.0;
+        let carried: Vec<_> = self
+            .messages
+            .range((origin.0, 0)..=(origin.0, upto.0))
+            .map(|(at, message)| (at.1, *message))
+            .collect();
+        self.messages.extend(carried.into_iter().map(|(position, message)| ((by.0, position), message)));
+        self.answers.retain(|_, answer| answer.position <= upto);
+        self.newest = (upto, recovered.last_stamp);
+        (self.live, self.waiting) = Default::default();
+        self.collapsed_unseen.clear();
+        for (account, device, _) in &recovered.devices {
+            let live = self.live.entry(ids::account_index(*account)).or_default();
+            live.push(ids::device_index(*device));
+        }
+        for (account, slot) in &recovered.slots {
+            self.waiting.entry(*account).or_default().push(slot.position.0);
+        }
+    }
+
     /// An event leaves the daemon.
     pub(crate) fn delivered(&mut self, event: &v1::Event) {
+        if event.position <= self.inherited {
+            self.coverage.count(Kind::CarriedOver);
+        }
         let (position, stamp) = (Position(event.position), Stamp(event.stamp));
         self.newest = (self.newest.0.max(position), self.newest.1.max(stamp));
     }

@@ -5,15 +5,14 @@
 //! its attach number, and keeps what it shows and its cursor before it acknowledges. It writes down what it does and sees for
 //! the checker, and drops no duplicates: whether something comes twice is for the checker to judge.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use quail_checker::{Key, Place, What, fingerprint};
 use quail_core::Accepted;
-use quail_protocol::id::{AccountId, MessageId, Position, Stamp};
+use quail_protocol::id::{AccountId, MessageId, Origin, Position, Stamp};
 use quail_protocol::limits::SENDS_UNANSWERED_MAX;
 use quail_protocol::v1::{self, Reason, event::Body};
 
-use crate::daemon::ORIGIN;
 use crate::ids;
 use crate::link::{Down, Up};
 use crate::reading::Reading;
@@ -49,10 +48,17 @@ pub(crate) enum Wish {
     Leave,
 }
 
-#[derive(Default)]
 pub(crate) struct Client {
     pub(crate) account: usize,
     // On disk.
+    /// Of which its cursor is.
+    origin: Origin,
+    /// Origins of which it was told that they ended.
+    ended: Vec<Origin>,
+    /// What it took, and where that stood.
+    had: HashMap<Key, (Origin, u64)>,
+    /// What came again under another origin, and is not shown again.
+    pub(crate) dropped: u64,
     next_number: u64,
     pub(crate) composed: BTreeMap<u64, Composed>,
     unanswered: VecDeque<u64>,
@@ -62,8 +68,8 @@ pub(crate) struct Client {
     accepted: BTreeMap<u64, Accepted>,
     /// Up to where everything it was shown is on its disk: the largest position it ever acknowledged or claimed.
     kept: u64,
-    /// What it has shown and not acknowledged, and where that stands if it is for this account.
-    unacknowledged: Vec<(Key, Option<u64>)>,
+    /// What it has shown and not acknowledged, where that stands, and whether it is for this account.
+    unacknowledged: Vec<(Key, u64, bool)>,
     /// What it is about to give up.
     giving_up: Vec<(Key, u64)>,
     pub(crate) reading: Reading,
@@ -80,8 +86,34 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(account: usize) -> Self {
-        Self { account, ..Self::default() }
+    /// `origin` is the one whose events it may get.
+    pub(crate) fn new(account: usize, origin: Origin) -> Self {
+        Self {
+            account,
+            origin,
+            ended: Vec::new(),
+            had: HashMap::new(),
+            dropped: 0,
+            next_number: 0,
+            composed: BTreeMap::new(),
+            unanswered: VecDeque::new(),
+            attach_number: 0,
+            cursor: 0,
+            seen: 0,
+            accepted: BTreeMap::new(),
+            kept: 0,
+            unacknowledged: Vec::new(),
+            giving_up: Vec::new(),
+            reading: Reading::default(),
+            notes: Vec::new(),
+            link: None,
+            gone: false,
+            ack_due: false,
+            outstanding: VecDeque::new(),
+            refusing: false,
+            feed_at: 0,
+            caught_up: false,
+        }
     }
 
     pub(crate) fn compose(&mut self, message: Composed) {
@@ -120,7 +152,10 @@ impl Client {
         self.acknowledge();
         self.reading.attached();
         let set_aside = self.reading.asides.clone();
-        Up::Attach { feed: self.attach_number, cursor: self.cursor, set_aside }
+        let mut cursors: Vec<_> = self.ended.iter().map(|origin| (*origin, Position::END)).collect();
+        // Who has nothing of an origin does not know it.
+        cursors.extend((self.cursor > 0).then_some((self.origin, Position(self.cursor))));
+        Up::Attach { feed: self.attach_number, cursors, set_aside }
     }
 
     pub(crate) fn ack(&mut self) -> Up {
@@ -130,7 +165,7 @@ impl Client {
             self.acknowledge();
         }
         let set_aside = self.reading.asides[told..].to_vec();
-        Up::Ack { feed: self.attach_number, upto: self.cursor, set_aside }
+        Up::Ack { feed: self.attach_number, origin: self.origin, upto: self.cursor, set_aside }
     }
 
     /// What was read and is not on its way to the daemon.
@@ -150,9 +185,10 @@ impl Client {
     /// It is about to say that it has everything up to its cursor.
     fn acknowledge(&mut self) {
         self.kept = self.kept.max(self.cursor);
-        for (message, position) in std::mem::take(&mut self.unacknowledged) {
+        for (message, position, is_own) in std::mem::take(&mut self.unacknowledged) {
             self.note(What::Acknowledged { message });
-            if let Some(position) = position {
+            self.had.insert(message, (self.origin, position));
+            if is_own {
                 self.reading.keep(position, message.sender);
             }
         }
@@ -199,14 +235,14 @@ impl Client {
     /// `gives_up` says what it does with a message, if it is one.
     pub(crate) fn hears(&mut self, down: Down, in_directory: bool, gives_up: bool) -> Wish {
         match down {
-            Down::Accepted(accepted) => {
+            Down::Accepted(origin, accepted) => {
                 self.answered(accepted.number);
                 assert!(!self.refusing, "accepted behind a temporary refusal");
                 let first = *self.accepted.entry(accepted.number).or_insert(accepted);
                 assert_eq!(first, accepted, "the same number got another answer");
                 self.unanswered.retain(|number| *number != accepted.number);
                 let id = self.composed[&accepted.number].id;
-                let place = Place { origin: ORIGIN, position: accepted.position, stamp: accepted.stamp };
+                let place = Place { origin, position: accepted.position, stamp: accepted.stamp };
                 self.note(What::Accepted { id, place });
                 self.seen = self.seen.max(accepted.stamp.0);
                 Wish::Nothing
@@ -216,6 +252,10 @@ impl Client {
                 self.refused(number, reason, temporary, in_directory)
             }
             Down::Event { feed, event } if feed == self.attach_number => {
+                if event.origin != self.origin.0 {
+                    assert_eq!(self.cursor, 0, "another origin, and the end of this one was not told");
+                    self.origin = Origin(event.origin);
+                }
                 assert!(event.position > self.feed_at, "not in order, or twice on one feed: {event:?}");
                 self.feed_at = event.position;
                 self.show(&event, gives_up);
@@ -227,8 +267,17 @@ impl Client {
                 self.cursor = self.cursor.max(upto);
                 self.reading.miss(from, upto);
                 let (from, upto) = (Position(from), Position(upto));
-                self.note(What::Gap { origin: ORIGIN, from, upto });
+                self.note(What::Gap { origin: self.origin, from, upto });
                 Wish::Ack
+            }
+            Down::OriginGone { feed, origin, from, by } if feed == self.attach_number => {
+                assert!(!self.ended.contains(&origin), "the end of an origin was told twice");
+                self.note(What::Gap { origin, from: Position(from), upto: Position::END });
+                self.ended.push(origin);
+                if origin == self.origin {
+                    (self.origin, self.cursor, self.kept, self.feed_at) = (by, 0, 0, 0);
+                }
+                Wish::Nothing
             }
             Down::CaughtUp { feed } if feed == self.attach_number => {
                 assert!(!std::mem::replace(&mut self.caught_up, true), "caught up twice");
@@ -275,13 +324,22 @@ impl Client {
             Body::Message(message) => {
                 let sender = AccountId::try_from(&*message.sender).unwrap();
                 let key = Key { sender, id: MessageId::try_from(&*message.id).unwrap() };
-                let place = Place { origin: ORIGIN, position, stamp };
+                let place = Place { origin: self.origin, position, stamp };
                 if gives_up {
                     return self.giving_up.push((key, position.0));
                 }
-                self.note(What::Shown { message: key, body: fingerprint(&message.body), place });
+                // A client of the SDK drops whatever it had; this one leaves it to the checker, but for what no server can know: what
+                // an ancestor lost, and what was carried over twice before this device could say what it took the first time.
+                let is_anew = |(origin, at): &(Origin, u64)| {
+                    *origin != self.origin && (*at != position.0 || self.origin.0 > origin.0 + 1)
+                };
+                if self.had.get(&key).is_some_and(is_anew) {
+                    self.dropped += 1;
+                } else {
+                    self.note(What::Shown { message: key, body: fingerprint(&message.body), place });
+                }
                 let is_own = message.recipient == ids::account(self.account).to_bytes();
-                self.unacknowledged.push((key, is_own.then_some(position.0)));
+                self.unacknowledged.push((key, position.0, is_own));
             }
             Body::Receipt(receipt) => self.notes.push(Note::Receipt(receipt.clone())),
         }

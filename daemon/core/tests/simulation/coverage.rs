@@ -74,6 +74,18 @@ pub(crate) enum Kind {
     FalseReadOverMissing,
     /// Nothing of what was said to be read had been acknowledged.
     ReadRefused,
+    /// A directory was replaced by an older one.
+    Restored,
+    /// A directory was replaced by an empty one.
+    SetAsideWhole,
+    /// A device was told that an origin has ended.
+    EndTold,
+    /// An event of an ancestor left the daemon under the name of the new origin.
+    CarriedOver,
+    /// A message that an ancestor had stored, and that was not carried over, was stored a second time.
+    StoredAnew,
+    /// The same, at a device that had it.
+    StoredAnewAndKnown,
     /// A device that lied of the time before the process began was believed: only devices know of that.
     TakenAtItsWord,
 }
@@ -118,6 +130,12 @@ const LEAST: &[(Kind, u64)] = &[
     (Kind::FalseReadOverMissing, 30),
     (Kind::ReadRefused, 150),
     (Kind::TakenAtItsWord, 0),
+    (Kind::Restored, 0),
+    (Kind::SetAsideWhole, 0),
+    (Kind::EndTold, 0),
+    (Kind::CarriedOver, 0),
+    (Kind::StoredAnew, 0),
+    (Kind::StoredAnewAndKnown, 0),
 ];
 
 /// How often each kind happened.

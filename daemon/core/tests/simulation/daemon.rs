@@ -5,13 +5,14 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use quail_core::ports::outbox::Entry;
-use quail_core::{Command, ConnectionId, Effect, Outcome, State};
+use quail_core::ports::outbox::{Entry, Recovered};
+use quail_core::{Ancestor, Command, ConnectionId, Effect, Outcome, State};
 use quail_protocol::id::{Origin, Position, Stamp};
 
 use crate::random::Random;
 use crate::store::Store;
 
+/// The first origin of every world.
 pub(crate) const ORIGIN: Origin = Origin(7);
 
 /// Where a process ends.
@@ -51,17 +52,37 @@ pub(crate) struct Running {
     pub(crate) told: HashSet<usize>,
 }
 
-#[derive(Default)]
 pub(crate) struct Daemon {
     pub(crate) store: Store,
+    /// What its events are numbered by.
+    pub(crate) origin: Origin,
+    ancestors: Vec<Ancestor>,
     pub(crate) running: Option<Running>,
     /// Counts starts; what belongs to an older process is dropped by it.
     pub(crate) boot: u64,
 }
 
 impl Daemon {
+    pub(crate) fn new() -> Self {
+        Self { store: Store::default(), origin: ORIGIN, ancestors: Vec::new(), running: None, boot: 0 }
+    }
+
+    /// Its directory is an older one from now on, and so a new origin. Returns what that holds, for the next process.
+    pub(crate) fn restore(&mut self, state: usize) -> Recovered {
+        self.store.restore(state);
+        let recovered = self.store.recover();
+        let inherited = recovered.last_position;
+        for older in &mut self.ancestors {
+            older.inherited = older.inherited.min(inherited);
+        }
+        self.ancestors.push(Ancestor { origin: self.origin, inherited });
+        self.origin = Origin(self.origin.0 + 1);
+        recovered
+    }
+
     pub(crate) fn start(&mut self) {
-        let state = State::new(ORIGIN, self.store.recover());
+        let state = State::new(self.origin, self.store.recover());
+        let state = state.with_ancestors(self.ancestors.clone());
         let (queue, told, held) = (VecDeque::new(), HashSet::new(), Vec::new());
         self.running = Some(Running { state, queue, turn_due: false, sync_due: false, held, told });
         self.boot += 1;

@@ -3,6 +3,7 @@
 //! its way, in each direction its own.
 
 use quail_core::Accepted;
+use quail_protocol::id::{Origin, Position};
 use quail_protocol::v1;
 use quail_protocol::v1::Reason;
 
@@ -13,15 +14,15 @@ use crate::reading::Mark;
 pub(crate) enum Up {
     Send { number: u64, seen: u64 },
     Restart,
-    Attach { feed: u64, cursor: u64, set_aside: Vec<u64> },
-    Ack { feed: u64, upto: u64, set_aside: Vec<u64> },
+    Attach { feed: u64, cursors: Vec<(Origin, Position)>, set_aside: Vec<u64> },
+    Ack { feed: u64, origin: Origin, upto: u64, set_aside: Vec<u64> },
     Read { feed: u64, mark: Mark },
 }
 
 /// What the daemon writes. Frames of a feed carry its number: on the wire each feed is a stream of its own.
 #[derive(Clone, Debug)]
 pub(crate) enum Down {
-    Accepted(Accepted),
+    Accepted(Origin, Accepted),
     Refused {
         number: u64,
         reason: Reason,
@@ -35,6 +36,13 @@ pub(crate) enum Down {
         feed: u64,
         from: u64,
         upto: u64,
+    },
+    /// An origin has ended and another one carries on.
+    OriginGone {
+        feed: u64,
+        origin: Origin,
+        from: u64,
+        by: Origin,
     },
     CaughtUp {
         feed: u64,
@@ -69,7 +77,7 @@ impl Link {
     }
 
     pub(crate) fn down_arrives(&mut self, down: &Down, earliest: u64) -> u64 {
-        self.arrives(2 + usize::from(!matches!(down, Down::Accepted(_) | Down::Refused { .. })), earliest)
+        self.arrives(2 + usize::from(!matches!(down, Down::Accepted(..) | Down::Refused { .. })), earliest)
     }
 
     fn arrives(&mut self, lane: usize, earliest: u64) -> u64 {

@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) overfills: bool,
     /// Events become too old.
     pub(crate) expires: bool,
+    /// The daemon's directory is replaced by an older one now and then. Nobody reads and nothing is given up in such a world.
+    pub(crate) restores: bool,
     pub(crate) heals_at: u64,
     pub(crate) trouble_every: u64,
     pub(crate) delay_ms: u64,
@@ -41,11 +43,14 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn draw(random: &mut Random, seed: u64) -> Self {
         let overfills = seed % 25 == 7;
-        Self {
+        // Not part of every run yet: 200 such worlds have to pass first.
+        let restores = std::env::var_os("QUAIL_RESTORES").is_some() && matches!(seed % 25, 4 | 10 | 16 | 20);
+        let mut plan = Self {
             accounts: random.within(2, 4) as usize,
             devices_max: random.within(1, 3),
             overfills,
             expires: matches!(seed % 25, 2 | 12 | 22),
+            restores,
             heals_at: random.within(3_000, 20_000),
             trouble_every: random.within(50, 1_500),
             delay_ms: random.within(0, 200),
@@ -61,12 +66,16 @@ impl Plan {
             reads: random.below(600),
             lies: random.below(200),
             gives_up: random.below(30),
+        };
+        if restores {
+            (plan.reads, plan.lies, plan.gives_up) = (0, 0, 0);
         }
+        plan
     }
 
     /// Whether devices may be told of gaps.
     pub(crate) fn has_gaps(&self) -> bool {
-        self.overfills || self.expires
+        self.overfills || self.expires || self.restores
     }
 
     pub(crate) fn is_away(&self, account: usize) -> bool {
@@ -139,6 +148,9 @@ impl World {
                 if let Some(device) = self.random.pick(&devices) {
                     self.log_out(account, device);
                 }
+            }
+            10 if self.daemon.running.is_some() && self.plan.restores && self.random.per_mille(500) => {
+                self.restore();
             }
             10 if self.daemon.running.is_some() => self.crash(),
             11 => {

@@ -8,13 +8,13 @@ use quail_protocol::id::{Origin, Position, Stamp};
 use quail_protocol::v1::{self, Reason, feed_down::Frame};
 
 use crate::coverage::Kind;
-use crate::daemon::{Fate, ORIGIN, Turn};
+use crate::daemon::{Fate, Turn};
 use crate::ids::{self, BASE_MS};
 use crate::link::{Down, Up};
 use crate::world::{Answer, Happening, Registered, World};
 
-fn own(positions: &[u64]) -> Vec<(Origin, Position)> {
-    positions.iter().map(|position| (ORIGIN, Position(*position))).collect()
+fn of(origin: Origin, positions: &[u64]) -> Vec<(Origin, Position)> {
+    positions.iter().map(|position| (origin, Position(*position))).collect()
 }
 
 impl World {
@@ -46,6 +46,16 @@ impl World {
             }
         }
         self.soon(1000, Happening::Start);
+    }
+
+    /// The process dies, and the next one finds an older directory in the place of its own, or none.
+    pub(crate) fn restore(&mut self) {
+        self.crash();
+        let states = self.daemon.store.states() as u64;
+        let state = if self.random.per_mille(250) { 0 } else { self.random.below(states + 1) };
+        let recovered = self.daemon.restore(state as usize);
+        self.note(|world| format!("{:?} begins with {:?}", world.daemon.origin, recovered.last_position));
+        self.checks.restored(self.daemon.origin, &recovered);
     }
 
     pub(crate) fn facts(&self, account: usize) -> AccountFacts {
@@ -148,7 +158,7 @@ impl World {
                     let seen = seen.iter().find(of).map_or(0, |(_, _, stamp)| stamp.0);
                     self.checks.newly_accepted(device, accepted, seen);
                 }
-                self.answer(connection, Down::Accepted(accepted));
+                self.answer(connection, Down::Accepted(self.daemon.origin, accepted));
             }
             Effect::Refused { connection, number, error } => {
                 let (reason, temporary) = (error.reason(), error.temporary);
@@ -195,7 +205,11 @@ impl World {
                 }
                 self.answer(feed.connection, Down::Read { feed: feed.number, error });
             }
-            Effect::OriginGone { .. } => unreachable!("nothing was restored"),
+            Effect::OriginGone { feed, origin, from } => {
+                let (feed_number, by) = (feed.number, self.daemon.origin);
+                let down = Down::OriginGone { feed: feed_number, origin, from: from.0, by };
+                self.answer(feed.connection, down);
+            }
             Effect::Read { .. } => self.soon(self.plan.read_ms, Happening::Read(boot, effect)),
             Effect::Applied { ticket } => match self.tickets.remove(&ticket.0) {
                 Some(Answer::LoggedIn(device)) => {
@@ -235,7 +249,7 @@ impl World {
 
     pub(crate) fn read(&mut self, boot: u64, read: &Effect) {
         let Effect::Read { feed, account, device, .. } = *read else { return };
-        let events = self.daemon.store.read(read);
+        let events = self.daemon.store.read(read, self.daemon.origin);
         let command = Command::Backlog { feed, account, device, events };
         self.soon(self.plan.read_ms, Happening::Backlog(boot, command));
     }
@@ -271,17 +285,18 @@ impl World {
                 batch.push(Command::Send(SendCommand { connection, account, device, number, send }));
             }
             Up::Restart => batch.push(Command::Restart { connection }),
-            Up::Attach { feed, cursor, ref set_aside } => {
+            Up::Attach { feed, ref cursors, ref set_aside } => {
+                let cursor = cursors.last().map_or(0, |(_, position)| position.0);
                 self.checks.claims(d, self.clients[d].account, cursor, set_aside, true);
                 let feed = FeedId { connection, number: feed };
-                let cursors = vec![(ORIGIN, Position(cursor))];
-                let set_aside = own(set_aside);
+                let cursors = cursors.clone();
+                let set_aside = of(self.daemon.origin, set_aside);
                 batch.push(Command::Attach { feed, account, device, cursors, set_aside });
             }
-            Up::Ack { feed, upto, ref set_aside } => {
+            Up::Ack { feed, origin, upto, ref set_aside } => {
                 self.checks.claims(d, self.clients[d].account, upto, set_aside, false);
                 let feed = FeedId { connection, number: feed };
-                let (upto, set_aside) = (vec![(ORIGIN, Position(upto))], own(set_aside));
+                let (upto, set_aside) = (vec![(origin, Position(upto))], of(origin, set_aside));
                 batch.push(Command::Ack { feed, account, device, upto, set_aside });
             }
             Up::Read { feed, mark } => {
@@ -289,7 +304,7 @@ impl World {
                 self.checks.says_read(d, reader, mark, self.directory[reader].is_hidden);
                 batch.extend(self.facts_untold(ids::account_index(mark.sender)));
                 let feed = FeedId { connection, number: feed };
-                let stretches = vec![(ORIGIN, Position(mark.after), Position(mark.upto))];
+                let stretches = vec![(self.daemon.origin, Position(mark.after), Position(mark.upto))];
                 let read = Ok(ValidRead { sender: mark.sender, stretches });
                 batch.push(Command::Read(ReadCommand { feed, account, device, read }));
             }

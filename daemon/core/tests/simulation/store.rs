@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use quail_core::ports::outbox::{Batch, Entry, Outbox, Recovered, StoredEvent, TwinOutbox};
 use quail_core::{Effect, State};
-use quail_protocol::id::{Position, Stamp};
+use quail_protocol::id::{Origin, Position, Stamp};
+use quail_protocol::v1::{self, feed_down::Frame};
 
 use crate::random::Random;
 
@@ -24,6 +25,8 @@ pub(crate) struct Store {
     twin: TwinOutbox,
     /// Not synced yet.
     appended: Vec<Appended>,
+    /// Everything that was ever committed, so that an older state can be had again.
+    committed: Vec<Appended>,
 }
 
 impl Store {
@@ -40,9 +43,27 @@ impl Store {
 
     /// Makes everything durable that was appended.
     pub(crate) fn sync(&mut self) {
-        for Appended { entries, last_position, last_stamp } in std::mem::take(&mut self.appended) {
-            self.twin.commit(Batch { entries: &entries, last_position, last_stamp }).unwrap();
-        }
+        std::mem::take(&mut self.appended).into_iter().for_each(|batch| self.commit(batch));
+    }
+
+    fn commit(&mut self, batch: Appended) {
+        let Appended { entries, last_position, last_stamp } = &batch;
+        let (last_position, last_stamp) = (*last_position, *last_stamp);
+        self.twin.commit(Batch { entries, last_position, last_stamp }).unwrap();
+        self.committed.push(batch);
+    }
+
+    /// How many states there were.
+    pub(crate) fn states(&self) -> usize {
+        self.committed.len()
+    }
+
+    /// Becomes what it was when so many batches were durable, as when a backup is put in its place; with none, when it is set aside.
+    pub(crate) fn restore(&mut self, state: usize) {
+        self.twin = TwinOutbox::new();
+        self.appended.clear();
+        let older = std::mem::take(&mut self.committed);
+        older.into_iter().take(state).for_each(|batch| self.commit(batch));
     }
 
     /// Dies inside the sync: some batches are whole, one is torn. Returns for each batch which entries are there after
@@ -53,26 +74,38 @@ impl Store {
         let mut survives = Vec::new();
         for (index, Appended { entries, last_position, last_stamp }) in appended.into_iter().enumerate() {
             if index < whole {
-                self.twin.commit(Batch { entries: &entries, last_position, last_stamp }).unwrap();
                 survives.push(vec![true; entries.len()]);
+                self.commit(Appended { entries, last_position, last_stamp });
             } else if index > whole || random.per_mille(300) {
                 survives.push(vec![false; entries.len()]);
             } else {
                 let (kept, survived) = torn(&entries, random);
-                self.twin.commit(Batch { entries: &kept, last_position, last_stamp }).unwrap();
+                self.commit(Appended { entries: kept, last_position, last_stamp });
                 survives.push(survived);
             }
         }
         survives
     }
 
-    /// Does what [`Effect::Read`] asks for.
-    pub(crate) fn read(&self, read: &Effect) -> Vec<Arc<StoredEvent>> {
+    /// Does what [`Effect::Read`] asks for. What another origin accepted is read as an event of this one.
+    pub(crate) fn read(&self, read: &Effect, origin: Origin) -> Vec<Arc<StoredEvent>> {
         let Effect::Read { account, stretch, .. } = read else {
             return Vec::new();
         };
-        self.twin.reader().read(*account, *stretch).unwrap()
+        let events = self.twin.reader().read(*account, *stretch).unwrap();
+        events.into_iter().map(|event| under(origin, event)).collect()
     }
+}
+
+fn under(origin: Origin, event: Arc<StoredEvent>) -> Arc<StoredEvent> {
+    let mut down: v1::FeedDown = prost::Message::decode_length_delimited(event.frame.clone()).unwrap();
+    let Some(Frame::Event(inner)) = &mut down.frame else { panic!("no event in the frame") };
+    if inner.origin == origin.0 {
+        return event;
+    }
+    inner.origin = origin.0;
+    let frame = prost::Message::encode_length_delimited_to_vec(&down).into();
+    Arc::new(StoredEvent { frame, ..(*event).clone() })
 }
 
 /// Returns what is left of a torn batch, and which entries that are.

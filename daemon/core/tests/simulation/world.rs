@@ -95,7 +95,7 @@ impl World {
             now: 0,
             order: 0,
             queue: BTreeMap::new(),
-            daemon: Daemon::default(),
+            daemon: Daemon::new(),
             clients: Vec::new(),
             links: Vec::new(),
             directory,
@@ -263,7 +263,7 @@ impl World {
     fn returns(&mut self, link: usize, down: Down) {
         let d = self.links[link].device;
         if !self.links[link].client_open || self.clients[d].link != Some(link) {
-            if matches!(down, Down::Accepted(_)) {
+            if matches!(down, Down::Accepted(..)) {
                 self.checks.coverage.count(Kind::AnswerLost);
             }
             return;
@@ -272,7 +272,14 @@ impl World {
         let account = self.clients[d].account;
         let in_directory = self.directory[account].devices.contains(&d);
         let gives_up = matches!(down, Down::Event { .. }) && self.strikes(self.plan.gives_up);
+        let (is_end, dropped) = (matches!(down, Down::OriginGone { .. }), self.clients[d].dropped);
         let wish = self.clients[d].hears(down, in_directory, gives_up);
+        if is_end {
+            self.checks.coverage.count(Kind::EndTold);
+        }
+        if self.clients[d].dropped > dropped {
+            self.checks.coverage.count(Kind::StoredAnewAndKnown);
+        }
         self.note_down(d);
         match wish {
             Wish::Nothing => {}
@@ -311,7 +318,7 @@ impl World {
 
     pub(crate) fn log_in(&mut self, account: usize) {
         let device = self.clients.len();
-        self.clients.push(Client::new(account));
+        self.clients.push(Client::new(account, self.daemon.origin));
         self.directory[account].devices.push(device);
         self.note(|_| format!("account {account} logs in device {device}"));
         self.changed(account, Answer::LoggedIn(device));

@@ -19,7 +19,7 @@ const SENDER_DIGITS: usize = 6;
 const NUMBER_DIGITS: usize = 10;
 const TIME_DIGITS: usize = 16;
 
-/// Largest number of a message. The check keeps a bit per number.
+/// Largest number of a message.
 pub(super) const NUMBER_MAX: u64 = 1 << 28;
 
 /// How many bytes of bodies share an allocation.

@@ -7,11 +7,12 @@
 
 use std::time::{Duration, Instant};
 
-use quail_client::{AccountId, Address, Client, Credentials, Event, MemoryStore, Sending};
+use quail_checker::{Entry, Key, Place, ReceiptKind, Terms, What, judge};
+use quail_client::{Accepted, Address, Client, Credentials, Event, MemoryStore, Message, MessageId, Sending};
 use quail_protocol::limits::SENDS_UNANSWERED_MAX;
 use serde::Serialize;
 
-use super::check::{Arrivals, Numbers};
+use super::check::Verdict;
 use super::message::{Stub, Writer};
 use super::report::per_second;
 use super::server::Server;
@@ -28,6 +29,9 @@ const FRAME_BYTES: usize = 192;
 
 /// How many messages are stored between two words on progress.
 const PROGRESS_MESSAGES: u64 = 256;
+
+/// How many entries of a log a message takes on its whole way.
+const ENTRIES_PER_MESSAGE: usize = 5;
 
 /// The sender's number; the recipient sends nothing.
 const SENDER: u32 = 0;
@@ -55,7 +59,7 @@ pub struct OfflineReport {
     pub missing: u64,
     /// Messages that were shown again.
     pub duplicates: u64,
-    /// Messages that were not what was sent.
+    /// Messages that were not what was sent, or not in the order in which it was.
     pub altered: u64,
     /// Messages whose receipt did not come back.
     pub undelivered: u64,
@@ -114,27 +118,29 @@ pub async fn run(options: OfflineOptions, watch: &mut Watch<'_>) -> Result<Offli
     let client = client.map_err(BenchError::client("connect"))?;
     client.watch_receipts().await.map_err(BenchError::client("attach"))?;
 
-    let mut stored = store(&client, recipient.account, &options, watch).await?;
-    let arrivals = Arrivals::default();
-    let mut drain = Drain { arrivals, of: options.messages as u64, last: stored.sendings.pop() };
+    let mut log = Log::new(sender, recipient, options.messages);
+    let mut stored = store(&client, &mut log, &options, watch).await?;
+    let mut drain = Drain { log, shown: 0, of: options.messages as u64, last: stored.sendings.pop() };
     let began = Instant::now();
     // What has not come by then is missing.
-    let drained = tokio::time::timeout(DRAIN_TIMEOUT, drain.run(address, recipient, sender.account, watch));
+    let drained = tokio::time::timeout(DRAIN_TIMEOUT, drain.run(address, recipient, watch));
     drained.await.unwrap_or(Ok(()))?;
     let drained = began.elapsed();
 
-    let mut undelivered = u64::from(drain.last.is_some());
     for sending in &stored.sendings {
         // The last receipt is here, so all are, or they will not come.
-        undelivered += u64::from(users::ready(sending.delivered()).is_none_or(|received| received.is_err()));
+        if let Some(Ok(())) = users::ready(sending.delivered()) {
+            drain.log.delivered(sending);
+        }
     }
+    let verdict = drain.log.verdict();
     let report = OfflineReport {
-        store_per_s: per_second(stored.accepted.len(), stored.time),
-        drain_per_s: per_second(drain.arrivals.len(), drained),
-        missing: drain.arrivals.missing(&stored.accepted),
-        duplicates: drain.arrivals.duplicates,
-        altered: drain.arrivals.altered,
-        undelivered,
+        store_per_s: per_second(options.messages as u64, stored.time),
+        drain_per_s: per_second(drain.shown, drained),
+        missing: verdict.missing,
+        duplicates: verdict.duplicates,
+        altered: verdict.altered,
+        undelivered: verdict.undelivered,
         messages: options.messages,
         size: options.size,
         store_s: stored.time.as_secs_f64(),
@@ -151,43 +157,43 @@ pub async fn run(options: OfflineOptions, watch: &mut Watch<'_>) -> Result<Offli
 /// What was stored.
 struct Stored {
     sendings: Vec<Sending>,
-    accepted: Numbers,
     time: Duration,
 }
 
 async fn store(
     client: &Client,
-    recipient: AccountId,
+    log: &mut Log,
     options: &OfflineOptions,
     watch: &mut Watch<'_>,
 ) -> Result<Stored, BenchError> {
     let of = options.messages as u64;
     let mut writer = Writer::new(options.size);
     let mut sendings: Vec<Sending> = Vec::with_capacity(options.messages);
-    let mut accepted = Numbers::default();
     let began = Instant::now();
     for number in 0..of + SENDS_UNANSWERED_MAX as u64 {
         if number < of {
             let (id, body) = writer.write(&Stub { sender: SENDER, number, due: began.elapsed() });
-            let sending = client.send_with_id(id, recipient, body).await;
+            log.sends(id, number);
+            let sending = client.send_with_id(id, log.recipient.account, body).await;
             sendings.push(sending.map_err(BenchError::client("send"))?);
         }
         // Answers are waited for a window later, so that the lane never runs dry.
         let Some(answer) = number.checked_sub(SENDS_UNANSWERED_MAX as u64) else { continue };
         if let Some(sending) = sendings.get(answer as usize) {
-            sending.accepted().await.map_err(BenchError::Refused)?;
-            accepted.insert(answer);
+            let accepted = sending.accepted().await.map_err(BenchError::Refused)?;
+            log.accepted(sending, &accepted);
         }
         if answer.is_multiple_of(PROGRESS_MESSAGES) {
             watch(Step { phase: Phase::Store, done: answer, of });
         }
     }
-    Ok(Stored { sendings, accepted, time: began.elapsed() })
+    Ok(Stored { sendings, time: began.elapsed() })
 }
 
 /// The recipient's return.
 struct Drain {
-    arrivals: Arrivals,
+    log: Log,
+    shown: u64,
     of: u64,
     /// The message whose receipt ends the drain; nothing once it is here.
     last: Option<Sending>,
@@ -198,7 +204,6 @@ impl Drain {
         &mut self,
         address: &Address,
         recipient: &Credentials,
-        sender: AccountId,
         watch: &mut Watch<'_>,
     ) -> Result<(), BenchError> {
         let client = Client::open(address, recipient, MemoryStore::new(), users::options(None)).await;
@@ -210,32 +215,81 @@ impl Drain {
                 delivery = events.next() => delivery.map_err(BenchError::client("receive"))?,
                 received = last.delivered() => {
                     received.map_err(BenchError::Refused)?;
+                    self.log.delivered(last);
                     self.last = None;
                     continue;
                 }
             };
             if let Event::Message(message) = &delivery.event {
-                match Stub::of(message) {
-                    Some(stub) if stub.sender == SENDER && message.sender == sender => {
-                        self.arrivals.arrived(stub.number);
-                    }
-                    _ => self.arrivals.altered += 1,
-                }
-                if self.arrivals.len().is_multiple_of(PROGRESS_MESSAGES) {
-                    watch(Step { phase: Phase::Measure, done: self.arrivals.len(), of: self.of });
+                self.log.shown(message);
+                self.shown += 1;
+                if self.shown.is_multiple_of(PROGRESS_MESSAGES) {
+                    watch(Step { phase: Phase::Measure, done: self.shown, of: self.of });
                 }
             }
             delivery.acknowledge();
         }
         // What comes again would come now.
         while let Some(delivery) = events.try_next() {
-            if matches!(delivery.event, Event::Message(_)) {
-                self.arrivals.duplicates += 1;
+            if let Event::Message(message) = &delivery.event {
+                self.log.shown(message);
             }
         }
         // Everything is acknowledged; whether the server hears of the end does not matter.
         let _ = client.close().await;
         Ok(())
+    }
+}
+
+/// What both devices did and saw, whole: a backlog has a limit.
+struct Log {
+    sender: Credentials,
+    recipient: Credentials,
+    entries: Vec<Entry>,
+}
+
+impl Log {
+    fn new(sender: &Credentials, recipient: &Credentials, messages: usize) -> Self {
+        let (sender, recipient) = (sender.clone(), recipient.clone());
+        let joined =
+            |one: &Credentials| Entry { device: one.device, what: What::Joined { account: one.account } };
+        let mut entries = Vec::with_capacity(2 + ENTRIES_PER_MESSAGE * messages);
+        entries.extend([joined(&sender), joined(&recipient)]);
+        Self { sender, recipient, entries }
+    }
+
+    fn sends(&mut self, id: MessageId, number: u64) {
+        let (device, to) = (self.sender.device, vec![self.recipient.account]);
+        self.entries.push(Entry { device, what: What::Sent { id, to, body: number } });
+    }
+
+    fn accepted(&mut self, sending: &Sending, accepted: &Accepted) {
+        let place = Place { origin: accepted.origin, position: accepted.position, stamp: accepted.stamp };
+        let what = What::Accepted { id: sending.id(), place };
+        self.entries.push(Entry { device: self.sender.device, what });
+    }
+
+    fn delivered(&mut self, sending: &Sending) {
+        let (reader, kind) = (self.recipient.account, ReceiptKind::Delivered);
+        let what = What::Receipt { id: sending.id(), reader, kind };
+        self.entries.push(Entry { device: self.sender.device, what });
+    }
+
+    /// A message is shown, and about to be acknowledged.
+    fn shown(&mut self, message: &Message) {
+        // A body that says what it should is as good as the one that was sent.
+        let body =
+            Stub::of(message).filter(|stub| stub.sender == SENDER).map_or(u64::MAX, |stub| stub.number);
+        let place = Place { origin: message.origin, position: message.position, stamp: message.stamp };
+        let (device, message) = (self.recipient.device, Key { sender: message.sender, id: message.id });
+        self.entries.push(Entry { device, what: What::Shown { message, body, place } });
+        self.entries.push(Entry { device, what: What::Acknowledged { message } });
+    }
+
+    fn verdict(&self) -> Verdict {
+        let mut verdict = Verdict::default();
+        verdict.add(&judge(&self.entries, Terms { gaps: false, receipts: true }));
+        verdict
     }
 }
 

@@ -10,11 +10,14 @@
 //!
 //! Invariants: both write at a fixed pace, whatever happens; a disturbance comes only after the one before is over.
 
+mod talk;
+
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use quail_client::{AccountId, Client, Event, Events, Sending};
+use quail_checker::Violation;
+use quail_client::Client;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,13 +25,12 @@ use tokio::task::JoinSet;
 use super::report::micro;
 use super::server::Server;
 use super::users::{self, User};
+use talk::{Scene, Writer, read};
+
 use super::{BenchError, DRAIN_TIMEOUT, PROGRESS_INTERVAL, Phase, Step, Target, Watch};
 
 /// Most moves, and most cuts, of one run.
 pub const DISTURBANCES_MAX: u32 = 10_000;
-
-/// How often each of the two writes.
-const PACE: Duration = Duration::from_millis(10);
 
 /// How long a conversation may be interrupted before the run is given up.
 const GAP_MAX: Duration = Duration::from_secs(60);
@@ -59,9 +61,9 @@ pub struct RoamReport {
     pub cuts: u32,
     /// How long the conversation was interrupted.
     pub gap_ms: Gaps,
-    /// Accepted messages that did not arrive.
+    /// Messages that did not arrive, or got no answer.
     pub missing: u64,
-    /// Messages that arrived more than once.
+    /// Messages that arrived more than once, or otherwise not as they were sent.
     pub duplicates: u64,
     /// Messages of both.
     pub messages: u64,
@@ -101,7 +103,7 @@ pub async fn run(options: RoamOptions, watch: &mut Watch<'_>) -> Result<RoamRepo
         .await?
         .try_into()
         .map_err(|accounts: Vec<_>| BenchError::Accounts { expected: 2, got: accounts.len() })?;
-    let (roams_account, stays_account) = (roams.account, stays.account);
+    let scene = Arc::new(Scene::new(&roams, &stays));
     let User { client: roamer, events: to_roamer } = users::open(&address, &roams, None).await?;
     let User { client: stayer, events: to_stayer } = users::open(&address, &stays, None).await?;
 
@@ -109,11 +111,11 @@ pub async fn run(options: RoamOptions, watch: &mut Watch<'_>) -> Result<RoamRepo
     let ways = [Way::default(), Way::default()];
     let stop = Arc::new(watch::Sender::new(false));
     let mut tasks = JoinSet::new();
-    tasks.spawn(write(roamer.clone(), stays_account, ways[0].clone(), stop.subscribe()));
-    tasks.spawn(write(stayer.clone(), roams_account, ways[1].clone(), stop.subscribe()));
+    tasks.spawn(Writer::new(&roamer, (&roams, &stays), &ways[0], &scene).run(stop.subscribe()));
+    tasks.spawn(Writer::new(&stayer, (&stays, &roams), &ways[1], &scene).run(stop.subscribe()));
     let mut reading = JoinSet::new();
-    reading.spawn(read(to_stayer, ways[0].clone()));
-    reading.spawn(read(to_roamer, ways[1].clone()));
+    reading.spawn(read(to_stayer, stays, ways[0].clone(), scene.clone()));
+    reading.spawn(read(to_roamer, roams, ways[1].clone(), scene.clone()));
     let gaps = tokio::select! {
         gaps = disturb(&options, &roamer, &ways, watch) => gaps?,
         Some(ended) = tasks.join_next() => {
@@ -130,7 +132,7 @@ pub async fn run(options: RoamOptions, watch: &mut Watch<'_>) -> Result<RoamRepo
         ended.map_err(|error| BenchError::Part(error.to_string()))??;
     }
     let arrived = async {
-        while ways.iter().any(|way| way.lock().missing() > 0) {
+        while ways.iter().any(|way| way.lock().awaits()) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
@@ -141,14 +143,17 @@ pub async fn run(options: RoamOptions, watch: &mut Watch<'_>) -> Result<RoamRepo
     for closed in [closing.0, closing.1] {
         closed.map_err(BenchError::client("close"))?;
     }
-    let count = |of: fn(&Record) -> u64| ways.iter().map(|way| of(&way.lock())).sum();
+    let found = scene.finish();
+    let is_missing =
+        |found: &&Violation| matches!(found, Violation::Lost { .. } | Violation::Unanswered { .. });
+    let missing = found.iter().filter(is_missing).count() as u64;
     Ok(RoamReport {
         moves: options.moves,
         cuts: options.cuts,
         gap_ms: Gaps::of(gaps),
-        missing: count(Record::missing),
-        duplicates: count(|record| record.duplicates),
-        messages: count(|record| record.written.len() as u64),
+        missing,
+        duplicates: found.len() as u64 - missing,
+        messages: ways.iter().map(|way| way.lock().written.len() as u64).sum(),
         reconnects,
         seconds: micro(lasted.as_secs_f64()),
         version: env!("CARGO_PKG_VERSION"),
@@ -237,7 +242,6 @@ struct Record {
     written: Vec<Instant>,
     /// When each arrived for the first time.
     arrived: Vec<Option<Instant>>,
-    duplicates: u64,
 }
 
 impl Way {
@@ -248,14 +252,13 @@ impl Way {
 }
 
 impl Record {
-    fn missing(&self) -> u64 {
-        self.arrived.iter().filter(|arrived| arrived.is_none()).count() as u64
+    fn awaits(&self) -> bool {
+        self.arrived.iter().any(Option::is_none)
     }
 
     fn arrived(&mut self, number: usize) {
-        match self.arrived.get_mut(number) {
-            Some(arrived @ None) => *arrived = Some(Instant::now()),
-            _ => self.duplicates += 1,
+        if let Some(arrived @ None) = self.arrived.get_mut(number) {
+            *arrived = Some(Instant::now());
         }
     }
 
@@ -271,48 +274,6 @@ impl Gaps {
         gaps.sort_unstable();
         let ms = |gap: Option<&Duration>| gap.map_or(0.0, |gap| micro(gap.as_secs_f64() * 1000.0));
         Self { p50: ms(gaps.get(gaps.len().saturating_sub(1) / 2)), max: ms(gaps.last()) }
-    }
-}
-
-/// Writes at its pace until told to stop, then waits for the answers.
-async fn write(
-    client: Client,
-    to: AccountId,
-    way: Way,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), BenchError> {
-    let mut pace = tokio::time::interval(PACE);
-    let mut last: Option<Sending> = None;
-    loop {
-        tokio::select! {
-            _ = pace.tick() => {}
-            _ = stop.wait_for(|stop| *stop) => break,
-        }
-        let number = {
-            let mut record = way.lock();
-            record.written.push(Instant::now());
-            record.arrived.push(None);
-            record.written.len() - 1
-        };
-        let sent = client.send(to, number.to_string()).await;
-        last = Some(sent.map_err(BenchError::client("send"))?);
-    }
-    // Answers keep the order of sends, so the last one stands for all.
-    match last {
-        Some(sending) => sending.accepted().await.map(drop).map_err(BenchError::Refused),
-        None => Ok(()),
-    }
-}
-
-/// Notes what arrives.
-async fn read(mut events: Events, way: Way) {
-    while let Ok(delivery) = events.next().await {
-        if let Event::Message(message) = &delivery.event
-            && let Some(number) = message.body.as_text().and_then(|text| text.parse().ok())
-        {
-            way.lock().arrived(number);
-        }
-        delivery.acknowledge();
     }
 }
 
@@ -332,17 +293,15 @@ mod tests {
     fn a_gap_ends_with_what_was_written_after_it_began() {
         let began = Instant::now();
         let at = |ms| began + Duration::from_millis(ms);
-        let mut record =
-            Record { written: vec![at(0), at(10), at(20)], arrived: vec![None; 3], duplicates: 0 };
+        let mut record = Record { written: vec![at(0), at(10), at(20)], arrived: vec![None; 3] };
         record.arrived[0] = Some(at(9));
         record.arrived[1] = Some(at(70));
         assert_eq!(record.first_after(at(5)), Some(Duration::from_millis(65)));
         assert_eq!(record.first_after(at(15)), None, "it has not arrived");
         assert_eq!(record.first_after(at(25)), None, "nothing was written");
-        assert_eq!((record.missing(), record.duplicates), (1, 0));
-        record.arrived(0);
-        record.arrived(7);
-        assert_eq!(record.duplicates, 2, "what came twice, and what nobody wrote");
+        assert!(record.awaits());
+        record.arrived(2);
+        assert!(!record.awaits());
     }
 
     #[test]

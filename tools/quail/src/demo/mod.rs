@@ -5,7 +5,7 @@
 //! recipient is offline, then it comes online and the second half follows; the daemon is killed with SIGKILL at points
 //! spread over all of that (`plan.rs`), while sends have no answer and acknowledgements are on their way, and started
 //! again on the same port and data. At last the recipient's program is started anew, to see that nothing comes twice, and
-//! everything shown is compared with everything sent (`verdict.rs`).
+//! the checker judges what the two devices did and saw (`verdict.rs`).
 //!
 //! Invariants: kills are tied to progress, never to time; nothing waits for ever: when nothing moves for
 //! [`STALL_TIMEOUT`] the demo stops and reports what is missing; dropping the future kills the daemon.
@@ -32,7 +32,7 @@ use people::{Recipient, Sender};
 use plan::Kill;
 pub use report::{Confirm, Counts, DemoError, DemoReport, Step};
 pub use sample::TEXT;
-use verdict::judge;
+use verdict::verdict;
 
 /// Most lines a demo sends; all are kept in memory until they are compared.
 pub const LINES_MAX: usize = 100_000;
@@ -141,9 +141,9 @@ impl<'a> Play<'a> {
         let address = daemon.address();
         watch(&Step::Started { pid: daemon.pid().unwrap_or_default(), address: address.to_string() });
         let failed = |action| move |source| DemoError::Client { action, source };
-        let board = Arc::new(Board::default());
         let sender = people::sign_up(address, SENDER).await.map_err(failed("sign up the sender"))?;
         let recipient = people::sign_up(address, RECIPIENT).await.map_err(failed("sign up the recipient"))?;
+        let board = Arc::new(Board::new(&sender, &recipient));
         let sender = Sender::open(address, &sender, recipient.account, &board);
         let sender = sender.await.map_err(failed("connect the sender"))?;
         let backlog = Backlog::new(lines);
@@ -308,10 +308,10 @@ impl<'a> Play<'a> {
     }
 
     fn report(self, recipient: Stats, began: Instant) -> DemoReport {
-        let verdict = judge(self.lines, self.sender.ids(), &self.board.take_shown());
+        let verdict = verdict(self.lines.len(), &self.board.take_log());
         let (counts, sender, lines) = (*self.counts.borrow(), self.sender.stats(), self.lines.len());
         let is_flawless = verdict == verdict::Verdict::default();
-        let problem = self.board.first_problem();
+        let problem = self.board.first_problem().or(verdict.other);
         DemoReport {
             ok: is_flawless && problem.is_none() && counts.accepted == lines && counts.delivered == lines,
             lines,

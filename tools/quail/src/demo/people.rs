@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quail_client::{
-    AccountId, Address, Client, Credentials, Error, Event, Events, Guest, MemoryStore, MessageId, Options,
-    Sending, Stats,
+    AccountId, Address, Client, Credentials, Error, Event, Events, Guest, MemoryStore, Options, Sending,
+    Stats, new_message_id,
 };
 use quail_protocol::limits::SENDS_UNANSWERED_MAX;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::LINES_MAX;
-use super::board::Board;
+use super::board::{self, Board};
 
 /// How long the recipient, started again, may take to catch up with an empty mailbox.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -51,7 +51,8 @@ pub(super) async fn sign_up(address: &Address, handle: &str) -> Result<Credentia
 pub(super) struct Sender {
     client: Client,
     peer: AccountId,
-    ids: Vec<MessageId>,
+    sent: usize,
+    board: Arc<Board>,
     unanswered: mpsc::Sender<(Sending, Instant)>,
     _tasks: JoinSet<()>,
 }
@@ -71,27 +72,23 @@ impl Sender {
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_answers(answers, accepted, board.clone()));
         tasks.spawn(watch_receipts(receipts, board.clone()));
-        Ok(Self { client, peer, ids: Vec::new(), unanswered, _tasks: tasks })
+        Ok(Self { client, peer, sent: 0, board: board.clone(), unanswered, _tasks: tasks })
     }
 
     /// Sends one line; waits while a window of sends is without an answer.
     pub(super) async fn send(&mut self, line: &str) -> Result<(), Error> {
         let room = self.unanswered.reserve().await.map_err(|_| Error::Closed)?;
-        let began = Instant::now();
-        let sending = self.client.send(self.peer, line).await?;
-        self.ids.push(sending.id());
+        let (began, id) = (Instant::now(), new_message_id());
+        self.board.sends(id, line);
+        let sending = self.client.send_with_id(id, self.peer, line).await?;
+        self.sent += 1;
         room.send((sending, began));
         Ok(())
     }
 
     /// Returns how many lines were sent.
     pub(super) fn sent(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// Returns the ids of the lines that were sent.
-    pub(super) fn ids(&self) -> &[MessageId] {
-        &self.ids
+        self.sent
     }
 
     pub(super) fn stats(&self) -> Stats {
@@ -120,19 +117,20 @@ async fn watch_answers(
 ) {
     while let Some((sending, began)) = unanswered.recv().await {
         match sending.accepted().await {
-            Ok(_) => {
-                board.accepted(began.elapsed());
+            Ok(answer) => {
+                let place = board::place(answer.origin, answer.position, answer.stamp);
+                board.accepted(sending.id(), place, began.elapsed());
                 // Fails only when the demo ends.
                 let _ = accepted.send(sending).await;
             }
-            Err(error) => board.refused(&error),
+            Err(error) => board.refused(sending.id(), &error),
         }
     }
 }
 
 async fn watch_receipts(mut accepted: mpsc::Receiver<Sending>, board: Arc<Board>) {
     while let Some(sending) = accepted.recv().await {
-        board.settled(&sending.delivered().await);
+        board.settled(sending.id(), &sending.delivered().await);
     }
 }
 
@@ -175,6 +173,7 @@ pub(super) async fn read_again(
     board: &Board,
 ) -> Result<(), Error> {
     let client = Client::open(address, credentials, store, options()).await?;
+    board.opened();
     let mut events = client.events().await?;
     let caught_up = async {
         loop {
@@ -205,10 +204,6 @@ async fn read(mut events: Events, board: Arc<Board>) {
 
 /// Writes down what is shown; returns whether everything that waited has been.
 fn show(board: &Board, event: &Event) -> bool {
-    match event {
-        Event::Message(message) => board.shown(message),
-        Event::Gap { .. } => board.problem("the server no longer held messages for the recipient".to_owned()),
-        _ => {}
-    }
+    board.shown(event);
     matches!(event, Event::CaughtUp)
 }

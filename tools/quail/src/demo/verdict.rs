@@ -1,78 +1,103 @@
-//! What was sent against what was shown: a comparison without IO.
+//! What the checker found, in the words of the demo's report.
 //!
-//! Invariant: messages are told apart by their id, never by their text, because a text may have the same line twice.
+//! Invariant: whatever the checker names shows: in a count, or as a problem.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
-use quail_client::MessageId;
+use quail_checker::{Entry, Terms, Violation, What, judge};
 
-/// A message that was shown, in the order of showing.
-#[derive(Clone, Debug)]
-pub(super) struct Shown {
-    pub(super) id: MessageId,
-    /// Nothing if it was no text.
-    pub(super) text: Option<String>,
-}
+/// Every receipt is waited for, and an outbox never has to hold more than it may.
+const TERMS: Terms = Terms { gaps: false, receipts: true };
 
 /// What is wrong with what was shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Verdict {
     /// Messages that were shown again.
     pub(super) duplicates: usize,
-    /// Lines that were never shown.
+    /// Lines that never came: lost, refused, without an answer, or not sent.
     pub(super) missing: usize,
-    /// Lines that were shown after a later one.
+    /// Messages that arrived or sort in another order than that of their lines.
     pub(super) out_of_order: usize,
     /// Messages whose text differs from its line, and messages that nobody sent.
     pub(super) altered: usize,
+    /// What has no count of its own.
+    pub(super) other: Option<String>,
 }
 
-/// Compares. `ids` are those of the lines that were sent; lines beyond them were not.
-pub(super) fn judge(lines: &[String], ids: &[MessageId], shown: &[Shown]) -> Verdict {
-    let numbers: HashMap<_, _> = ids.iter().enumerate().map(|(number, id)| (*id, number)).collect();
-    let mut verdict = Verdict::default();
-    let mut seen = vec![false; lines.len()];
-    let mut last = None;
-    for message in shown {
-        let Some(&number) = numbers.get(&message.id).filter(|&&number| number < lines.len()) else {
-            verdict.altered += 1;
-            continue;
-        };
-        if std::mem::replace(&mut seen[number], true) {
-            verdict.duplicates += 1;
-            continue;
+/// Lets the checker judge what was done and seen with a text of so many lines.
+pub(super) fn verdict(lines: usize, log: &[Entry]) -> Verdict {
+    let (mut sent, mut missing) = (HashSet::new(), HashSet::new());
+    for entry in log {
+        match &entry.what {
+            What::Sent { id, .. } => sent.extend([*id]),
+            What::Refused { id } => missing.extend([*id]),
+            _ => {}
         }
-        if message.text.as_deref() != Some(lines[number].as_str()) {
-            verdict.altered += 1;
-        }
-        if last.is_some_and(|last| number < last) {
-            verdict.out_of_order += 1;
-        }
-        last = last.max(Some(number));
     }
-    verdict.missing = seen.iter().filter(|seen| !**seen).count();
+    let mut verdict = Verdict::default();
+    for violation in judge(log, TERMS) {
+        match violation {
+            Violation::Lost { message, .. } | Violation::Unanswered { message } => {
+                missing.insert(message.id);
+            }
+            Violation::ShownTwice { .. } => verdict.duplicates += 1,
+            Violation::ArrivalOrder { .. } | Violation::SenderOrder { .. } => verdict.out_of_order += 1,
+            Violation::Altered { .. } | Violation::Unsent { .. } => verdict.altered += 1,
+            other => drop(verdict.other.get_or_insert(format!("a promise was broken: {other:?}"))),
+        }
+    }
+    verdict.missing = missing.len() + lines.saturating_sub(sent.len());
     verdict
 }
 
 #[cfg(test)]
 mod tests {
+    use quail_checker::{Key, Place, ReceiptKind, fingerprint};
+    use quail_client::{AccountId, DeviceId, MessageId};
+    use quail_protocol::id::{Origin, Position, Stamp};
+
     use super::*;
 
     const LINES: [&str; 4] = ["a", "", "a", "b"];
+    const SENDER: (AccountId, DeviceId) = (AccountId([1; 16]), DeviceId([1; 16]));
+    const RECIPIENT: (AccountId, DeviceId) = (AccountId([2; 16]), DeviceId([2; 16]));
 
     fn id(number: u8) -> MessageId {
         MessageId([number; 16])
     }
 
-    /// Judges messages given as number of the line and text.
+    /// Sends all lines, shows messages given as number of the line and text, and tells of those that are due.
+    fn log(shown: &[(u8, &str)]) -> Vec<Entry> {
+        let mut log = Vec::new();
+        let mut note = |(_, device): (AccountId, DeviceId), what| log.push(Entry { device, what });
+        let place = |number: u8| Place {
+            origin: Origin(1),
+            position: Position(u64::from(number) + 1),
+            stamp: Stamp(u64::from(number) + 1),
+        };
+        for person in [SENDER, RECIPIENT] {
+            note(person, What::Joined { account: person.0 });
+        }
+        for (number, line) in (0..).zip(LINES) {
+            let (id, to, body) = (id(number), vec![RECIPIENT.0], fingerprint(line.as_bytes()));
+            note(SENDER, What::Sent { id, to, body });
+            note(SENDER, What::Accepted { id, place: place(number) });
+        }
+        for (number, text) in shown {
+            let (message, body) = (Key { sender: SENDER.0, id: id(*number) }, fingerprint(text.as_bytes()));
+            note(RECIPIENT, What::Shown { message, body, place: place(*number) });
+            note(RECIPIENT, What::Acknowledged { message });
+            if *number < LINES.len() as u8 {
+                let (reader, kind) = (RECIPIENT.0, ReceiptKind::Delivered);
+                note(SENDER, What::Receipt { id: id(*number), reader, kind });
+            }
+        }
+        log
+    }
+
+    #[track_caller]
     fn check(shown: &[(u8, &str)], expected: Verdict) {
-        let lines = LINES.map(str::to_owned);
-        let ids: Vec<_> = (0..4).map(id).collect();
-        let shown: Vec<_> = shown
-            .iter()
-            .map(|(number, text)| Shown { id: id(*number), text: Some((*text).to_owned()) })
-            .collect();
-        assert_eq!(judge(&lines, &ids, &shown), expected);
+        assert_eq!(verdict(LINES.len(), &log(shown)), expected);
     }
 
     #[test]
@@ -82,18 +107,20 @@ mod tests {
 
     #[test]
     fn each_flaw_is_counted_as_what_it_is() {
-        let none = Verdict::default();
-        check(&[(0, "a"), (1, ""), (2, "a"), (2, "a"), (3, "b")], Verdict { duplicates: 1, ..none });
-        check(&[(0, "a"), (3, "b")], Verdict { missing: 2, ..none });
-        check(&[(0, "a"), (2, "a"), (1, ""), (3, "b")], Verdict { out_of_order: 1, ..none });
-        check(&[(0, "a"), (1, " "), (2, "a"), (3, "b"), (9, "x")], Verdict { altered: 2, ..none });
-        check(&[], Verdict { missing: 4, ..none });
+        let none = Verdict::default;
+        check(&[(0, "a"), (1, ""), (2, "a"), (2, "a"), (3, "b")], Verdict { duplicates: 1, ..none() });
+        check(&[(0, "a"), (3, "b")], Verdict { missing: 2, ..none() });
+        check(&[(0, "a"), (2, "a"), (1, ""), (3, "b")], Verdict { out_of_order: 1, ..none() });
+        check(&[(0, "a"), (1, " "), (2, "a"), (3, "b"), (9, "x")], Verdict { altered: 2, ..none() });
+        check(&[], Verdict { missing: 4, ..none() });
     }
 
     #[test]
-    fn a_message_that_is_no_text_is_altered() {
-        let shown = [Shown { id: id(0), text: None }];
-        let verdict = judge(&["a".to_owned()], &[id(0)], &shown);
-        assert_eq!(verdict, Verdict { altered: 1, ..Verdict::default() });
+    fn lines_that_were_not_sent_are_missing_and_what_has_no_count_is_told() {
+        let mut log = log(&[(0, "a"), (1, ""), (2, "a"), (3, "b")]);
+        assert_eq!(verdict(6, &log), Verdict { missing: 2, ..Verdict::default() });
+        log.pop();
+        let found = verdict(4, &log);
+        assert!(found.other.as_ref().is_some_and(|other| other.contains("MissingReceipt")), "{found:?}");
     }
 }

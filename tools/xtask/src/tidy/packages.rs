@@ -32,7 +32,12 @@ const ARROWS: &[Arrows] = &[
     },
     Arrows { from: "quaild", to: &["quail-core", "quail-protocol"], in_tests: &[], never: &[] },
     Arrows { from: "quail-client", to: &["quail-protocol"], in_tests: &[], never: &[] },
-    Arrows { from: "quail", to: &["quail-client", "quail-protocol"], in_tests: &[], never: &[] },
+    Arrows {
+        from: "quail",
+        to: &["quail-checker", "quail-client", "quail-protocol"],
+        in_tests: &[],
+        never: &[],
+    },
     Arrows { from: "quail-checker", to: &["quail-protocol"], in_tests: &[], never: &[] },
     Arrows {
         from: "quail-tests",

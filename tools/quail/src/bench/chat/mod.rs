@@ -3,10 +3,9 @@
 //! Either every user keeps a window of messages without an answer, as fast as the server lets it, or all together send at
 //! a fixed rate. A message counts as accepted when the server has answered that it has it, and as delivered when the
 //! receipt is back: the daemon has journalled that the recipient's device acknowledged it. After a warm-up comes the
-//! measured time, after that everything on its way is waited for, and then what was accepted is compared with what was
-//! shown, message by message.
+//! measured time, after that everything on its way is waited for, and then the checker judges what all users did and saw.
 //!
-//! Invariants: every message of the run is compared, those of the warm-up too; at a fixed rate times count from the
+//! Invariants: every message of the run is judged, those of the warm-up too; at a fixed rate times count from the
 //! moment at which a message was due.
 
 mod pacer;
@@ -21,6 +20,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::check::{Verdict, judge_pairs};
 use super::plan::{Plan, Schedule};
 use super::process::Usage;
 use super::report::{Figures, Floors, Latency, Times, per_second};
@@ -74,9 +74,9 @@ pub struct ChatReport {
     pub missing: u64,
     /// Messages that the partner was shown again.
     pub duplicates: u64,
-    /// Messages that were not what was sent.
+    /// Messages that were not what was sent, or not in the order in which it was.
     pub altered: u64,
-    /// Accepted messages whose receipt did not come back.
+    /// Messages whose answer or receipt did not come back.
     pub undelivered: u64,
     /// What the server keeps of messages that were delivered.
     pub archive: &'static str,
@@ -152,7 +152,12 @@ pub async fn run(options: ChatOptions, watch: &mut Watch<'_>) -> Result<ChatRepo
     let mut talking = talk(&options, users, &credentials, &shared);
     let figures = measured(&server, &shared, &mut talking, watch).await?;
     let tallies = settle(&shared, options.users, &mut talking, watch).await?;
-    Ok(report(&options, &shared, &tallies, floors, name, figures))
+    let judged = users::blocking(move || {
+        let verdict = judge_pairs(tallies.iter().map(|tally| &tally.track));
+        (tallies, verdict)
+    });
+    let (tallies, verdict) = judged.await?;
+    Ok(report(&options, &shared, (&tallies, verdict), floors, name, figures))
 }
 
 async fn server_name(users: &[User]) -> Result<String, BenchError> {
@@ -294,7 +299,7 @@ async fn settle(
 fn report(
     options: &ChatOptions,
     shared: &Shared,
-    tallies: &[Tally],
+    (tallies, verdict): (&[Tally], Verdict),
     floor_ms: Floors,
     server: String,
     (before, after): (Look, Look),
@@ -305,10 +310,6 @@ fn report(
         receive.add(&tally.receive);
     }
     let sum = |count: fn(&Tally) -> u64| tallies.iter().map(count).sum::<u64>();
-    let missing = tallies.iter().map(|tally| {
-        let partner = tallies.get((tally.user ^ 1) as usize);
-        partner.map_or(tally.accepted.len(), |partner| partner.arrivals.missing(&tally.accepted))
-    });
     let accepted = sum(|tally| tally.accepted_measured);
     let (figures, client_cpu_us_per_message) = before.until(after, accepted);
     let time = shared.plan.measured();
@@ -319,10 +320,10 @@ fn report(
         receive_ms: receive.latency(),
         figures,
         client_cpu_us_per_message,
-        missing: missing.sum(),
-        duplicates: sum(|tally| tally.arrivals.duplicates),
-        altered: sum(|tally| tally.arrivals.altered),
-        undelivered: sum(|tally| tally.undelivered),
+        missing: verdict.missing,
+        duplicates: verdict.duplicates,
+        altered: verdict.altered,
+        undelivered: verdict.undelivered,
         archive: "none",
         floor_ms,
         users: options.users,
@@ -330,7 +331,7 @@ fn report(
         size: options.size,
         seconds: time.as_secs_f64(),
         rate: options.rate,
-        accepted: sum(|tally| tally.accepted.len()),
+        accepted: sum(|tally| tally.track.accepted.len()),
         resent: sum(|tally| tally.resent),
         reconnects: sum(|tally| tally.reconnects),
         cores: cores(),

@@ -11,10 +11,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use quail_checker::Key;
 use quail_client::{AccountId, Client, Delivery, Event, Events, SendError, Sending};
 use tokio::sync::mpsc;
 
-use super::super::check::{Arrivals, Numbers};
+use super::super::check::Track;
 use super::super::message::{Stub, Writer};
 use super::super::report::Times;
 use super::super::users::{User, ready};
@@ -83,12 +84,8 @@ pub(super) struct Tally {
     pub(super) confirm: Times,
     /// Of messages that were due in the measured time.
     pub(super) receive: Times,
-    /// All that were accepted.
-    pub(super) accepted: Numbers,
-    /// All that were shown to this user.
-    pub(super) arrivals: Arrivals,
-    /// Accepted messages without a receipt.
-    pub(super) undelivered: u64,
+    /// All that this user did and saw, for the checker.
+    pub(super) track: Track,
     pub(super) resent: u64,
     pub(super) reconnects: u64,
 }
@@ -105,7 +102,7 @@ pub(super) struct Talker {
     /// Without an answer, in the order of sending, which is that of the answers.
     unanswered: VecDeque<Flight>,
     /// Accepted and without a receipt.
-    undelivered: VecDeque<Sending>,
+    undelivered: VecDeque<Flight>,
     shared: Arc<Shared>,
     users: usize,
     tally: Tally,
@@ -136,9 +133,7 @@ impl Talker {
             delivered_measured: 0,
             confirm: Times::new(),
             receive: Times::new(),
-            accepted: Numbers::default(),
-            arrivals: Arrivals::default(),
-            undelivered: 0,
+            track: Track::default(),
             resent: 0,
             reconnects: 0,
         };
@@ -165,7 +160,6 @@ impl Talker {
         // What is not back by then is counted as what it is: missing, or without a receipt.
         tokio::time::timeout_at(deadline.into(), self.drain()).await.unwrap_or(Ok(()))?;
         self.take_all()?;
-        self.tally.undelivered = self.undelivered.len() as u64;
         let stats = self.client.stats();
         (self.tally.resent, self.tally.reconnects) = (stats.resent, stats.reconnects);
         Ok(self.tally)
@@ -221,7 +215,9 @@ impl Talker {
             if now >= upto {
                 return Ok(());
             }
-            self.unanswered.push_back(writing.send(now - self.shared.zero).await?);
+            let flight = writing.send(now - self.shared.zero).await?;
+            self.tally.track.sent = flight.number + 1;
+            self.unanswered.push_back(flight);
         }
         Ok(())
     }
@@ -248,7 +244,10 @@ impl Talker {
         match news {
             News::Delivery(delivery) => self.arrived(delivery, self.shared.now()),
             News::Other => {}
-            News::Flight(Some(flight)) => self.unanswered.push_back(flight),
+            News::Flight(Some(flight)) => {
+                self.tally.track.sent = flight.number + 1;
+                self.unanswered.push_back(flight);
+            }
             News::Flight(None) => self.sent_all = true,
             News::FeedEnded(source) => return Err(BenchError::Client { action: "receive", source }),
         }
@@ -269,16 +268,20 @@ impl Talker {
                 self.tally.confirm.record(now.saturating_sub(flight.due));
             }
             self.tally.accepted_measured += u64::from(is_measured);
-            self.tally.accepted.insert(flight.number);
-            self.undelivered.extend(self.unanswered.pop_front().map(|flight| flight.sending));
+            self.tally.track.accepted.push(flight.number);
+            self.undelivered.extend(self.unanswered.pop_front());
         }
-        while let Some(sending) = self.undelivered.front() {
-            let Some(outcome) = ready(sending.delivered()) else { break };
+        while let Some(flight) = self.undelivered.front() {
+            let Some(outcome) = ready(flight.sending.delivered()) else { break };
+            let number = flight.number;
             self.undelivered.pop_front();
             match outcome {
-                Ok(()) => self.tally.delivered_measured += u64::from(is_measured),
+                Ok(()) => {
+                    self.tally.track.delivered.push(number);
+                    self.tally.delivered_measured += u64::from(is_measured);
+                }
                 // Its receipt is lost to this client, not the message.
-                Err(SendError::Unwatched) => {}
+                Err(SendError::Unwatched) => self.tally.track.unwatched.push(number),
                 Err(error) => return Err(BenchError::Refused(error)),
             }
         }
@@ -289,12 +292,12 @@ impl Talker {
         if let Event::Message(message) = &delivery.event {
             match Stub::of(message) {
                 Some(stub) if (stub.sender, message.sender) == self.partner => {
-                    self.tally.arrivals.arrived(stub.number);
+                    self.tally.track.shown.push(stub.number);
                     if self.shared.plan.measures(stub.due) {
                         self.tally.receive.record(now.saturating_sub(stub.due));
                     }
                 }
-                _ => self.tally.arrivals.altered += 1,
+                _ => self.tally.track.altered(Key { sender: message.sender, id: message.id }),
             }
         }
         delivery.acknowledge();
@@ -309,9 +312,9 @@ async fn answered(flight: Option<&Flight>) {
     }
 }
 
-async fn delivered(sending: Option<&Sending>) {
-    match sending {
-        Some(sending) => drop(sending.delivered().await),
+async fn delivered(flight: Option<&Flight>) {
+    match flight {
+        Some(flight) => drop(flight.sending.delivered().await),
         None => std::future::pending().await,
     }
 }

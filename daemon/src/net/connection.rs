@@ -204,7 +204,7 @@ impl Connection {
             came = rare::next(&mut self.rare) => self.take_rare(came),
             Some(opened) = self.opening.join_next(), if !self.opening.is_empty() => match opened {
                 Ok(Ok(opened)) => Box::pin(self.opened(opened)).await,
-                Ok(Err(reason)) => self.refused(reason),
+                Ok(Err(_)) => self.charge(),
                 Err(_) => Err(End::Close(Reason::Internal)),
             },
             step = self.requests.next(), if self.requests.len() > 0 => self.request_step(step),

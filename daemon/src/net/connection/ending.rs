@@ -37,18 +37,8 @@ impl Connection {
         }
     }
 
-    /// Counts the streams that were refused while something else ended the connection.
-    fn count_refused_streams(&mut self) {
-        while let Some(opened) = self.opening.try_join_next() {
-            if let Ok(Err(reason)) = opened {
-                self.gateway.refusals().count(reason);
-            }
-        }
-    }
-
     /// Ends the connection.
     pub(super) async fn finish(mut self, why: End) {
-        self.count_refused_streams();
         if matches!(why, End::Gone | End::Drain) {
             self.take_the_rest().await;
         }

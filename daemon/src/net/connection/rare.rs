@@ -69,7 +69,15 @@ impl Connection {
         match came {
             Came::Stream(stream) => {
                 let (send, recv) = stream.map_err(|_| End::Gone)?;
-                self.opening.spawn(streams::open(send, recv));
+                let gateway = self.gateway.clone();
+                self.opening.spawn(async move {
+                    let opened = streams::open(send, recv).await;
+                    // Counted here: something else may end the connection before it looks at its streams again.
+                    if let Err(reason) = &opened {
+                        gateway.refusals().count(*reason);
+                    }
+                    opened
+                });
                 Ok(())
             }
             Came::Datagram(datagram) => self.datagram(datagram),

@@ -46,6 +46,9 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Most bytes of all streams together that are written and not acknowledged.
 const SEND_WINDOW: u64 = 1024 * 1024;
 
+/// Receive and send buffers of a shared socket: room for a burst of all clients while the one task that reads it is elsewhere.
+const SHARED_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
 /// TLS alerts that are about certificates (RFC 8446, section 6.2): bad, unsupported, revoked, expired, unknown, unknown
 /// CA, and a signature that is not by the certificate's key.
 const CERTIFICATE_ALERTS: &[u64] = &[42, 43, 44, 45, 46, 48, 51];
@@ -73,7 +76,7 @@ impl SharedSocket {
     /// # Errors
     /// [`Error::Bind`].
     pub fn bind(address: SocketAddr) -> Result<Self, Error> {
-        Ok(Self { endpoint: bind(address)? })
+        Ok(Self { endpoint: bind_shared(address)? })
     }
 }
 
@@ -319,6 +322,25 @@ impl Transport {
 
 fn bind(address: SocketAddr) -> Result<quinn::Endpoint, Error> {
     quinn::Endpoint::client(address).map_err(|error| Error::Bind { address, detail: error.to_string() })
+}
+
+/// Binds a socket with buffers for many clients. What does not fit the receive buffer is lost, all of its clients wait until
+/// QUIC has noticed, and everything is sent again.
+fn bind_shared(address: SocketAddr) -> Result<quinn::Endpoint, Error> {
+    // The library makes a socket for IPv6 reach IPv4 as well, which the standard library cannot.
+    if address.is_ipv6() {
+        return bind(address);
+    }
+    let endpoint = || {
+        let socket = std::net::UdpSocket::bind(address)?;
+        let state = quinn::udp::UdpSocketState::new((&socket).into())?;
+        // The kernel may grant less; that costs bursts, not correctness.
+        let _ = state.set_recv_buffer_size((&socket).into(), SHARED_BUFFER_BYTES);
+        let _ = state.set_send_buffer_size((&socket).into(), SHARED_BUFFER_BYTES);
+        let config = quinn::EndpointConfig::default();
+        quinn::Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime))
+    };
+    endpoint().map_err(|error: std::io::Error| Error::Bind { address, detail: error.to_string() })
 }
 
 /// Returns the address that means every one of a family.

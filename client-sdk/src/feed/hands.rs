@@ -141,9 +141,13 @@ impl Hands {
 
     /// Forgets what a cursor has passed, and returns it.
     pub(super) fn passed(&mut self, origin: Origin, cursor: Position) -> Vec<Place> {
-        let passed = self.hands.range((origin, Position::ZERO)..=(origin, cursor));
-        let places: Vec<_> = passed.map(|(place, _)| *place).collect();
-        self.hands.retain(|place, _| !(place.0 == origin && place.1 <= cursor));
+        // One after the other: a look at all of them would cost a whole window per acknowledgement.
+        let mut places = Vec::new();
+        while let Some((place, _)) = self.hands.range((origin, Position::ZERO)..=(origin, cursor)).next() {
+            let place = *place;
+            self.hands.remove(&place);
+            places.push(place);
+        }
         places
     }
 

@@ -58,6 +58,7 @@ mod feed;
 mod frames;
 mod guest;
 mod hello;
+mod ids;
 mod link;
 mod message;
 mod options;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use quail_protocol::v1::Reason;
 
+use super::part::Part;
 use super::{Ended, Opening, feed, publish, signals, silence};
 use crate::error::Refusal;
 use crate::hello::{self, Welcome};
@@ -44,7 +45,7 @@ pub(super) async fn run(
     let mut was_online = false;
     let result = tokio::select! {
         result = drive(shared, transport, &link, early, opening, &mut was_online) => result,
-        () = shared.over.cancelled() => Ok(Next::Nothing),
+        () = Part::new(shared.over.cancelled()) => Ok(Next::Nothing),
     };
     shared.live.send_replace(None);
     let (result, other) = match result {
@@ -99,7 +100,8 @@ async fn talk(
     let mut answer = pin!(api::in_time("hello", options.connect_timeout, hello.answer()));
     let mut lanes = pin!(async {
         let (publish, feed) = (publish::run(shared, link), feed::run(shared, link));
-        tokio::try_join!(publish, feed, signals::run(shared, connection)).map(|_| ())
+        let signals = Part::new(signals::run(shared, connection));
+        tokio::try_join!(publish, feed, signals).map(|_| ())
     });
     let welcome = tokio::select! {
         biased;
@@ -122,8 +124,8 @@ async fn talk(
     opening.succeeded();
     let ended = tokio::select! {
         ended = lanes => ended,
-        reason = connection.closed() => return Err(frames::connection_error(&reason)),
-        silent = silence::run(shared, transport, link) => {
+        reason = Part::new(connection.closed()) => return Err(frames::connection_error(&reason)),
+        silent = Part::new(silence::run(shared, transport, link)) => {
             return silent.map(|other| Next::Other(Box::new(other)));
         }
     };

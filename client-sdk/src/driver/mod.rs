@@ -13,8 +13,10 @@
 //! Invariants: between two tries there is a pause, which grows while they fail; a final error ends the client; whatever
 //! ends this task, everything that waits for the client is told.
 
+mod arrivals;
 mod connection;
 mod feed;
+mod part;
 mod publish;
 mod saver;
 mod signals;

@@ -14,6 +14,7 @@ use quail_protocol::v1::{self, Reason, open, publish_down};
 use quinn::SendStream;
 
 use super::finish_lane;
+use super::part::Part;
 use crate::error::Refusal;
 use crate::frames::{self, FrameReader, write_error};
 use crate::link::Link;
@@ -31,8 +32,8 @@ pub(super) async fn run(shared: &Arc<Shared>, link: &Link) -> Result<(), Error> 
     let _open = Open::new(shared);
     let (stream, reader) = frames::open(link, open::Stream::Publish(v1::OpenPublish {})).await?;
     tokio::select! {
-        ended = write(shared, stream) => ended,
-        ended = read(shared, reader) => ended,
+        ended = Part::new(write(shared, stream)) => ended,
+        ended = Part::new(read(shared, reader)) => ended,
     }
 }
 

@@ -8,12 +8,13 @@
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::part::Part;
 use crate::feed::SUSPECT_FOR;
 use crate::shared::Shared;
 
 /// Commits until it is told to stop, and then what is left.
 pub(super) async fn run(shared: &Shared, stop: &CancellationToken) {
-    tokio::join!(publish(shared, stop), feed(shared, stop));
+    tokio::join!(Part::new(publish(shared, stop)), Part::new(feed(shared, stop)));
 }
 
 async fn publish(shared: &Shared, stop: &CancellationToken) {

@@ -53,6 +53,15 @@ impl Feed {
             if let Some(error) = self.failed.get() {
                 return Err(error.clone());
             }
+            if !self.store.may_block() {
+                // What fails says so in the next turn.
+                let inbox = &mut *self.inbox();
+                if !inbox.has_changes() {
+                    return Ok(());
+                }
+                self.changed(inbox);
+                continue;
+            }
             let Some(mut batch) = self.inbox().take_batch() else { return Ok(()) };
             let changes = std::mem::take(&mut batch.changes);
             blocking(&self.store, move |store| store.commit_feed(&changes)).await?;
@@ -67,7 +76,7 @@ impl Feed {
             return;
         }
         while self.failed.get().is_none()
-            && let Some(batch) = inbox.take_batch()
+            && let Some(mut batch) = inbox.take_batch()
         {
             if let Err(error) = self.store.commit_feed(&batch.changes) {
                 // Whoever commits otherwise ends the client.
@@ -75,6 +84,7 @@ impl Feed {
                 self.commit_due.notify_one();
             } else {
                 self.done(inbox, &batch);
+                inbox.reuse(std::mem::take(&mut batch.changes));
             }
         }
     }

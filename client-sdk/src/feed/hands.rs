@@ -56,6 +56,14 @@ pub(crate) struct Offer {
     pub(crate) is_careful: bool,
 }
 
+impl Offer {
+    fn of(hand: &Hand) -> Self {
+        let gives_up = hand.deaths >= DEATHS_MAX;
+        let is_careful = hand.standing == Standing::Released && !gives_up;
+        Self { attempt: hand.attempts.max(1), gives_up, is_careful }
+    }
+}
+
 impl Hands {
     /// Goes on after another process: what that one had in hand when it ended may have ended it.
     pub(super) fn restore(hands: BTreeMap<Place, Hand>) -> Self {
@@ -72,7 +80,7 @@ impl Hands {
     /// Notes that an event is about to be handed out by this process. Returns what is to be committed before as well.
     pub(super) fn offer(&mut self, place: Place, now: Instant) -> (Offer, Vec<FeedChange>) {
         let mut changes = Vec::new();
-        if !self.hands.contains_key(&place) {
+        if self.hands.len() >= HANDS_MAX && !self.hands.contains_key(&place) {
             changes.extend(self.make_room());
         }
         let unknown = Hand { attempts: 0, deaths: 0, standing: Standing::Released };
@@ -87,17 +95,13 @@ impl Hands {
             }
             changes.push(FeedChange::Hand(place, known.hand));
         }
-        (self.offered(place), changes)
+        (Offer::of(&known.hand), changes)
     }
 
     /// Returns how an event is handed out that was offered.
     pub(super) fn offered(&self, place: Place) -> Offer {
-        let Some(Known { hand, .. }) = self.hands.get(&place) else {
-            return Offer { attempt: 1, ..Offer::default() };
-        };
-        let gives_up = hand.deaths >= DEATHS_MAX;
-        let is_careful = hand.standing == Standing::Released && !gives_up;
-        Offer { attempt: hand.attempts.max(1), gives_up, is_careful }
+        let first = || Offer { attempt: 1, ..Offer::default() };
+        self.hands.get(&place).map_or_else(first, |known| Offer::of(&known.hand))
     }
 
     /// The application is about to be given an event that was offered carefully.
@@ -141,9 +145,22 @@ impl Hands {
 
     /// Forgets what a cursor has passed, and returns it.
     pub(super) fn passed(&mut self, origin: Origin, cursor: Position) -> Vec<Place> {
-        let passed = self.hands.range((origin, Position::ZERO)..=(origin, cursor));
-        let places: Vec<_> = passed.map(|(place, _)| *place).collect();
-        self.hands.retain(|place, _| !(place.0 == origin && place.1 <= cursor));
+        // One after the other: a look at all of them would cost a whole window per acknowledgement. Most devices have one origin,
+        // and what a cursor passes lies in front.
+        let mut places = Vec::new();
+        while let Some(first) = self.hands.first_entry()
+            && first.key().0 == origin
+            && first.key().1 <= cursor
+        {
+            places.push(first.remove_entry().0);
+        }
+        while self.hands.first_key_value().is_some_and(|(first, _)| first.0 < origin)
+            && let Some((place, _)) = self.hands.range((origin, Position::ZERO)..=(origin, cursor)).next()
+        {
+            let place = *place;
+            self.hands.remove(&place);
+            places.push(place);
+        }
         places
     }
 

@@ -13,7 +13,7 @@
 //! out once per process, and once acknowledged in no later one, whether it comes again at the same position or at another
 //! one (a repeated message); everything here is bounded.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use quail_protocol::id::{Origin, Position, Stamp};
@@ -21,6 +21,7 @@ use quail_protocol::limits::CURSORS_MAX;
 
 use super::hands::{Hands, Offer};
 use super::shown::Shown;
+use crate::ids::{IdMap, IdSet};
 use crate::store::{FeedChange, FeedState, Mark, MessageKey, Owner, Place};
 
 mod commits;
@@ -65,9 +66,9 @@ pub(crate) struct TooManyPending;
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     attach_number: u64,
-    origins: HashMap<Origin, Arrivals>,
+    origins: IdMap<Origin, Arrivals>,
     /// Messages that the application holds.
-    held: HashSet<MessageKey>,
+    held: IdSet<MessageKey>,
     shown: Shown,
     hands: Hands,
     /// Given up, and the server may not know.

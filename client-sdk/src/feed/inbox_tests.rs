@@ -1,6 +1,6 @@
 //! The inbox against hand-written scenes and against a model of a server that brings everything again after a cut.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use proptest::prelude::*;
 use quail_protocol::id::{AccountId, MessageId};

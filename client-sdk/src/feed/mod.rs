@@ -7,8 +7,9 @@
 //! Invariants: locks are never held across an await; an attach number is used, an event handed out, and a cursor
 //! acknowledged only after it was committed; what was taken out of the pending changes is committed, or the client ends.
 
+mod arriving;
 mod commit;
-mod hands;
+pub(crate) mod hands;
 pub(crate) mod inbox;
 pub(crate) mod receipts;
 mod shown;
@@ -24,8 +25,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::sending::{Progress, Ticket};
 use crate::store::{Mark, Owner, Place, Store};
 use crate::{Accepted, Delivery, Error, SendError};
-use hands::Offer;
-use inbox::{Arrival, Attaching, Inbox, TooManyPending, Verdict};
+use arriving::Arriving;
+use inbox::{Arrival, Attaching, Inbox};
 use receipts::{Receipts, Watch};
 
 pub(crate) use hands::SUSPECT_FOR;
@@ -113,9 +114,9 @@ impl Feed {
 
     /// The application is done with an event.
     pub(crate) fn acknowledge(&self, place: Place) {
-        let inbox = &mut *self.inbox();
-        if inbox.acknowledge(place) {
-            self.changed(inbox);
+        if self.inbox().acknowledge(place) {
+            // Programs acknowledge one by one what they took together. Committed in the background, it is one commit.
+            self.commit_due.notify_one();
         }
     }
 
@@ -147,6 +148,9 @@ impl Feed {
 
     /// Waits until a change is committed; for ever, if the client ends first.
     pub(crate) async fn committed(&self, change: u64) {
+        if self.is_committed(change) {
+            return;
+        }
         // Cannot fail: the sender lives as long as `self`.
         let _ = self.committed.subscribe().wait_for(|committed| *committed >= change).await;
     }
@@ -178,13 +182,6 @@ impl Feed {
         self.inbox().attaching()
     }
 
-    /// The server has written everything that waited.
-    pub(crate) fn caught_up(&self) {
-        let inbox = &mut *self.inbox();
-        inbox.caught_up();
-        self.changed(inbox);
-    }
-
     /// Commits that these are about to be handed out, as far as they are.
     pub(crate) async fn prepare(&self, arrivals: impl IntoIterator<Item = (Place, Arrival)>, hold: bool) {
         let change = {
@@ -197,27 +194,9 @@ impl Feed {
         self.committed(change).await;
     }
 
-    /// Decides what to do with something that arrived, and how it is handed out.
-    pub(crate) fn arrive(
-        &self,
-        place: Place,
-        arrival: Arrival,
-        hold: bool,
-    ) -> Result<(Verdict, Offer), TooManyPending> {
-        let inbox = &mut *self.inbox();
-        let verdict = inbox.arrive(place, arrival, hold)?;
-        match verdict {
-            Verdict::Done | Verdict::Duplicate => self.changed(inbox),
-            // The server has not heard yet.
-            Verdict::Again => self.ack_due.notify_one(),
-            Verdict::HandOut | Verdict::Hold => {}
-        }
-        Ok((verdict, inbox.offered(place)))
-    }
-
-    /// A stamp was shown.
-    pub(crate) fn saw(&self, stamp: Stamp) {
-        self.inbox().saw(stamp);
+    /// Begins to take in what arrived together.
+    pub(crate) fn arriving(&self) -> Arriving<'_> {
+        Arriving::new(self)
     }
 
     /// Returns the largest stamp that was shown.

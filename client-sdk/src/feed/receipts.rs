@@ -8,9 +8,12 @@
 //!
 //! Invariant: both are bounded; what falls out is the oldest.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::sync::Weak;
 
 use quail_protocol::id::{AccountId, Origin, Position};
+
+use crate::ids::IdMap;
 
 /// Most accepted messages that are watched for their receipt at once.
 pub const TRACKED_MESSAGES_MAX: usize = 65_536;
@@ -26,14 +29,20 @@ const STRETCHES_MAX: usize = 16;
 /// Whom a message went to, and who holds it.
 type Target = (AccountId, Origin);
 
+/// How many entries of the order may be of messages that wait no more, besides as many as there are that wait.
+const STALE_MAX: usize = 64;
+
 /// Messages that wait for their receipt; `T` is whatever is told.
 #[derive(Debug)]
 pub(crate) struct Receipts<T> {
-    waiting: HashMap<Target, BTreeMap<Position, T>>,
+    /// By rising position, which is almost always the order in which they come and go.
+    waiting: IdMap<Target, VecDeque<(Position, T)>>,
+    /// How many wait.
+    count: usize,
     /// Everything in `waiting` and perhaps some that are no longer, oldest first.
     order: VecDeque<(Target, Position)>,
     /// Oldest first; none touches another.
-    stretches: HashMap<Target, VecDeque<Stretch>>,
+    stretches: IdMap<Target, VecDeque<Stretch>>,
     /// Oldest first.
     target_order: VecDeque<Target>,
 }
@@ -45,6 +54,18 @@ struct Stretch {
     upto: Position,
 }
 
+/// Who is told of a receipt.
+pub(crate) trait Waiter {
+    /// Returns whether nobody would hear it any more.
+    fn is_gone(&self) -> bool;
+}
+
+impl<T> Waiter for Weak<T> {
+    fn is_gone(&self) -> bool {
+        self.strong_count() == 0
+    }
+}
+
 /// What became of a message that was to be watched.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Watch<T> {
@@ -54,12 +75,13 @@ pub(crate) enum Watch<T> {
     Delivered(T),
 }
 
-impl<T> Receipts<T> {
+impl<T: Waiter> Receipts<T> {
     pub(crate) fn new() -> Self {
         Self {
-            waiting: HashMap::new(),
+            waiting: IdMap::default(),
+            count: 0,
             order: VecDeque::new(),
-            stretches: HashMap::new(),
+            stretches: IdMap::default(),
             target_order: VecDeque::new(),
         }
     }
@@ -77,8 +99,24 @@ impl<T> Receipts<T> {
         if stretches.is_some_and(|known| known.iter().any(|stretch| stretch.contains(position))) {
             return Watch::Delivered(waiter);
         }
-        self.waiting.entry(target).or_default().insert(position, waiter);
+        let waiting = self.waiting.entry(target).or_default();
+        // Many are never told: whoever sends and asks for nothing must not pay for keeping them.
+        while waiting.front().is_some_and(|(_, oldest)| oldest.is_gone()) {
+            waiting.pop_front();
+            self.count -= 1;
+        }
+        let at = match waiting.back() {
+            Some((last, _)) if *last >= position => waiting.partition_point(|(other, _)| *other < position),
+            _ => waiting.len(),
+        };
+        if waiting.get(at).is_some_and(|(other, _)| *other == position) {
+            waiting[at].1 = waiter;
+        } else {
+            waiting.insert(at, (position, waiter));
+            self.count += 1;
+        }
         self.order.push_back((target, position));
+        self.tidy_order();
         let overflow = if self.order.len() > TRACKED_MESSAGES_MAX { self.order.pop_front() } else { None };
         let evicted = overflow.and_then(|(target, position)| self.remove(target, position));
         Watch::Waiting { evicted }
@@ -100,28 +138,45 @@ impl<T> Receipts<T> {
         let Some(waiting) = self.waiting.get_mut(&target) else {
             return Vec::new();
         };
-        let mut covered = waiting.split_off(&after.next());
-        let mut later = covered.split_off(&upto.next());
-        waiting.append(&mut later);
+        let from = waiting.partition_point(|(position, _)| *position <= after);
+        let to = waiting.partition_point(|(position, _)| *position <= upto);
+        let covered: Vec<_> = waiting.drain(from..to).map(|(_, waiter)| waiter).collect();
+        self.count -= covered.len();
         if waiting.is_empty() {
             self.waiting.remove(&target);
         }
-        covered.into_values().collect()
+        covered
     }
 
     /// Takes out all that wait.
     pub(crate) fn drain(&mut self) -> Vec<T> {
         self.order.clear();
-        self.waiting.drain().flat_map(|(_, waiting)| waiting.into_values()).collect()
+        self.count = 0;
+        self.waiting.drain().flat_map(|(_, waiting)| waiting).map(|(_, waiter)| waiter).collect()
     }
 
     fn remove(&mut self, target: Target, position: Position) -> Option<T> {
         let waiting = self.waiting.get_mut(&target)?;
-        let waiter = waiting.remove(&position);
+        let at = waiting.binary_search_by_key(&position, |(other, _)| *other).ok()?;
+        let (_, waiter) = waiting.remove(at)?;
+        self.count -= 1;
         if waiting.is_empty() {
             self.waiting.remove(&target);
         }
-        waiter
+        Some(waiter)
+    }
+
+    /// Forgets the order of those that wait no more, once they are the most: a device that sends for weeks must not keep a
+    /// line for each of the last [`TRACKED_MESSAGES_MAX`].
+    fn tidy_order(&mut self) {
+        if self.order.len() <= 2 * self.count + STALE_MAX {
+            return;
+        }
+        let waiting = &self.waiting;
+        self.order.retain(|(target, position)| {
+            let of = waiting.get(target);
+            of.is_some_and(|of| of.binary_search_by_key(position, |(other, _)| *other).is_ok())
+        });
     }
 
     fn remember(&mut self, target: Target, mut new: Stretch) {
@@ -164,6 +219,13 @@ mod tests {
     use super::*;
 
     const PEER: AccountId = AccountId([1; 16]);
+
+    /// Nobody lets go of a number, but of zero.
+    impl Waiter for u64 {
+        fn is_gone(&self) -> bool {
+            *self == 0
+        }
+    }
     const ORIGIN: Origin = Origin(1);
 
     fn watch(receipts: &mut Receipts<u64>, position: u64) -> Watch<u64> {
@@ -227,6 +289,31 @@ mod tests {
         }
         assert_eq!(watch(&mut receipts, 1), Watch::Waiting { evicted: None });
         assert_eq!(watch(&mut receipts, 11), Watch::Delivered(11));
+    }
+
+    #[test]
+    fn what_nobody_asks_for_any_more_is_forgotten_and_so_is_its_order() {
+        let mut receipts = Receipts::new();
+        for position in 1..=9 * STALE_MAX as u64 {
+            receipts.watch(PEER, ORIGIN, Position(position), 0);
+        }
+        assert_eq!(receipts.count, 1);
+        assert!(receipts.order.len() <= 3 + STALE_MAX);
+        for position in 1000..1003 {
+            watch(&mut receipts, position);
+        }
+        assert_eq!(receipt(&mut receipts, 1000, 1002), [1001, 1002]);
+        assert_eq!((receipts.count, receipts.drain()), (1, vec![1000]));
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_stands_where_it_belongs() {
+        let mut receipts = Receipts::new();
+        for position in [5, 9, 3, 7, 5] {
+            watch(&mut receipts, position);
+        }
+        assert_eq!(receipt(&mut receipts, 4, 7), [5, 7]);
+        assert_eq!(receipts.drain(), [3, 9]);
     }
 
     #[test]

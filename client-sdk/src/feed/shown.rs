@@ -7,11 +7,12 @@
 //! Invariant: a message is forgotten only when there are too many, or when its id is so old that no server accepts it any
 //! more; the oldest first.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use quail_protocol::limits::{ID_AGE_MAX, ID_AHEAD_MAX};
 
+use crate::ids::IdSet;
 use crate::store::{FeedChange, MessageKey, SHOWN_MESSAGES_MAX};
 
 /// A message this old, by the clock of the server, is accepted by no server, and by none whose clock is a week behind.
@@ -20,7 +21,7 @@ const FORGET_AFTER: Duration = ID_AGE_MAX.saturating_add(ID_AHEAD_MAX.saturating
 /// The messages that were acknowledged last.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
-    keys: HashSet<MessageKey>,
+    keys: IdSet<MessageKey>,
     /// Oldest first.
     order: VecDeque<MessageKey>,
 }

@@ -75,7 +75,7 @@ impl Publish {
             return;
         }
         while inner.failed.is_none()
-            && let Some(batch) = inner.take_batch()
+            && let Some(mut batch) = inner.take_batch()
         {
             if let Err(error) = self.store.commit_publish(&batch.changes) {
                 // Whoever commits otherwise ends the client.
@@ -83,6 +83,9 @@ impl Publish {
                 self.commit_due.notify_one();
             } else {
                 self.done(inner, &batch);
+                // The room for the next ones.
+                batch.changes.clear();
+                inner.pending = batch.changes;
             }
         }
     }
@@ -126,6 +129,10 @@ impl Publish {
     /// # Errors
     /// Why it never will be.
     pub(crate) async fn committed(&self, change: u64) -> Result<(), Error> {
+        // A store that does not block has it by now, and to subscribe costs more than to look.
+        if *self.committed.borrow() >= change {
+            return Ok(());
+        }
         let mut committed = self.committed.subscribe();
         loop {
             if *committed.borrow_and_update() >= change {

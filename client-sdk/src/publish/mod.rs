@@ -19,8 +19,9 @@ pub(crate) mod changes;
 mod commit;
 pub(crate) mod queue;
 pub(crate) mod verdict;
+mod wire;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
@@ -29,6 +30,7 @@ use quail_protocol::id::{MessageId, Stamp};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::error::Refusal;
+use crate::ids::IdMap;
 use crate::sending::Ticket;
 use crate::store::{Owner, PublishChange, QueuedSend, RefusedSend, Store};
 use crate::{Accepted, Error, SendError};
@@ -83,7 +85,7 @@ struct Inner {
     pending_tried: Option<u64>,
     /// Counts changes, those that are committed included.
     changes: u64,
-    answered: HashMap<MessageId, ([u8; 16], Accepted)>,
+    answered: IdMap<MessageId, ([u8; 16], Accepted)>,
     /// Oldest first.
     answered_order: VecDeque<MessageId>,
     refused: VecDeque<RefusedSend>,
@@ -104,7 +106,7 @@ impl Publish {
             pending_answers: 0,
             pending_tried: None,
             changes: 0,
-            answered: HashMap::new(),
+            answered: IdMap::default(),
             answered_order: VecDeque::new(),
             refused: VecDeque::new(),
             closed: None,
@@ -133,12 +135,19 @@ impl Publish {
         is_new: bool,
     ) -> Result<(u64, Arc<Ticket>, u64), Error> {
         self.load().await?;
-        if !is_new && let Some(known) = self.lock().known(&message)? {
-            return Ok(known);
-        }
-        let charge = charge(message.body.len());
-        let Ok(room) = self.room.acquire_many(charge as u32).await else {
-            return Err(self.lock().closed.clone().unwrap_or(Error::Closed));
+        let charge = charge(message.body.len()) as u32;
+        let room = match self.room.try_acquire_many(charge) {
+            Ok(room) => room,
+            Err(_) => {
+                // One that is known needs no room.
+                if !is_new && let Some(known) = self.lock().known(&message)? {
+                    return Ok(known);
+                }
+                let Ok(room) = self.room.acquire_many(charge).await else {
+                    return Err(self.lock().closed.clone().unwrap_or(Error::Closed));
+                };
+                room
+            }
         };
         let ticket = Arc::new(Ticket::default());
         let (number, change) = {
@@ -146,7 +155,7 @@ impl Publish {
             if let Some(error) = &inner.closed {
                 return Err(error.clone());
             }
-            // Somebody else may have sent it while there was no room. What was acquired is given back by being dropped.
+            // Somebody else may have sent it a moment ago. What was acquired is given back by being dropped.
             if !is_new && let Some(known) = inner.known(&message)? {
                 return Ok(known);
             }
@@ -255,9 +264,9 @@ impl Inner {
     /// Finds a message that was sent before under the same id.
     fn known(&mut self, message: &Outgoing) -> Result<Option<(u64, Arc<Ticket>, u64)>, Error> {
         let changes = self.changes;
-        let digest = message.to_stored(0).digest();
+        // Only where one is known is there anything to compare.
         let is_same = |other: [u8; 16]| {
-            if other == digest { Ok(()) } else { Err(Error::IdTaken(message.id)) }
+            if other == message.to_stored(0).digest() { Ok(()) } else { Err(Error::IdTaken(message.id)) }
         };
         if let Some(queued) = self.queue.find(message.id) {
             is_same(queued.message.to_stored(0).digest())?;

@@ -21,7 +21,9 @@ use quail_protocol::id::{AccountId, MessageId};
 use quail_protocol::limits::SENDS_UNANSWERED_MAX;
 use quail_protocol::v1::{self, publish_up};
 
+use super::wire;
 use crate::backoff::Backoff;
+use crate::ids::IdMap;
 
 /// Upper end of the first and of the longest pause after temporary refusals that come without advice.
 const REFUSAL_PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -83,6 +85,8 @@ pub(crate) struct Filled {
 pub(crate) struct Queue<T> {
     /// By rising number.
     entries: VecDeque<Queued<T>>,
+    /// The number of each message.
+    numbers: IdMap<MessageId, u64>,
     /// How many from the front are written on this lane and count as such: since the last restart.
     written: usize,
     /// Index of the send whose answer comes next. Above zero only while `refused`.
@@ -116,6 +120,7 @@ impl<T> Queue<T> {
     pub(crate) fn new() -> Self {
         Self {
             entries: VecDeque::new(),
+            numbers: IdMap::default(),
             written: 0,
             expected: 0,
             refused: false,
@@ -133,6 +138,7 @@ impl<T> Queue<T> {
     pub(crate) fn push(&mut self, number: u64, message: Outgoing, waiter: T) {
         debug_assert!(self.entries.back().is_none_or(|last| last.number < number));
         let (original, renumbered, written_before) = (number, 0, false);
+        self.numbers.insert(message.id, number);
         self.entries.push_back(Queued { number, message, waiter, original, renumbered, written_before });
     }
 
@@ -142,6 +148,7 @@ impl<T> Queue<T> {
         self.trying_upto = self.trying_upto.max(number);
         self.renumbered += usize::from(queued.renumbered == 0);
         let renumbered = queued.renumbered + 1;
+        self.numbers.insert(queued.message.id, number);
         self.entries.push_back(Queued { number, renumbered, ..queued });
     }
 
@@ -178,7 +185,8 @@ impl<T> Queue<T> {
 
     /// Finds a message by its id.
     pub(crate) fn find(&mut self, id: MessageId) -> Option<&mut Queued<T>> {
-        self.entries.iter_mut().find(|entry| entry.message.id == id)
+        let at = self.position(*self.numbers.get(&id)?)?;
+        self.entries.get_mut(at)
     }
 
     /// Returns a message that was not written yet and will not be before the caller is done with it.
@@ -191,9 +199,10 @@ impl<T> Queue<T> {
     /// Takes out a message that was not written yet.
     pub(crate) fn cancel(&mut self, id: MessageId) -> Result<Queued<T>, Fixed> {
         let number = self.unwritten(id)?.number;
-        let at = self.entries.iter().position(|entry| entry.number == number).ok_or(Fixed::Unknown)?;
+        let at = self.position(number).ok_or(Fixed::Unknown)?;
         let cancelled = self.entries.remove(at).ok_or(Fixed::Unknown)?;
         self.renumbered -= usize::from(cancelled.renumbered > 0);
+        self.numbers.remove(&id);
         Ok(cancelled)
     }
 
@@ -232,7 +241,8 @@ impl<T> Queue<T> {
             self.refused = false;
             self.written = 0;
             self.expected = 0;
-            encode(publish_up::Frame::Restart(v1::Restart {}), buffer);
+            let restart = publish_up::Frame::Restart(v1::Restart {});
+            frame::encode(&v1::PublishUp { frame: Some(restart) }, buffer);
         }
         while self.written + self.settling < self.window {
             let Some(entry) = self.entries.get_mut(self.written) else { break };
@@ -242,7 +252,7 @@ impl<T> Queue<T> {
             if buffer.len() >= bytes_max {
                 return (filled, Next::Write);
             }
-            encode(publish_up::Frame::Send(entry.to_wire(seen)), buffer);
+            wire::encode(entry.number, &entry.message, seen, buffer);
             filled.sends += 1;
             filled.resent += usize::from(entry.written_before);
             entry.written_before = true;
@@ -261,6 +271,7 @@ impl<T> Queue<T> {
         let decided = self.entries.remove(self.expected);
         let decided = decided.ok_or(OutOfOrder { expected: None, got: number })?;
         self.renumbered -= usize::from(decided.renumbered > 0);
+        self.numbers.remove(&decided.message.id);
         Ok(decided)
     }
 
@@ -292,6 +303,7 @@ impl<T> Queue<T> {
     pub(crate) fn drain(&mut self) -> Vec<Queued<T>> {
         self.lane_opened();
         self.renumbered = 0;
+        self.numbers.clear();
         self.entries.drain(..).collect()
     }
 
@@ -313,27 +325,14 @@ impl<T> Queue<T> {
         self.entries.iter().map(|entry| entry.original).min()
     }
 
+    fn position(&self, number: u64) -> Option<usize> {
+        self.entries.binary_search_by_key(&number, |entry| entry.number).ok()
+    }
+
     fn check_order(&self, number: u64) -> Result<(), OutOfOrder> {
         let expected = (self.expected < self.written).then(|| self.entries[self.expected].number);
         if expected == Some(number) { Ok(()) } else { Err(OutOfOrder { expected, got: number }) }
     }
-}
-
-impl<T> Queued<T> {
-    fn to_wire(&self, seen: u64) -> v1::Send {
-        v1::Send {
-            number: self.number,
-            id: self.message.id.to_bytes(),
-            recipient: self.message.recipient.to_bytes(),
-            kind: self.message.kind,
-            body: self.message.body.clone(),
-            seen,
-        }
-    }
-}
-
-fn encode(frame: publish_up::Frame, buffer: &mut BytesMut) {
-    frame::encode(&v1::PublishUp { frame: Some(frame) }, buffer);
 }
 
 #[cfg(test)]

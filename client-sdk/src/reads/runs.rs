@@ -5,16 +5,16 @@
 //!
 //! Invariant: bounded; what is forgotten makes stretches shorter, never longer.
 
-use std::collections::HashMap;
-
 use quail_protocol::id::{AccountId, Origin, Position};
+
+use crate::ids::IdMap;
 
 /// Most senders and origins of which the last message is remembered.
 const RUNS_MAX: usize = 4096;
 
 /// The last message of each sender, since something was missed.
 #[derive(Debug, Default)]
-pub(super) struct Runs(HashMap<(AccountId, Origin), Position>);
+pub(super) struct Runs(IdMap<(AccountId, Origin), Position>);
 
 impl Runs {
     /// A message is handed out; returns where its stretch begins.

@@ -81,9 +81,22 @@ impl Inbox {
         self.change(FeedChange::Marks(marks));
     }
 
+    /// Returns whether there is something to commit.
+    pub(crate) fn has_changes(&self) -> bool {
+        !self.pending.is_empty() || self.cursors_unsaved
+    }
+
+    /// Gives back the list of a batch that was committed, so that the next one need not grow anew.
+    pub(crate) fn reuse(&mut self, mut changes: Vec<FeedChange>) {
+        if self.pending.is_empty() {
+            changes.clear();
+            self.pending = changes;
+        }
+    }
+
     /// Takes the changes to commit, if there are any.
     pub(crate) fn take_batch(&mut self) -> Option<Batch> {
-        if self.pending.is_empty() && !self.cursors_unsaved {
+        if !self.has_changes() {
             return None;
         }
         let cursors =

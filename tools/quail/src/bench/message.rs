@@ -49,13 +49,16 @@ impl Stub {
             due: Duration::from_nanos(digits(due)?),
         };
         let whole = stub.number <= NUMBER_MAX
-            && filler.iter().all(|byte| *byte == FILLER)
+            && filler.chunks(FILLERS.len()).all(|piece| *piece == FILLERS[..piece.len()])
             && id(0, &stub).0[6..] == message.id.0[6..];
         whole.then_some(stub)
     }
 }
 
 const FILLER: u8 = b'.';
+
+/// Compared with in pieces: byte by byte would cost the processor that the server is measured on.
+const FILLERS: [u8; 256] = [FILLER; 256];
 
 /// Makes the messages of one user.
 #[derive(Debug)]

@@ -55,6 +55,7 @@ fn the_defaults_are_complete_and_need_nothing_else() {
             drain: Duration::from_secs(5),
         },
         data: Data { directory: "/home/ada/.local/share/quail".into() },
+        storage: Storage { archive: true },
         tls: Tls { operator: None, early_data: true },
         accounts: Accounts { sign_up: SignUp::Open },
         rates: default_rates(),

@@ -58,7 +58,6 @@ struct Running {
     drain: CancellationToken,
     reads: Reads,
     threads: Threads,
-    archive: Option<RunningArchive>,
     reload: Reload,
     notifier: Notifier,
 }
@@ -115,7 +114,6 @@ struct Inside {
     rates: Arc<Rates>,
     reads: Reads,
     threads: Threads,
-    archive: Option<RunningArchive>,
     /// Whether the outbox has found the disk full.
     disk_full: Arc<dyn Fn() -> bool + Send + Sync>,
 }
@@ -145,7 +143,8 @@ async fn start_inside(config: &Config, paths: &DataPaths) -> anyhow::Result<Insi
     let backlog = BacklogThread { reads: reads.clone(), reader, hand_back, delivery: delivery.clone() };
     let signalled = delivery.clone();
     let sequencer = sequencer.with_signals(move |signals| signalled.signal(signals));
-    let threads = start_threads(sequencer, committer, backlog, archive_ended)?;
+    let threads = start_threads(sequencer, committer, backlog)?;
+    let threads = Threads { archive: archive.transpose()?, archive_ended, ..threads };
     let service = DirectoryService::new(directory.clone(), policy(config.accounts.sign_up));
     let admin = AdminService::new(directory.clone(), &service);
     let rates = Arc::new(Rates::new(&config.rates));
@@ -160,8 +159,7 @@ async fn start_inside(config: &Config, paths: &DataPaths) -> anyhow::Result<Insi
         back_pressure,
         metrics,
     }));
-    let archive = archive.transpose()?;
-    Ok(Inside { gateway, directory: service, admin, rates, reads, threads, archive, disk_full })
+    Ok(Inside { gateway, directory: service, admin, rates, reads, threads, disk_full })
 }
 
 async fn start(settings: Settings) -> anyhow::Result<Running> {
@@ -170,7 +168,7 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     let identity = identity(&config.tls, paths, &config.server.name)?;
     let reset_key = reset_key::load_or_create(&paths.root().join("reset.key"))?;
     let inside = start_inside(config, paths).await?;
-    let Inside { gateway, directory, admin, rates, reads, threads, archive, disk_full } = inside;
+    let Inside { gateway, directory, admin, rates, reads, threads, disk_full } = inside;
     let metrics = gateway.metrics().clone();
     metrics.certificate_expiry.set(identity.expiry());
     let ops = OpsPort::open(config.ops.listen, &gateway, disk_full).await?;
@@ -190,7 +188,7 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
         since: Instant::now(),
     };
     let socket = AdminSocket::bind(&config.admin.socket)?;
-    let dead = archive.as_ref().map(RunningArchive::dead);
+    let dead = threads.archive.as_ref().map(RunningArchive::dead);
     let administrator = Administrator { admin, gateway: gateway.clone(), standing, dead };
     let chores = TaskTracker::new();
     chores.spawn(socket.serve(Arc::new(administrator), chores.clone(), drain.clone()));
@@ -223,19 +221,7 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
     let (recorder, drained) = (gateway.clone(), drain.clone());
     chores.spawn(async move { recorder.record_seen_until(drained).await });
     let sockets = Sockets { endpoint, endpoint_failed, ops };
-    Ok(Running {
-        data,
-        sockets,
-        gateway,
-        connections,
-        chores,
-        drain,
-        reads,
-        threads,
-        archive,
-        reload,
-        notifier,
-    })
+    Ok(Running { data, sockets, gateway, connections, chores, drain, reads, threads, reload, notifier })
 }
 
 /// The threads, and how their end is noticed.
@@ -245,6 +231,8 @@ struct Threads {
     sequencer_ended: oneshot::Receiver<Result<(), StoreError>>,
     /// Cancelled when the backlog thread has ended, however it did.
     backlog_ended: CancellationToken,
+    /// None where there is no archive.
+    archive: Option<RunningArchive>,
     /// Cancelled when the archive's thread has ended, however it did.
     archive_ended: CancellationToken,
 }
@@ -253,7 +241,6 @@ fn start_threads(
     sequencer: Sequencer,
     committer: Committer,
     backlog: BacklogThread,
-    archive_ended: CancellationToken,
 ) -> anyhow::Result<Threads> {
     let (ended, sequencer_ended) = oneshot::channel();
     let sequencer = std::thread::Builder::new().name("sequencer".to_owned()).spawn(move || sequencer.run());
@@ -275,7 +262,8 @@ fn start_threads(
     });
     let handles =
         vec![committer.context("start the committer")?, backlog.context("start the backlog thread")?];
-    Ok(Threads { handles, sequencer_ended, backlog_ended, archive_ended })
+    let archive_ended = CancellationToken::new();
+    Ok(Threads { handles, sequencer_ended, backlog_ended, archive: None, archive_ended })
 }
 
 /// Returns the operator's certificate, else the daemon's own for the host `name`.
@@ -306,19 +294,8 @@ fn announce(config: &Config, address: SocketAddr, identity: &Identity) -> anyhow
 }
 
 async fn shut_down(running: Running) -> anyhow::Result<()> {
-    let Running {
-        data,
-        sockets,
-        gateway,
-        connections,
-        chores,
-        drain,
-        reads,
-        threads,
-        archive,
-        reload,
-        notifier,
-    } = running;
+    let Running { data, sockets, gateway, connections, chores, drain, reads, threads, reload, notifier } =
+        running;
     let Sockets { endpoint, ops, .. } = sockets;
     ops.drain();
     notifier.stopping(reload.drain());
@@ -358,7 +335,7 @@ async fn shut_down(running: Running) -> anyhow::Result<()> {
         tokio::task::spawn_blocking(move || threads.handles.into_iter().all(|thread| thread.join().is_ok()))
             .await;
     anyhow::ensure!(joined.context("wait for threads")?, "a thread panicked while stopping");
-    if let Some(archive) = archive {
+    if let Some(archive) = threads.archive {
         // Last, so that it has everything that was decided.
         archive.stop().await?;
     }

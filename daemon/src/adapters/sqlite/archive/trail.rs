@@ -105,8 +105,8 @@ impl Trail {
                 .push(" ON CONFLICT (conversation) DO UPDATE SET seq = excluded.seq, floor = excluded.floor");
             query.build().execute(&mut *connection).await?;
         }
-        write_members(connection, self.members.into_iter().collect()).await?;
-        write_reach(connection, self.reach.into_iter().collect()).await?;
+        write_members(connection, &self.members.into_iter().collect::<Vec<_>>()).await?;
+        write_reach(connection, &self.reach.into_iter().collect::<Vec<_>>()).await?;
         for conversation in self.sunk {
             sink(connection, conversation).await?;
         }
@@ -116,9 +116,9 @@ impl Trail {
 
 async fn write_members(
     connection: &mut SqliteConnection,
-    members: Vec<((AccountId, ConversationId), (AccountId, Place))>,
+    members: &[((AccountId, ConversationId), (AccountId, Place))],
 ) -> Result<(), Fault> {
-    for piece in pieces(&members) {
+    for piece in pieces(members) {
         let mut query =
             QueryBuilder::<Sqlite>::new("INSERT INTO members (account, conversation, peer, stamp, origin) ");
         query.push_values(piece, |mut row, ((account, conversation), (peer, place))| {
@@ -137,9 +137,9 @@ async fn write_members(
 
 async fn write_reach(
     connection: &mut SqliteConnection,
-    reach: Vec<((ConversationId, Origin), Position)>,
+    reach: &[((ConversationId, Origin), Position)],
 ) -> Result<(), Fault> {
-    for piece in pieces(&reach) {
+    for piece in pieces(reach) {
         let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO reach (conversation, origin, position) ");
         query.push_values(piece, |mut row, ((conversation, origin), position)| {
             row.push_bind(conversation.as_bytes().as_slice());

@@ -86,6 +86,20 @@ impl ArchiveFile {
     }
 }
 
+/// Puts something into the archive's dead letters that no daemon could have archived, as a fault of the daemon would.
+pub async fn bury_garbage(data: &Path) {
+    let options = SqliteConnectOptions::new().filename(data.join("archive.sqlite")).busy_timeout(PATIENCE);
+    let mut connection = options.disable_statement_logging().connect().await.expect("the archive opens");
+    sqlx::query(
+        "INSERT INTO dead_letters (origin, position, error, frame, context) VALUES (1, 5, 'no', ?1, ?2)",
+    )
+    .bind(&b"\xff\xff"[..])
+    .bind([&[1_u8, 1][..], &[0; 48]].concat())
+    .execute(&mut connection)
+    .await
+    .expect("the archive takes it");
+}
+
 /// Lets the archive testify as if it were a device of `account` that was there from the beginning: `device` has joined before the
 /// first message. It shows everything to and from the account, in order.
 pub fn testify(record: &Record, device: DeviceId, account: AccountId, messages: &[Archived]) {

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use quail_client::{AccountId, DeviceId};
-use quail_tests::archive::{ArchiveFile, testify};
+use quail_tests::archive::{ArchiveFile, bury_garbage, testify};
 use quail_tests::checker::{Terms, What};
 use quail_tests::witness::{Record, Witness};
 use quail_tests::{Chance, PATIENCE, World, expect, next_message, rounds, seed};
@@ -105,4 +105,26 @@ async fn an_archive_that_is_turned_on_later_begins_with_what_is_held_and_off_mea
     let messages = archive.has(2).await;
     let bodies: Vec<_> = messages.iter().map(|message| String::from_utf8_lossy(&message.body)).collect();
     assert_eq!(bodies, ["before", "after"], "the journal still had it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_sees_dead_letters_tries_them_again_and_drops_them() {
+    let world = World::start().await;
+    bury_garbage(&world.directory.path().join("data")).await;
+    let admin = async |arguments: &[&str]| {
+        let mut command = world.daemon.command();
+        command.args(["admin", "dead"]).args(arguments).arg("--json").kill_on_drop(true);
+        let output = expect("the answer", command.output()).await.unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (is_listed, list) = admin(&["list"]).await;
+    let letter: serde_json::Value = serde_json::from_str(&list).unwrap();
+    assert!(is_listed && letter["position"] == 5 && letter["error"] == "no", "{list}");
+    let number = letter["number"].to_string();
+    let (_, tried) = admin(&["retry"]).await;
+    assert!(tried.contains("cannot be decoded"), "all are tried, and it is told why not: {tried}");
+    assert!(!admin(&["retry", &number]).await.0, "one alone is an error");
+    assert!(admin(&["drop", &number]).await.0);
+    assert!(!admin(&["drop", &number]).await.0, "it is gone");
+    assert_eq!(admin(&["list"]).await, (true, String::new()));
 }

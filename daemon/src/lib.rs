@@ -2,11 +2,12 @@
 //!
 //! `net` takes bytes from connections, `gateway` turns them into commands and checks who may ask, `sequencer` lets
 //! `quail-core` decide and makes the decision durable, `delivery` carries out what follows. `directory` and `query` answer
-//! what is not journalled. `adapters` hold everything that touches disks and databases, and only `app` names them.
+//! what is not journalled. `archive` reads the journal along and keeps history. `adapters` hold everything that touches disks and databases, and only `app` names them.
 //! ARCHITECTURE.md at the top of the repository has the map and the invariants.
 
 pub mod adapters;
 pub mod app;
+pub mod archive;
 pub mod config;
 pub mod delivery;
 pub mod directory;

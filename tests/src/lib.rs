@@ -4,6 +4,7 @@
 //! state, never for a time; what does not come within [`PATIENCE`] fails the test with a word on what was waited for.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A harness is test code: what goes wrong ends the test.
 
+pub mod archive;
 pub mod crowd;
 pub mod deaf;
 pub mod hostile;

@@ -206,6 +206,11 @@ impl DataPaths {
         self.root.join("directory.sqlite")
     }
 
+    /// Returns the file of the archive.
+    pub fn archive_file(&self) -> PathBuf {
+        self.root.join("archive.sqlite")
+    }
+
     /// Returns the file of the daemon's own certificate.
     pub fn certificate(&self) -> PathBuf {
         self.root.join("tls/certificate.pem")

@@ -8,6 +8,7 @@
 //! process is told once, with the next step.
 
 mod admin;
+mod archive;
 mod cli;
 mod data_dir;
 mod exit;
@@ -20,6 +21,7 @@ mod outbox;
 mod reload;
 mod reset_key;
 pub mod serve;
+mod signals;
 mod store_check;
 
 use std::future::Future;

@@ -90,6 +90,13 @@ impl Past {
         Ok(Self { files, found, history })
     }
 
+    /// Returns the number that was found, or that was given to an empty one.
+    pub(super) fn found(&self) -> Origin {
+        match self.found {
+            Found::Same(origin) | Found::Copy(origin) => origin,
+        }
+    }
+
     /// Decides which origin the outbox is, now that it is open and is known to hold events up to `last_position`, and
     /// whether a part of it was `set_aside`.
     pub(super) async fn decide(

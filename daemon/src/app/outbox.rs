@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use quail_core::ports::archive::WriteArchive;
 use quail_core::ports::directory::Directory;
 use quail_core::{Command, State};
-use quail_protocol::id::Origin;
+use quail_protocol::id::{Origin, Position};
 
 use super::DataPaths;
 use super::migrate::migrate;
 use super::origin::{Lineage, OriginFiles, Past};
-use crate::adapters::outbox::{Adopted, Expiry, Limits, Opened, OutboxEngine, OutboxOptions};
+use crate::adapters::outbox::{Adopted, ArchiveReader, Expiry, Limits, Opened, OutboxEngine, OutboxOptions};
 use crate::config::Config;
 use crate::ops::metrics::Metrics;
 use crate::sequencer::SequencerHandle;
@@ -20,6 +21,8 @@ pub(super) struct OpenOutbox {
     pub(super) engine: OutboxEngine,
     pub(super) state: State,
     pub(super) origin: Origin,
+    /// Whose journal it is, up to where that is archived, and what reads it along, where there is an archive.
+    pub(super) archiving: Option<(Lineage, Position, ArchiveReader)>,
 }
 
 /// Opens the outbox of a data directory.
@@ -27,18 +30,24 @@ pub(super) async fn open(
     config: &Config,
     paths: &DataPaths,
     directory: &dyn Directory,
+    archive: Option<&dyn WriteArchive>,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<OpenOutbox> {
     let files = OriginFiles { outbox: paths.outbox(), history: paths.origins() };
     let past = Past::look(files, directory).await?;
-    let (path, options) = (paths.outbox(), options(config));
+    let archived = match archive {
+        // What was here before there was an archive and is still in the journal is archived, too.
+        Some(archive) => Some(archive.archived(past.found()).await?.unwrap_or(Position::ZERO)),
+        None => None,
+    };
+    let (path, options) = (paths.outbox(), OutboxOptions { archived, ..options(config) });
     let opening = tokio::task::spawn_blocking(move || -> anyhow::Result<Opened> {
         migrate(&path)?;
         Ok(OutboxEngine::open(&path, &options, metrics)?)
     });
     let Opened { engine, recovered, set_aside } = opening.await.context("open the outbox")??;
     let lineage = past.decide(recovered.last_position, set_aside.is_some(), directory).await?;
-    let Lineage { origin, ancestors } = lineage;
+    let Lineage { origin, ancestors } = lineage.clone();
     let engine = if set_aside.is_some() {
         // A spill makes the store forget what it has lost; until then the next start would become one more origin.
         let settling = tokio::task::spawn_blocking(move || engine.settle().map(|()| engine));
@@ -49,8 +58,12 @@ pub(super) async fn open(
     if let Some(inherited) = ancestors.iter().map(|ancestor| ancestor.inherited).max() {
         engine.adopt(Adopted { origin, inherited });
     }
+    // A backup that was restored does not go as far as the archive of what it was taken from.
+    let archived = archived.unwrap_or(Position::ZERO).min(recovered.last_position);
+    let archiving = engine.archive_from(archived).map(|reader| (lineage, archived, reader));
     tracing::info!(%origin, last_position = %recovered.last_position, unresolved = recovered.slots.len(), "outbox open");
-    Ok(OpenOutbox { engine, state: State::new(origin, recovered).with_ancestors(ancestors), origin })
+    let state = State::new(origin, recovered).with_ancestors(ancestors);
+    Ok(OpenOutbox { engine, state, origin, archiving })
 }
 
 /// Lets the outbox tell the core what is too old.

@@ -13,20 +13,22 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use quail_core::ports::archive::WriteArchive;
 use quail_core::ports::directory::Administration;
 use quail_core::ports::outbox::{Outbox, StoreError};
 use quail_protocol::address::Address;
 use quinn::{Endpoint, VarInt};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admin::{Administrator, Standing};
+use super::archive::{self, RunningArchive};
 use super::notify::{Notifier, Pulse};
 use super::ops_port::OpsPort;
 use super::outbox::{self, OpenOutbox};
 use super::reload::{self, Certificates, CurrentPin, Reload};
+use super::signals::{Asked, Signals};
 use super::{DataDir, DataPaths, Settings, reset_key};
 use crate::adapters::sqlite::SqliteDirectory;
 use crate::config::{Config, SignUp, Tls};
@@ -92,6 +94,7 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
             ended = &mut running.threads.sequencer_ended => return Err(sequencer_failed(ended)),
             () = running.sockets.endpoint_failed.cancelled() => anyhow::bail!("the task of the socket panicked"),
             () = running.threads.backlog_ended.cancelled() => anyhow::bail!("the backlog thread panicked"),
+            () = running.threads.archive_ended.cancelled() => anyhow::bail!("the archive's thread panicked"),
         }
     }
     tokio::select! {
@@ -119,8 +122,14 @@ async fn start_inside(config: &Config, paths: &DataPaths) -> anyhow::Result<Insi
     let directory = SqliteDirectory::open(&paths.directory_file()).await.context("open the directory")?;
     let directory: Arc<dyn Administration> = Arc::new(directory);
     let metrics = Arc::new(Metrics::new());
-    let OpenOutbox { engine, state, origin } =
-        outbox::open(config, paths, &*directory, metrics.clone()).await?;
+    let archive = archive::open(config, paths).await?;
+    let writes: Option<&dyn WriteArchive> = archive.as_ref().map(|archive| archive as _);
+    let OpenOutbox { engine, state, origin, archiving } =
+        outbox::open(config, paths, &*directory, writes, metrics.clone()).await?;
+    let archive_ended = CancellationToken::new();
+    let archive = archive
+        .zip(archiving)
+        .map(|(archive, archiving)| archive::start(archive, archiving, metrics.clone(), &archive_ended));
 
     let (delivery, reads) = (Arc::new(Delivery::new(metrics.clone())), Reads::default());
     let (reader, back_pressure) = (engine.reader(), engine.back_pressure());
@@ -135,6 +144,7 @@ async fn start_inside(config: &Config, paths: &DataPaths) -> anyhow::Result<Insi
     let signalled = delivery.clone();
     let sequencer = sequencer.with_signals(move |signals| signalled.signal(signals));
     let threads = start_threads(sequencer, committer, backlog)?;
+    let threads = Threads { archive: archive.transpose()?, archive_ended, ..threads };
     let service = DirectoryService::new(directory.clone(), policy(config.accounts.sign_up));
     let admin = AdminService::new(directory.clone(), &service);
     let rates = Arc::new(Rates::new(&config.rates));
@@ -178,7 +188,8 @@ async fn start(settings: Settings) -> anyhow::Result<Running> {
         since: Instant::now(),
     };
     let socket = AdminSocket::bind(&config.admin.socket)?;
-    let administrator = Administrator { admin, gateway: gateway.clone(), standing };
+    let dead = threads.archive.as_ref().map(RunningArchive::dead);
+    let administrator = Administrator { admin, gateway: gateway.clone(), standing, dead };
     let chores = TaskTracker::new();
     chores.spawn(socket.serve(Arc::new(administrator), chores.clone(), drain.clone()));
     connections.spawn(accept_all(Accepting {
@@ -220,6 +231,10 @@ struct Threads {
     sequencer_ended: oneshot::Receiver<Result<(), StoreError>>,
     /// Cancelled when the backlog thread has ended, however it did.
     backlog_ended: CancellationToken,
+    /// None where there is no archive.
+    archive: Option<RunningArchive>,
+    /// Cancelled when the archive's thread has ended, however it did.
+    archive_ended: CancellationToken,
 }
 
 fn start_threads(
@@ -247,7 +262,8 @@ fn start_threads(
     });
     let handles =
         vec![committer.context("start the committer")?, backlog.context("start the backlog thread")?];
-    Ok(Threads { handles, sequencer_ended, backlog_ended })
+    let archive_ended = CancellationToken::new();
+    Ok(Threads { handles, sequencer_ended, backlog_ended, archive: None, archive_ended })
 }
 
 /// Returns the operator's certificate, else the daemon's own for the host `name`.
@@ -319,6 +335,10 @@ async fn shut_down(running: Running) -> anyhow::Result<()> {
         tokio::task::spawn_blocking(move || threads.handles.into_iter().all(|thread| thread.join().is_ok()))
             .await;
     anyhow::ensure!(joined.context("wait for threads")?, "a thread panicked while stopping");
+    if let Some(archive) = threads.archive {
+        // Last, so that it has everything that was decided.
+        archive.stop().await?;
+    }
     drop(data);
     tracing::info!("stopped");
     Ok(())
@@ -331,45 +351,5 @@ fn sequencer_failed(ended: Result<Result<(), StoreError>, oneshot::error::RecvEr
         }
         Ok(Ok(())) => anyhow::anyhow!("the sequencer ended without being asked"),
         Err(_) => anyhow::anyhow!("the sequencer panicked"),
-    }
-}
-
-/// What a signal asks for.
-enum Asked {
-    /// The end, by the signal of this name.
-    Stop(&'static str),
-    Reload,
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
-            _ = self.hangup.recv() => Asked::Reload,
-        }
-    }
-
-    /// Waits for the next signal to stop; who is stopping reloads nothing.
-    async fn stop(&mut self) -> &'static str {
-        loop {
-            if let Asked::Stop(name) = self.next().await {
-                return name;
-            }
-        }
     }
 }

@@ -33,6 +33,7 @@ pub(super) const DATA_DIRECTORY: Key = Key {
     path: "data.directory",
     wants: r#"the path of a directory, as in "/var/lib/quail", or "" to have it chosen"#,
 };
+pub(super) const ARCHIVE: Key = Key { path: "storage.archive", wants: r#""on" or "off""# };
 pub(super) const CERTIFICATE_FILE: Key = Key {
     path: "tls.certificate_file",
     wants: r#"the path of a PEM file, or "" to have a certificate made"#,
@@ -85,6 +86,7 @@ pub(super) const KEYS: &[&Key] = &[
     &NAME,
     &DRAIN,
     &DATA_DIRECTORY,
+    &ARCHIVE,
     &CERTIFICATE_FILE,
     &KEY_FILE,
     &EARLY_DATA,

@@ -61,6 +61,8 @@ pub struct Config {
     pub server: Server,
     /// `[data]`
     pub data: Data,
+    /// `[storage]`
+    pub storage: Storage,
     /// `[tls]`
     pub tls: Tls,
     /// `[accounts]`
@@ -93,6 +95,13 @@ pub struct Server {
 pub struct Data {
     /// The data directory; chosen already where the configuration leaves it open.
     pub directory: PathBuf,
+}
+
+/// Where what is kept for good is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// Whether the history of conversations is kept.
+    pub archive: bool,
 }
 
 /// How clients know the daemon.
@@ -267,6 +276,7 @@ fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
     let drain = layers.parse(&keys::DRAIN, |text| values::duration(text).filter(|drain| *drain <= DRAIN_MAX));
     let directory = data_directory(layers, environment);
     let socket = admin_socket(layers, environment, directory.as_deref());
+    let archive = layers.parse(&keys::ARCHIVE, |text| values::one_of(text, ON_OR_OFF));
     let operator = certificate_files(layers);
     let early_data = layers.parse(&keys::EARLY_DATA, |text| values::one_of(text, ON_OR_OFF));
     let sign_up = layers.parse(&keys::SIGN_UP, |text| values::one_of(text, SIGN_UPS));
@@ -280,6 +290,7 @@ fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
     Some(Config {
         server: Server { listen: listen?, name: name?, drain: drain? },
         data: Data { directory: directory? },
+        storage: Storage { archive: archive? },
         tls: Tls { operator: operator?, early_data: early_data? },
         accounts: Accounts { sign_up: sign_up? },
         rates: rates?,

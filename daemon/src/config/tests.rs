@@ -55,6 +55,7 @@ fn the_defaults_are_complete_and_need_nothing_else() {
             drain: Duration::from_secs(5),
         },
         data: Data { directory: "/home/ada/.local/share/quail".into() },
+        storage: Storage { archive: true },
         tls: Tls { operator: None, early_data: true },
         accounts: Accounts { sign_up: SignUp::Open },
         rates: default_rates(),
@@ -122,6 +123,7 @@ fn every_setting_has_a_variable_and_the_flags_theirs() {
         ("QUAIL_SERVER_NAME", "chat.example.org"),
         ("QUAIL_SERVER_DRAIN", "250ms"),
         ("QUAIL_DATA_DIRECTORY", "/srv/quail"),
+        ("QUAIL_STORAGE_ARCHIVE", "off"),
         ("QUAIL_TLS_CERTIFICATE_FILE", "/etc/c.pem"),
         ("QUAIL_TLS_KEY_FILE", "/etc/k.pem"),
         ("QUAIL_TLS_EARLY_DATA", "off"),
@@ -148,6 +150,7 @@ fn every_setting_has_a_variable_and_the_flags_theirs() {
     let loaded = load(None, &environment(&variables), &Flags::default()).unwrap();
     assert!(loaded.settings.iter().all(|setting| setting.source != Source::Default));
     let operator = CertificateFiles { certificate: "/etc/c.pem".into(), key: "/etc/k.pem".into() };
+    assert_eq!(loaded.config.storage, Storage { archive: false });
     assert_eq!(loaded.config.tls, Tls { operator: Some(operator), early_data: false });
     assert_eq!(loaded.config.accounts.sign_up, SignUp::Invite);
     let limits = Limits {

@@ -2,5 +2,6 @@
 //!
 //! Each port has an in-memory twin, for tests and simulation, and one conformance suite that twin and adapters pass.
 
+pub mod archive;
 pub mod directory;
 pub mod outbox;

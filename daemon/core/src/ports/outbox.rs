@@ -101,7 +101,7 @@ pub enum Entry {
     Event {
         /// The event.
         event: Arc<StoredEvent>,
-        /// The accounts it is for; an account is named once.
+        /// The accounts it is for; an account is named once. None where only history is to have it: then it is in no outbox.
         accounts: Accounts,
     },
     /// Keeps an accepted send in its device's window and drops the oldest beyond

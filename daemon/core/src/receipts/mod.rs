@@ -10,13 +10,13 @@ mod read;
 
 use std::sync::Arc;
 
-use quail_protocol::id::{AccountId, DeviceId};
+use quail_protocol::id::{AccountId, DeviceId, Position, Stamp};
 use quail_protocol::v1::ReceiptKind;
 use quail_protocol::{frame, v1};
 use smallvec::smallvec;
 
 use crate::command::Outcome;
-use crate::ports::outbox::{Entry, Note, StoredEvent};
+use crate::ports::outbox::{Accounts, Entry, Note, StoredEvent};
 use crate::state::State;
 pub(crate) use book::ReceiptBook;
 use book::{About, Stretch, Unwritten, join};
@@ -57,11 +57,9 @@ impl State {
         outcome: &mut Outcome,
     ) {
         if !self.accounts.get(&to).is_some_and(|outbox| outbox.has_devices()) {
-            return;
+            return self.note_down(by, receipt, now_ms, outcome);
         }
-        let position = self.next_position();
-        let stamp = self.clock.tick(now_ms);
-        let origin = self.origin.0;
+        let (position, stamp, origin) = (self.next_position(), self.clock.tick(now_ms), self.origin.0);
         let outbox = self.accounts.entry(to).or_default();
         let mut stretch = receipt.stretch;
         if let Some(earlier) = outbox.receipts.take_unwritten(about, stretch) {
@@ -70,22 +68,40 @@ impl State {
             // What two devices said, each of them must be told for the other's part.
             by = by.filter(|by| earlier.by == Some(*by));
         }
-        let event = v1::Event {
-            origin,
-            position: position.0,
-            stamp: stamp.0,
-            body: Some(v1::event::Body::Receipt(wire(&receipt, stretch, origin))),
-        };
-        let down = v1::FeedDown { frame: Some(v1::feed_down::Frame::Event(event)) };
-        let note = match by {
-            Some(device) => Note::Message { sender: receipt.reader, device, recipient: receipt.sender },
-            None => Note::Receipt { account: receipt.reader, after: stretch.0, upto: stretch.1 },
-        };
-        let event = Arc::new(StoredEvent { position, note, frame: frame::to_bytes(&down) });
+        let event = stored(by, &receipt, stretch, wire(&receipt, stretch, origin), position, stamp);
         outcome.entries.push(Entry::Event { event: event.clone(), accounts: smallvec![to] });
         outbox.receipts.set_unwritten(about, Unwritten { position, stretch, by });
         outbox.append(to, &event, outcome);
     }
+
+    /// Puts a receipt into the journal and into no outbox: nobody is told, and history has to have it. It names its sender, and
+    /// the device `by` where it is for nobody's eyes but the reader's.
+    fn note_down(&mut self, by: Option<DeviceId>, receipt: Receipt, now_ms: u64, outcome: &mut Outcome) {
+        let (position, stamp, origin) = (self.next_position(), self.clock.tick(now_ms), self.origin.0);
+        let named = wire(&receipt, receipt.stretch, origin);
+        let named = v1::Receipt { sender: receipt.sender.to_bytes(), ..named };
+        let event = stored(by, &receipt, receipt.stretch, named, position, stamp);
+        outcome.entries.push(Entry::Event { event, accounts: Accounts::new() });
+    }
+}
+
+/// Returns the event of a receipt.
+fn stored(
+    by: Option<DeviceId>,
+    receipt: &Receipt,
+    stretch: Stretch,
+    wire: v1::Receipt,
+    position: Position,
+    stamp: Stamp,
+) -> Arc<StoredEvent> {
+    let (origin, body) = (wire.origin, Some(v1::event::Body::Receipt(wire)));
+    let event = v1::Event { origin, position: position.0, stamp: stamp.0, body };
+    let down = v1::FeedDown { frame: Some(v1::feed_down::Frame::Event(event)) };
+    let note = match by {
+        Some(device) => Note::Message { sender: receipt.reader, device, recipient: receipt.sender },
+        None => Note::Receipt { account: receipt.reader, after: stretch.0, upto: stretch.1 },
+    };
+    Arc::new(StoredEvent { position, note, frame: frame::to_bytes(&down) })
 }
 
 fn wire(receipt: &Receipt, (after, upto): Stretch, origin: u32) -> v1::Receipt {

@@ -73,6 +73,8 @@ impl State {
             }
             if others {
                 self.tell_reader(device, receipt, now_ms, outcome);
+            } else if !is_told {
+                self.note_down(Some(device), receipt, now_ms, outcome);
             }
         }
         Ok(())

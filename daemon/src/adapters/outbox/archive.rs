@@ -41,4 +41,9 @@ impl ArchiveReader {
             tracing::warn!(%error, "cannot recycle what is archived");
         }
     }
+
+    /// Returns the last position that was appended.
+    pub fn last_position(&self) -> Position {
+        self.shared.table().last_position()
+    }
 }

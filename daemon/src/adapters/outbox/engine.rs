@@ -263,6 +263,13 @@ impl OutboxEngine {
             .then(|| ArchiveReader::new(self.shared.journal.tail(after), self.shared.clone()))
     }
 
+    /// As [`archive`](Self::archive), but from a position on: what this outbox was before may have been archived further than
+    /// this one goes. To be said before the first reader is made.
+    pub fn archive_from(&self, after: Position) -> Option<ArchiveReader> {
+        self.shared.archived.store(after.0, Ordering::Relaxed);
+        self.archive()
+    }
+
     /// Returns the memory held by events that are not settled yet, in bytes.
     pub fn unsettled_bytes(&self) -> u64 {
         self.shared.gauge.unsettled_bytes.load(Ordering::Relaxed)

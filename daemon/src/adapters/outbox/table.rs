@@ -252,6 +252,11 @@ impl Table {
         fronts.filter_map(|changes| changes.events.front()).min_by_key(|event| event.position).cloned()
     }
 
+    /// Returns the last position that was given.
+    pub(super) fn last_position(&self) -> Position {
+        self.last.last_position
+    }
+
     /// Returns the memory held by events.
     pub(super) fn bytes(&self) -> usize {
         self.fresh.bytes + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes)

@@ -57,7 +57,7 @@ pub(super) fn duplicate(what: &'static str) -> impl FnOnce(sqlx::Error) -> Failu
     }
 }
 
-fn is_temporary(error: &sqlx::Error) -> bool {
+pub(super) fn is_temporary(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
         | sqlx::Error::PoolTimedOut

@@ -11,6 +11,7 @@
 
 mod accounts;
 mod administration;
+pub mod archive;
 mod devices;
 mod failure;
 mod invites;

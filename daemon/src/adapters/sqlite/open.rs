@@ -14,7 +14,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use super::SqliteDirectory;
 
 /// How many reads run at once; each connection is a thread. A read takes well under a millisecond.
-const READERS_MAX: u32 = 4;
+pub(super) const READERS_MAX: u32 = 4;
 
 /// How long a command waits for its turn on a connection. The gateway bounds how many wait.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -89,7 +89,7 @@ impl SqliteDirectory {
 }
 
 /// Makes sure that the file is there, with its rights, even after power loss.
-async fn create(path: &Path) -> io::Result<()> {
+pub(super) async fn create(path: &Path) -> io::Result<()> {
     let mut options = tokio::fs::OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(FILE_MODE);
     options.open(path).await?.sync_all().await?;
@@ -97,7 +97,7 @@ async fn create(path: &Path) -> io::Result<()> {
     tokio::fs::File::open(folder).await?.sync_all().await
 }
 
-fn pool(connections_max: u32) -> sqlx::pool::PoolOptions<sqlx::Sqlite> {
+pub(super) fn pool(connections_max: u32) -> sqlx::pool::PoolOptions<sqlx::Sqlite> {
     SqlitePoolOptions::new()
         .max_connections(connections_max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -107,7 +107,7 @@ fn pool(connections_max: u32) -> sqlx::pool::PoolOptions<sqlx::Sqlite> {
         .test_before_acquire(false)
 }
 
-fn writer_options(path: &Path) -> SqliteConnectOptions {
+pub(super) fn writer_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
@@ -117,7 +117,7 @@ fn writer_options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-fn reader_options(path: &Path) -> SqliteConnectOptions {
+pub(super) fn reader_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         // Not opened read-only: the first connection after a crash has to recover the write-ahead log.

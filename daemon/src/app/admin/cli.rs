@@ -36,6 +36,9 @@ pub(super) enum AdminCommand {
     /// Codes that new accounts need where `sign_up` is "invite"
     #[command(subcommand)]
     Invites(Invites),
+    /// Events that could not be archived
+    #[command(subcommand)]
+    Dead(Dead),
     /// Show how the daemon is
     Status,
 }
@@ -153,5 +156,24 @@ Examples:
     Revoke {
         /// Its code, or its id from the list
         invite: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub(super) enum Dead {
+    /// List them by number, with the reason; what they say is not shown
+    #[command(after_help = "Examples:\n  quaild admin dead list --json")]
+    List,
+    /// Try to archive them again; what succeeds is not in the list any more
+    #[command(after_help = "Examples:\n  quaild admin dead retry\n  quaild admin dead retry 7")]
+    Retry {
+        /// Only this one
+        number: Option<u64>,
+    },
+    /// Drop one for good: it will not be in anybody's history
+    #[command(after_help = "Examples:\n  quaild admin dead drop 7")]
+    Drop {
+        /// Its number from the list
+        number: u64,
     },
 }

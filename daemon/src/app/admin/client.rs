@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::cli::{Accounts, Admin, AdminCommand, Devices, Invites};
+use super::cli::{self, Accounts, Admin, AdminCommand, Devices, Invites};
 use super::input;
 use super::table::{duration, minute, table};
 use crate::directory::CREATE_ACCOUNTS_MAX;
@@ -87,6 +87,13 @@ pub(in crate::app) fn run(socket: &Path, admin: Admin) -> anyhow::Result<()> {
         AdminCommand::Invites(Invites::Revoke { invite }) => {
             let request = Request::RevokeInvite { invite: Secret(invite) };
             printer.change(&request, "the invite is good for nobody any more", &json!({"revoked": true}))?;
+        }
+        AdminCommand::Dead(cli::Dead::List) => printer.dead()?,
+        AdminCommand::Dead(cli::Dead::Retry { number }) => printer.retry_dead(number)?,
+        AdminCommand::Dead(cli::Dead::Drop { number }) => {
+            let people = format!("dead letter {number} is dropped");
+            let programs = json!({"number": number, "dropped": true});
+            printer.change(&Request::DropDead { number }, &people, &programs)?;
         }
         AdminCommand::Status => printer.status()?,
     }
@@ -256,6 +263,38 @@ impl Printer<'_> {
             rows.push(vec![invite.id, minute(invite.created_ms), invite.used_by.unwrap_or_default()]);
         }
         self.rows(&rows)
+    }
+
+    fn dead(&mut self) -> anyhow::Result<()> {
+        let mut rows = vec![head(&["NUMBER", "ORIGIN", "POSITION", "BYTES", "ERROR"])];
+        ask(self.socket, &Request::ListDead, |answer| {
+            let Answer::Dead(dead) = answer else { return Ok(()) };
+            if self.json {
+                return self.programs(&dead);
+            }
+            let numbers = [dead.number, dead.origin.into(), dead.position, dead.bytes];
+            let mut row: Vec<_> = numbers.iter().map(u64::to_string).collect();
+            row.push(dead.error.escape_debug().to_string());
+            rows.push(row);
+            Ok(())
+        })?;
+        self.rows(&rows)
+    }
+
+    fn retry_dead(&mut self, number: Option<u64>) -> anyhow::Result<()> {
+        ask(self.socket, &Request::RetryDead { number }, |answer| {
+            let Answer::Retried(retried) = answer else { return Ok(()) };
+            if self.json {
+                return self.programs(&retried);
+            }
+            let number = retried.number;
+            match retried.error {
+                None => self.people(&format!("dead letter {number} is archived")),
+                Some(error) => {
+                    self.people(&format!("dead letter {number} is kept: {}", error.escape_debug()))
+                }
+            }
+        })
     }
 
     fn status(&mut self) -> anyhow::Result<()> {

@@ -14,9 +14,10 @@ use quail_core::ports::directory::{AccountFacts, InviteSummary, SecretHash};
 use quail_protocol::id::Origin;
 
 use crate::app::reload::CurrentPin;
+use crate::archive::dead::{DeadError, DeadLetters};
 use crate::directory::{AdminError, AdminService, CreatedAccount, INVITE_ID_BYTES};
 use crate::gateway::Gateway;
-use crate::ops::admin::wire::{Account, Created, Device, Failed, Invite, Status};
+use crate::ops::admin::wire::{Account, Created, Dead, Device, Failed, Invite, Retried, Status};
 use crate::ops::admin::{Answer, Answers, Handler, Peer, PeerGone, Request, Secret};
 use crate::ops::clock::unix_ms;
 use crate::ops::version;
@@ -26,6 +27,8 @@ pub(in crate::app) struct Administrator {
     pub(in crate::app) admin: AdminService,
     pub(in crate::app) gateway: Arc<Gateway>,
     pub(in crate::app) standing: Standing,
+    /// None where there is no archive.
+    pub(in crate::app) dead: Option<DeadLetters>,
 }
 
 /// What the daemon knows of itself.
@@ -60,6 +63,10 @@ enum Stopped {
     Admin(#[from] AdminError),
     #[error("the daemon is stopping")]
     Draining,
+    #[error("the archive is off")]
+    NoArchive,
+    #[error(transparent)]
+    Dead(#[from] DeadError),
     #[error(transparent)]
     Gone(#[from] PeerGone),
 }
@@ -100,6 +107,9 @@ impl Administrator {
             }
             Request::ListInvites => self.list_invites(answers).await,
             Request::RevokeInvite { invite } => Ok(self.admin.revoke_invite(&invite.0).await?),
+            Request::ListDead => self.list_dead(answers).await,
+            Request::RetryDead { number } => self.retry_dead(number, answers).await,
+            Request::DropDead { number } => Ok(self.dead()?.drop(number).await?),
             Request::Status => Ok(answers.send(&Answer::Status(Box::new(self.status()))).await?),
         }
     }
@@ -185,6 +195,54 @@ impl Administrator {
         Ok(())
     }
 
+    fn dead(&self) -> Result<&DeadLetters, Stopped> {
+        self.dead.as_ref().ok_or(Stopped::NoArchive)
+    }
+
+    async fn list_dead(&self, answers: &mut Answers) -> Result<(), Stopped> {
+        let mut after = 0;
+        loop {
+            let page = self.dead()?.list(after).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.number;
+            for letter in page {
+                let dead = Dead {
+                    number: letter.number,
+                    origin: letter.origin.0,
+                    position: letter.position.0,
+                    bytes: letter.frame.len() as u64,
+                    error: letter.error,
+                };
+                answers.send(&Answer::Dead(dead)).await?;
+            }
+        }
+    }
+
+    /// One that is refused again does not keep the others from being tried.
+    async fn retry_dead(&self, number: Option<u64>, answers: &mut Answers) -> Result<(), Stopped> {
+        let dead = self.dead()?;
+        if let Some(number) = number {
+            dead.retry(number).await?;
+            return Ok(answers.send(&Answer::Retried(Retried { number, error: None })).await?);
+        }
+        let mut after = 0;
+        loop {
+            let page = dead.list(after).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.number;
+            for letter in page {
+                let number = letter.number;
+                let error = match dead.retry(number).await {
+                    Ok(()) => None,
+                    Err(DeadError::Refused { reason, .. }) => Some(reason),
+                    Err(DeadError::Unknown { .. }) => continue,
+                    Err(error) => return Err(error.into()),
+                };
+                answers.send(&Answer::Retried(Retried { number, error })).await?;
+            }
+        }
+    }
+
     fn status(&self) -> Status {
         let Standing { origin, listen, ops_address, data, pin, since } = &self.standing;
         let metrics = self.gateway.metrics();
@@ -220,7 +278,10 @@ fn subject(request: &Request) -> Option<String> {
         Request::ListAccounts { .. }
         | Request::ListInvites
         | Request::RevokeInvite { .. }
+        | Request::ListDead
         | Request::Status => None,
+        Request::RetryDead { number } => number.map(|number| number.to_string()),
+        Request::DropDead { number } => Some(number.to_string()),
     }
 }
 
@@ -244,6 +305,17 @@ impl From<Stopped> for Failed {
     fn from(stopped: Stopped) -> Self {
         let (reason, hint) = match &stopped {
             Stopped::Admin(error) => (error.reason(), error.hint()),
+            Stopped::NoArchive => {
+                ("no_archive", Some("set archive = \"on\" in [storage] and restart quaild"))
+            }
+            Stopped::Dead(DeadError::Unknown { .. }) => {
+                ("unknown_dead_letter", Some("see `quaild admin dead list`"))
+            }
+            Stopped::Dead(DeadError::Refused { .. }) => (
+                "refused",
+                Some("the reason says what is wrong with it; `quaild admin dead drop` forgets it"),
+            ),
+            Stopped::Dead(DeadError::Archive(_)) => ("archive_unavailable", Some("see the daemon's log")),
             Stopped::Draining => ("draining", Some("see what was done once the daemon is back")),
             Stopped::Gone(_) => ("gone", None),
         };

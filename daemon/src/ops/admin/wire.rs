@@ -78,6 +78,18 @@ pub enum Request {
         /// Its code or its id.
         invite: Secret,
     },
+    /// Lists events that could not be archived.
+    ListDead,
+    /// Tries to archive such an event again.
+    RetryDead {
+        /// Its number; all of them without one.
+        number: Option<u64>,
+    },
+    /// Drops such an event.
+    DropDead {
+        /// Its number.
+        number: u64,
+    },
     /// Asks how the daemon is.
     Status,
 }
@@ -98,6 +110,10 @@ pub enum Answer {
     InviteCode(Secret),
     /// The password that was drawn.
     Password(Secret),
+    /// An event that could not be archived.
+    Dead(Dead),
+    /// What became of one that was tried again.
+    Retried(Retried),
     /// How the daemon is.
     Status(Box<Status>),
     /// Everything was done.
@@ -162,6 +178,30 @@ pub struct Invite {
     pub used_by: Option<String>,
 }
 
+/// An event that could not be archived. What it says is not shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dead {
+    /// What names it here.
+    pub number: u64,
+    /// The origin that accepted it.
+    pub origin: u32,
+    /// Its position there.
+    pub position: u64,
+    /// Bytes of it.
+    pub bytes: u64,
+    /// Why it could not be archived.
+    pub error: String,
+}
+
+/// What became of an event that was tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retried {
+    /// What names it.
+    pub number: u64,
+    /// Why it still cannot be archived; it is, if there is none.
+    pub error: Option<String>,
+}
+
 /// How the daemon is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -215,6 +255,9 @@ impl Request {
             Self::CreateInvites { .. } => "invites create",
             Self::ListInvites => "invites list",
             Self::RevokeInvite { .. } => "invites revoke",
+            Self::ListDead => "dead list",
+            Self::RetryDead { .. } => "dead retry",
+            Self::DropDead { .. } => "dead drop",
             Self::Status => "status",
         }
     }

@@ -7,6 +7,7 @@
 //! Invariants: labels come from tables of the program, never from a peer, so the number of series is bounded; nothing here
 //! holds a handle, an id or a secret; counting never waits for anything but a short lock.
 
+mod archive;
 mod held;
 mod labels;
 mod outbox;
@@ -23,6 +24,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+pub use archive::ArchiveMetrics;
 pub use held::Held;
 pub use labels::{
     ClassLabel, CommandLabels, EarlyDataLabel, HandshakeLabel, LaneLabel, PlaceLabel, ReasonLabel,
@@ -85,6 +87,8 @@ pub struct Metrics {
     pub signals_dropped: Counter,
     /// The outbox.
     pub outbox: OutboxMetrics,
+    /// The archive.
+    pub archive: ArchiveMetrics,
     /// Panics that were contained.
     pub panics: Family<PlaceLabel, Counter>,
     /// When the certificate expires, in seconds since the Unix epoch.
@@ -132,6 +136,7 @@ impl Metrics {
             mailbox_overflows: Counter::default(),
             signals_dropped: Counter::default(),
             outbox: OutboxMetrics::default(),
+            archive: ArchiveMetrics::default(),
             panics: Family::default(),
             certificate_expiry: Gauge::default(),
             reloads: Family::default(),
@@ -254,6 +259,7 @@ impl Metrics {
 
     fn register_outbox(&mut self) {
         self.outbox.register(&mut self.registry);
+        self.archive.register(&mut self.registry);
     }
 
     fn register_process(&mut self) {

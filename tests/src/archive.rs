@@ -1,0 +1,112 @@
+//! Looking into the archive of a daemon from outside, while it writes there.
+
+use std::path::Path;
+use std::time::Instant;
+
+use quail_client::{AccountId, DeviceId};
+use quail_protocol::id::{MessageId, Origin, Position, Stamp};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Row};
+
+use crate::PATIENCE;
+use crate::checker::{Key, Place, What, fingerprint};
+use crate::witness::Record;
+
+/// A message in an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Archived {
+    /// Its identity.
+    pub message: Key,
+    /// Whom it is for.
+    pub recipient: AccountId,
+    /// Where it stands.
+    pub place: Place,
+    /// What it says.
+    pub body: Vec<u8>,
+}
+
+/// The archive in a data directory.
+pub struct ArchiveFile(SqliteConnection);
+
+impl ArchiveFile {
+    /// Opens it to read.
+    pub async fn open(data: &Path) -> Self {
+        let options = SqliteConnectOptions::new().filename(data.join("archive.sqlite"));
+        let options = options.pragma("query_only", "ON").busy_timeout(PATIENCE);
+        Self(options.disable_statement_logging().connect().await.expect("the archive opens"))
+    }
+
+    /// Returns every message, in the order in which people see them.
+    pub async fn messages(&mut self) -> Vec<Archived> {
+        let rows = sqlx::query(
+            "SELECT sender, id, recipient, origin, position, stamp, body FROM messages ORDER BY stamp, origin",
+        );
+        let rows = rows.fetch_all(&mut self.0).await.expect("the archive answers");
+        let archived = |row: &sqlx::sqlite::SqliteRow| {
+            let account = |column| AccountId::try_from(row.get::<&[u8], _>(column)).expect("an id");
+            let number = |column| row.get::<i64, _>(column).unsigned_abs();
+            let id = MessageId::try_from(row.get::<&[u8], _>("id")).expect("an id");
+            Archived {
+                message: Key { sender: account("sender"), id },
+                recipient: account("recipient"),
+                place: Place {
+                    origin: Origin(number("origin") as u32),
+                    position: Position(number("position")),
+                    stamp: Stamp(number("stamp")),
+                },
+                body: row.get("body"),
+            }
+        };
+        rows.iter().map(archived).collect()
+    }
+
+    /// Waits until it has so many messages, and returns them all.
+    pub async fn has(&mut self, count: usize) -> Vec<Archived> {
+        let began = Instant::now();
+        loop {
+            let messages = self.messages().await;
+            if messages.len() >= count {
+                return messages;
+            }
+            assert!(began.elapsed() < PATIENCE, "{} of {count} messages are archived", messages.len());
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Returns how far an account has read, and how far the others may know it has, of anybody.
+    pub async fn read_markers(&mut self, account: AccountId) -> (u64, u64) {
+        let kind = async |connection: &mut SqliteConnection, kind: i64| {
+            let row = sqlx::query(
+                "SELECT coalesce(max(position), 0) AS position FROM markers WHERE account = ?1 AND kind = ?2",
+            );
+            let row = row.bind(account.as_bytes().as_slice()).bind(kind).fetch_one(connection).await;
+            row.expect("the archive answers").get::<i64, _>("position").unsigned_abs()
+        };
+        (kind(&mut self.0, 2).await, kind(&mut self.0, 3).await)
+    }
+}
+
+/// Puts something into the archive's dead letters that no daemon could have archived, as a fault of the daemon would.
+pub async fn bury_garbage(data: &Path) {
+    let options = SqliteConnectOptions::new().filename(data.join("archive.sqlite")).busy_timeout(PATIENCE);
+    let mut connection = options.disable_statement_logging().connect().await.expect("the archive opens");
+    sqlx::query(
+        "INSERT INTO dead_letters (origin, position, error, frame, context) VALUES (1, 5, 'no', ?1, ?2)",
+    )
+    .bind(&b"\xff\xff"[..])
+    .bind([&[1_u8, 1][..], &[0; 48]].concat())
+    .execute(&mut connection)
+    .await
+    .expect("the archive takes it");
+}
+
+/// Lets the archive testify as if it were a device of `account` that was there from the beginning: `device` has joined before the
+/// first message. It shows everything to and from the account, in order.
+pub fn testify(record: &Record, device: DeviceId, account: AccountId, messages: &[Archived]) {
+    let is_mine = |archived: &&Archived| archived.recipient == account || archived.message.sender == account;
+    for archived in messages.iter().filter(is_mine) {
+        let (message, body) = (archived.message, fingerprint(&archived.body));
+        record.note(device, What::Shown { message, body, place: archived.place });
+        record.note(device, What::Acknowledged { message });
+    }
+}

@@ -7,6 +7,7 @@
 pub mod crowd;
 pub mod deaf;
 pub mod hostile;
+pub mod postgres;
 pub mod proxy;
 pub mod raw;
 pub mod traffic;

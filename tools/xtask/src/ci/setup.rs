@@ -30,6 +30,8 @@ const NEEDS: &[Need] = &[
     Need { binary: "git", package: "git" },
     // Makes system calls fail, and shows in which order they were made.
     Need { binary: "strace", package: "strace" },
+    // Private servers, which the tests kill.
+    Need { binary: "initdb", package: "postgresql" },
 ];
 
 /// Looks for each program, and installs what is missing where that is possible.

@@ -260,7 +260,8 @@ fn unprivileged() -> Option<(u32, u32)> {
         return None;
     }
     let users = fs::read_to_string("/etc/passwd").expect("there are users");
-    let entry = ["postgres:", "nobody:"].iter().find_map(|name| users.lines().find(|line| line.starts_with(name)));
+    let entry =
+        ["postgres:", "nobody:"].iter().find_map(|name| users.lines().find(|line| line.starts_with(name)));
     let fields: Vec<_> = entry.expect("there is a user besides root").split(':').collect();
     Some((fields[2].parse().expect("a number"), fields[3].parse().expect("a number")))
 }
@@ -270,7 +271,8 @@ fn template(binaries: &Path, user: Option<(u32, u32)>) -> PathBuf {
     let exe = std::env::current_exe().expect("the test knows its own path");
     let profile = exe.parent().and_then(Path::parent).expect("test executables lie in deps/");
     let version = Command::new(binaries.join("postgres")).arg("--version").output().expect("postgres runs");
-    let version: String = String::from_utf8_lossy(&version.stdout).chars().filter(char::is_ascii_digit).collect();
+    let version: String =
+        String::from_utf8_lossy(&version.stdout).chars().filter(char::is_ascii_digit).collect();
     let template = profile.join(format!("postgres-{version}"));
     let lock = fs::File::create(profile.join("postgres.lock")).expect("a lock");
     lock.lock().expect("locked");

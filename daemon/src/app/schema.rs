@@ -61,9 +61,7 @@ async fn apply(config: &Config) -> anyhow::Result<Vec<DueMigration>> {
             SqliteDirectory::open(&file).await?.close().await;
             Ok(due)
         }
-        StorageUrl::Postgres(url) => {
-            Ok(PostgresDirectory::migrate(&storage::postgres(storage, url)?).await?)
-        }
+        StorageUrl::Postgres(url) => Ok(PostgresDirectory::migrate(&storage::postgres(storage, url)?).await?),
     }
 }
 

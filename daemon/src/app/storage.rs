@@ -274,9 +274,15 @@ mod tests {
         }
         check_kind(&paths, DirectoryKind::Postgres).unwrap();
         let error = check_kind(&paths, DirectoryKind::Sqlite).unwrap_err();
-        assert!(error.to_string().contains("in postgres, and storage.url names another one, in sqlite"), "{error}");
+        assert!(
+            error.to_string().contains("in postgres, and storage.url names another one, in sqlite"),
+            "{error}"
+        );
         let error = belong(&paths, DirectoryKind::Postgres, [8; 16]).unwrap_err();
-        assert!(error.to_string().contains("07070707-") && error.to_string().contains("08080808-"), "{error}");
+        assert!(
+            error.to_string().contains("07070707-") && error.to_string().contains("08080808-"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -287,14 +293,18 @@ mod tests {
         check_kind(&paths, DirectoryKind::Postgres).unwrap_err();
         check_kind(&paths, DirectoryKind::Sqlite).unwrap();
         belong(&paths, DirectoryKind::Sqlite, [7; 16]).unwrap();
-        assert_eq!(read(&paths.directory_id()).unwrap(), Some((DirectoryKind::Sqlite, Uuid::from_bytes([7; 16]))));
+        assert_eq!(
+            read(&paths.directory_id()).unwrap(),
+            Some((DirectoryKind::Sqlite, Uuid::from_bytes([7; 16])))
+        );
     }
 
     #[test]
     fn a_file_that_no_daemon_wrote_is_refused() {
         let data = TempDir::new().unwrap();
         let path = data.path().join("directory.id");
-        for text in ["", "quail-directory 1\n", "quail-directory 1\nmysql 0", "quail-directory 1\nsqlite x\n"] {
+        for text in ["", "quail-directory 1\n", "quail-directory 1\nmysql 0", "quail-directory 1\nsqlite x\n"]
+        {
             fs::write(&path, text).unwrap();
             assert!(matches!(read(&path), Err(StorageError::Damaged { .. })), "{text:?}");
         }

@@ -204,7 +204,8 @@ mod tests {
         assert_eq!(parse_url("sqlite"), Some(StorageUrl::Sqlite));
         let url = postgres("postgres://quail@db.example/chat");
         assert_eq!((&*url.host, url.port, &*url.user, &*url.database), ("db.example", 5432, "quail", "chat"));
-        let url = postgres("postgresql://a%40b@[2001:db8::1]:6000/chat?sslmode=require&sslrootcert=/etc/ca.pem");
+        let url =
+            postgres("postgresql://a%40b@[2001:db8::1]:6000/chat?sslmode=require&sslrootcert=/etc/ca.pem");
         assert_eq!((&*url.host, url.port, &*url.user), ("2001:db8::1", 6000, "a@b"));
         assert_eq!((url.tls, url.root_certificate), (PostgresTls::Require, Some("/etc/ca.pem".into())));
         let url = postgres("postgres://quail@/chat?host=/var/run/postgresql");

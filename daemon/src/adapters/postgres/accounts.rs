@@ -42,10 +42,7 @@ pub(super) async fn create(
 }
 
 /// Returns which of these handles belong to accounts.
-pub(super) async fn taken(
-    connection: &mut PgConnection,
-    handles: &[String],
-) -> Result<Vec<String>, Failure> {
+pub(super) async fn taken(connection: &mut PgConnection, handles: &[String]) -> Result<Vec<String>, Failure> {
     Ok(sqlx::query_scalar("SELECT handle FROM accounts WHERE handle = ANY($1)")
         .bind(handles)
         .fetch_all(connection)

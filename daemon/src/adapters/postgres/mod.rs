@@ -48,11 +48,7 @@ impl PostgresDirectory {
     }
 
     /// Runs a single statement that reads.
-    fn read<'a, I, T>(
-        &'a self,
-        input: I,
-        command: Command<I, T>,
-    ) -> PortFuture<'a, Result<T, DirectoryError>>
+    fn read<'a, I, T>(&'a self, input: I, command: Command<I, T>) -> PortFuture<'a, Result<T, DirectoryError>>
     where
         I: Send + Sync + 'a,
         T: Send + 'a,

@@ -182,7 +182,7 @@ impl PostgresDirectory {
         Self::migrate(options).await?;
         let connecting = connect_options(options).await?;
         bounded(place, patience, async {
-            let failed = |error| sort(place, error);
+            let failed = |error: sqlx::Error| sort(place, &error);
             let mut connection = pool::connect(&connecting, patience).await.map_err(failed)?;
             warn_of_lost_writes(&mut connection).await.map_err(failed)?;
             let row = sqlx::query("SELECT directory FROM identity WHERE single = 1")
@@ -190,7 +190,7 @@ impl PostgresDirectory {
                 .await
                 .map_err(failed)?;
             let identity = rows::identity(&row, "directory").map_err(|failure| match failure {
-                Failure::Sql(error) => sort(place, error),
+                Failure::Sql(error) => sort(place, &error),
                 Failure::Directory(error) => {
                     PostgresError::Failed { place: place.clone(), reason: error.to_string() }
                 }
@@ -230,9 +230,17 @@ impl PostgresDirectory {
             connection.lock().await.map_err(|error| migrate_error(place, error))?;
             // What was due is looked at again, behind the lock.
             let due = self::due(&mut connection, place).await?;
-            MIGRATIONS.run_direct(None, &mut connection, false).await.map_err(|error| migrate_error(place, error))?;
+            // Not `run`, whose future no other task may be given (its trait is "not general enough" for the compiler).
+            MIGRATIONS
+                .run_direct(None, &mut connection, false)
+                .await
+                .map_err(|error| migrate_error(place, error))?;
             for migration in &due {
-                tracing::info!(version = migration.version, what = migration.description, "migrated the directory");
+                tracing::info!(
+                    version = migration.version,
+                    what = migration.description,
+                    "migrated the directory"
+                );
             }
             let _ = connection.close().await;
             Ok(due)
@@ -259,11 +267,15 @@ impl PostgresError {
             Self::Refused { .. } => {
                 "see that storage.password_file holds the password of that user, and that pg_hba.conf lets it in from here"
             }
-            Self::NoDatabase { .. } => "make it, as in createdb --owner USER DATABASE, or name another one in storage.url",
+            Self::NoDatabase { .. } => {
+                "make it, as in createdb --owner USER DATABASE, or name another one in storage.url"
+            }
             Self::Tls { .. } => {
                 "name the authority with ?sslrootcert=FILE in storage.url, or weaken ?sslmode= if you trust the network"
             }
-            Self::RootCertificate { .. } => "see that the file is there and that the daemon's user may read it",
+            Self::RootCertificate { .. } => {
+                "see that the file is there and that the daemon's user may read it"
+            }
             Self::TooOld { .. } => "upgrade the server, or use storage.url = \"sqlite\"",
             Self::Standby { .. } => "name the primary in storage.url",
             Self::Rights { .. } => {
@@ -280,7 +292,7 @@ impl PostgresError {
 /// Returns a connection for looking at the schema and changing it, to a server that will do.
 async fn reach(options: &PostgresOptions) -> Result<PgConnection, PostgresError> {
     let place = &options.place;
-    let failed = |error| sort(place, error);
+    let failed = |error: sqlx::Error| sort(place, &error);
     let connecting = connect_options(options).await?;
     let mut connection = PgConnection::connect_with(&connecting).await.map_err(failed)?;
     check_version(place, connection.server_version_num().unwrap_or(0))?;
@@ -303,7 +315,7 @@ async fn due(
     connection: &mut PgConnection,
     place: &PostgresPlace,
 ) -> Result<Vec<DueMigration>, PostgresError> {
-    let failed = |error| sort(place, error);
+    let failed = |error: sqlx::Error| sort(place, &error);
     let is_there: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await
@@ -316,7 +328,8 @@ async fn due(
                 .await
                 .map_err(failed)?;
         let read = rows.into_iter();
-        applied.extend(read.map(|(version, checksum)| AppliedMigration { version, checksum: checksum.into() }));
+        applied
+            .extend(read.map(|(version, checksum)| AppliedMigration { version, checksum: checksum.into() }));
     }
     schema::due(&MIGRATIONS, &applied)
         .map_err(|source| PostgresError::Schema { place: place.clone(), source })
@@ -326,7 +339,9 @@ async fn due(
 async fn warn_of_lost_writes(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let fsync: String = sqlx::query_scalar("SELECT current_setting('fsync')").fetch_one(connection).await?;
     if fsync == "off" {
-        tracing::warn!("fsync is off in Postgres: accounts that were answered for may be gone after a crash of its machine");
+        tracing::warn!(
+            "fsync is off in Postgres: accounts that were answered for may be gone after a crash of its machine"
+        );
     }
     Ok(())
 }
@@ -376,19 +391,19 @@ async fn bounded<T>(
 
 fn migrate_error(place: &PostgresPlace, error: MigrateError) -> PostgresError {
     match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => sort(place, error),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => sort(place, &error),
         error => PostgresError::Failed { place: place.clone(), reason: error.to_string() },
     }
 }
 
 /// Says of an error of the server or of the way there whose it is.
-fn sort(place: &PostgresPlace, error: sqlx::Error) -> PostgresError {
+fn sort(place: &PostgresPlace, error: &sqlx::Error) -> PostgresError {
     let place = place.clone();
-    let reason = match &error {
+    let reason = match error {
         sqlx::Error::Database(database) => database.message().to_owned(),
         error => error.to_string(),
     };
-    match &error {
+    match error {
         sqlx::Error::Io(_) => PostgresError::Unreachable { place, reason },
         sqlx::Error::Tls(_) => PostgresError::Tls { place, reason },
         sqlx::Error::Database(database) => match database.code().unwrap_or_default().as_ref() {

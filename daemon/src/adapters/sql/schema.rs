@@ -69,9 +69,7 @@ mod tests {
 
     fn applied(upto: i64) -> Vec<AppliedMigration> {
         let known = KNOWN.iter().filter(|migration| migration.version <= upto);
-        known
-            .map(|one| AppliedMigration { version: one.version, checksum: one.checksum.clone() })
-            .collect()
+        known.map(|one| AppliedMigration { version: one.version, checksum: one.checksum.clone() }).collect()
     }
 
     #[test]

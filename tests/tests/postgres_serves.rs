@@ -23,7 +23,6 @@ async fn world(postgres: &Postgres) -> World {
 
 /// Two people with open clients, who have written to each other.
 struct Pair {
-    ada: Person,
     bob: Person,
     sender: Client,
     receiver: Events,
@@ -36,7 +35,7 @@ impl Pair {
         let (ada, bob) = (world.sign_up("ada").await, world.sign_up("bob").await);
         let (sender, receiving) = (ada.open().await, bob.open().await);
         let receiver = receiving.events().await.unwrap();
-        let mut pair = Self { ada, bob, sender, receiver, _receiver: receiving, sent: 0 };
+        let mut pair = Self { bob, sender, receiver, _receiver: receiving, sent: 0 };
         pair.talk().await;
         pair
     }
@@ -125,7 +124,7 @@ async fn who_was_told_to_have_an_account_has_one_though_postgres_is_killed() {
     let Some(mut postgres) = Postgres::start().await else { return };
     let world = world(&postgres).await;
     let mut pair = Pair::meet(&world).await;
-    let mut answered: Vec<Person> = Vec::new();
+    let mut answered = 0;
     for round in 0..3 {
         let mut signing_up = JoinSet::new();
         for number in 0..12 {
@@ -155,16 +154,16 @@ async fn who_was_told_to_have_an_account_has_one_though_postgres_is_killed() {
             match credentials {
                 Ok(credentials) => {
                     let handle = credentials.handle.clone();
-                    assert!(world.log_in(&handle).await.account() == credentials.account, "{handle}");
-                    answered.push(Person { credentials, ..pair.ada.clone() });
+                    assert_eq!(world.log_in(&handle).await.account(), credentials.account, "{handle}");
+                    answered += 1;
                 }
                 Err(error) => assert_eq!(error.reason(), Some(Reason::DirectoryUnavailable), "{error:?}"),
             }
         }
         pair.talk().await;
     }
-    println!("{} of 36 answered", answered.len());
-    assert!(!answered.is_empty());
+    println!("{answered} of 36 answered");
+    assert!(answered > 0);
 }
 
 #[tokio::test]
@@ -175,7 +174,8 @@ async fn a_frozen_postgres_keeps_nobody_waiting_and_no_message_back() {
     postgres.freeze();
     let began = Instant::now();
     let mut asking = JoinSet::new();
-    for number in 0..20 {
+    // As many as wait for their password's hash without a refusal.
+    for number in 0..10 {
         let address = world.address();
         asking.spawn(async move {
             let guest = Guest::connect(&address, options()).await.unwrap();
@@ -192,8 +192,8 @@ async fn a_frozen_postgres_keeps_nobody_waiting_and_no_message_back() {
         away(answer.unwrap());
     }
     let refused = began.elapsed();
-    println!("50 messages, the slowest {slowest:?}; 20 sign-ups refused within {refused:?}");
-    // A second for a connection, one for the answer, and hashing twenty passwords in a debug build.
+    println!("50 messages, the slowest {slowest:?}; 10 sign-ups refused within {refused:?}");
+    // A second for a connection, one for the answer, and hashing ten passwords in a debug build.
     assert!(refused < Duration::from_secs(20), "{refused:?}");
     let report = ready(&world, false).await;
     assert!(report.contains(r#""name":"directory","ok":false"#), "{report}");

@@ -23,6 +23,7 @@ use super::DataPaths;
 use crate::adapters::postgres::{
     PostgresDirectory, PostgresError, PostgresOptions, PostgresPlace, Secret, TlsMode,
 };
+use crate::adapters::sql::schema::DueMigration;
 use crate::adapters::sqlite::SqliteDirectory;
 use crate::config::{PostgresTls, PostgresUrl, Storage, StorageUrl};
 use crate::ops::files::write_atomically;
@@ -110,7 +111,12 @@ pub(super) async fn open(
         }
         StorageUrl::Postgres(url) => {
             let options = postgres(storage, url)?;
-            let directory = reach(&options, waits).await?;
+            let was = read(&paths.directory_id())?;
+            let Some(directory) = reach(&options, was.is_none(), waits).await? else {
+                let was = was.map(|(kind, id)| format!("{kind} ({id})")).unwrap_or_default();
+                let is = format!("{}, which is empty", DirectoryKind::Postgres);
+                return Err(StorageError::Other { data: paths.root().to_owned(), was, is }.into());
+            };
             belong(paths, DirectoryKind::Postgres, directory.identity())?;
             tracing::info!(at = %options.place, "the directory is in Postgres");
             Ok(Arc::new(directory))
@@ -174,13 +180,23 @@ pub(super) fn password(storage: &Storage) -> Result<Option<Secret>, StorageError
     Ok(Some(Secret(password.to_owned())))
 }
 
+/// Opens the directory as soon as its server is there. `None` if there is none yet and none `may_begin`: a data directory that
+/// belongs to one would only make a second one there.
 async fn reach(
     options: &PostgresOptions,
+    may_begin: bool,
     waits: impl Fn(String),
-) -> Result<PostgresDirectory, PostgresError> {
+) -> Result<Option<PostgresDirectory>, PostgresError> {
     let mut pause = RETRY_MIN;
     loop {
-        match PostgresDirectory::open(options).await {
+        let attempt = async {
+            let begins = |due: &DueMigration| due.version == 1;
+            if !may_begin && PostgresDirectory::due(options).await?.iter().any(begins) {
+                return Ok(None);
+            }
+            PostgresDirectory::open(options).await.map(Some)
+        };
+        match attempt.await {
             Err(error) if error.is_temporary() => {
                 tracing::warn!(%error, hint = error.hint(), "the directory is not there yet, trying again");
                 waits(error.to_string());

@@ -121,13 +121,11 @@ async fn a_data_directory_stays_with_the_database_it_began_with() {
     let data = world.daemon.data().to_owned();
     refused(&data, &[], &[], &["belongs to a directory of accounts in postgres", "in sqlite"]).await;
     assert!(!data.join("directory.sqlite").exists());
-    refused(
-        &data,
-        &[there, password],
-        &[],
-        &["belongs to a directory of accounts in postgres (", "in postgres ("],
-    )
-    .await;
+    let belongs = "belongs to a directory of accounts in postgres (";
+    refused(&data, &[there, password], &[], &[belongs, "in postgres, which is empty"]).await;
+    let output = run(&data, &[there, password], &["migrate"]).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    refused(&data, &[there, password], &[], &[belongs, "names another one, in postgres ("]).await;
     world.daemon.restart().await.unwrap();
     ada.open().await.ping().await.unwrap();
 

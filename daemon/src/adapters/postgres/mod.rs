@@ -14,6 +14,7 @@
 mod accounts;
 mod administration;
 mod devices;
+mod error;
 mod invites;
 mod open;
 mod pool;
@@ -26,7 +27,8 @@ use quail_core::ports::directory::{
 };
 use quail_protocol::id::{AccountId, DeviceId, Origin};
 
-pub use open::{PostgresError, PostgresOptions, PostgresPlace, Secret, TlsMode};
+pub use error::PostgresError;
+pub use open::{PostgresOptions, PostgresPlace, Secret, TlsMode};
 use pool::{Command, Kind, Pool};
 
 /// A directory in a Postgres database; clones share its connections.

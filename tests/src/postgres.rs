@@ -36,7 +36,6 @@ const SETTINGS: &[&str] = &[
     "listen_addresses=127.0.0.1",
     "max_connections=30",
     "shared_buffers=16MB",
-    "log_statement=all",
     "log_connections=on",
 ];
 

@@ -152,6 +152,8 @@ pub(super) fn sort(place: &PostgresPlace, error: &sqlx::Error) -> PostgresError 
         error => error.to_string(),
     };
     match error {
+        // What TLS does not like comes as an error of the socket.
+        sqlx::Error::Io(error) if is_of_tls(error) => PostgresError::Tls { place, reason },
         sqlx::Error::Io(_) => PostgresError::Unreachable { place, reason },
         sqlx::Error::Tls(_) => PostgresError::Tls { place, reason },
         sqlx::Error::Database(database) => match database.code().unwrap_or_default().as_ref() {
@@ -173,4 +175,8 @@ pub(super) fn migrate_error(place: &PostgresPlace, error: MigrateError) -> Postg
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => sort(place, &error),
         error => PostgresError::Failed { place: place.clone(), reason: error.to_string() },
     }
+}
+
+fn is_of_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
 }

@@ -115,8 +115,7 @@ impl Postgres {
 
     /// Stops every process of the server where it is: connections stay open, and nobody answers.
     pub fn freeze(&self) {
-        // The one that starts others first.
-        for pid in self.processes() {
+        for pid in self.halted() {
             signal("-STOP", pid);
         }
     }
@@ -130,8 +129,7 @@ impl Postgres {
 
     /// Kills every process of the server with SIGKILL, as a crash does.
     pub fn kill(&mut self) {
-        let processes = self.processes();
-        for pid in processes {
+        for pid in self.halted() {
             signal("-KILL", pid);
         }
         if let Some(mut server) = self.server.take() {
@@ -209,7 +207,20 @@ impl Postgres {
         command(&self.binaries, program, self.user)
     }
 
-    /// Returns the server's processes, the one that starts the others first.
+    /// Stops the process that starts the others, and returns all. One that was started meanwhile would be missed, and might
+    /// wait for ever for a lock of those that were killed.
+    fn halted(&self) -> Vec<u32> {
+        let Some(server) = &self.server else { return Vec::new() };
+        signal("-STOP", server.id());
+        let deadline = Instant::now() + PATIENCE;
+        // Ended counts as stopped.
+        while state(server.id()).is_some_and(|state| !matches!(state, 'T' | 'Z' | 'X')) {
+            assert!(Instant::now() < deadline, "Postgres does not stop");
+        }
+        self.processes()
+    }
+
+    /// Returns the server's processes.
     fn processes(&self) -> Vec<u32> {
         let Some(server) = &self.server else { return Vec::new() };
         let mut processes = vec![server.id()];
@@ -222,8 +233,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let processes = self.processes();
-        for pid in processes {
+        for pid in self.halted() {
             signal("-KILL", pid);
         }
         if let Some(mut server) = self.server.take() {
@@ -327,7 +337,15 @@ fn signal(signal: &str, pid: u32) {
 }
 
 fn parent(pid: u32) -> Option<u32> {
+    stat(pid)?.split_whitespace().nth(1)?.parse().ok()
+}
+
+fn state(pid: u32) -> Option<char> {
+    stat(pid)?.trim_start().chars().next()
+}
+
+/// Returns what the kernel tells of a process behind its name, which may contain anything.
+fn stat(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in front may contain anything, the parenthesis behind it included.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    Some(stat.rsplit_once(')')?.1.to_owned())
 }

@@ -154,7 +154,7 @@ pub(super) fn sort(place: &PostgresPlace, error: &sqlx::Error) -> PostgresError 
     match error {
         // What TLS does not like comes as an error of the socket.
         sqlx::Error::Io(error) if is_of_tls(error) => PostgresError::Tls { place, reason },
-        sqlx::Error::Io(_) => PostgresError::Unreachable { place, reason },
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => PostgresError::Unreachable { place, reason },
         sqlx::Error::Tls(_) => PostgresError::Tls { place, reason },
         sqlx::Error::Database(database) => match database.code().unwrap_or_default().as_ref() {
             state if state.starts_with("28") => PostgresError::Refused { place, reason },

@@ -95,6 +95,8 @@ pub fn is_temporary(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
+        // A server that dies while it is greeted, or something else that listens in its place.
+        | sqlx::Error::Protocol(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed
@@ -146,8 +148,10 @@ mod tests {
         assert!(is_temporary_code(SQLITE_FULL));
         assert!(!is_temporary_code(SQLITE_CORRUPT));
         assert!(!is_temporary_code(SQLITE_NOTADB));
-        let error = DirectoryError::from(Failure::Sql(sqlx::Error::PoolTimedOut));
-        assert!(error.is_temporary(), "{error}");
+        for passes in [sqlx::Error::PoolTimedOut, sqlx::Error::Protocol("a byte too few".to_owned())] {
+            let error = DirectoryError::from(Failure::Sql(passes));
+            assert!(error.is_temporary(), "{error}");
+        }
         let error = DirectoryError::from(Failure::Sql(sqlx::Error::ColumnNotFound("handle".to_owned())));
         assert!(matches!(error, DirectoryError::Corrupt { .. }), "{error}");
     }

@@ -8,6 +8,7 @@ pub mod archive;
 pub mod crowd;
 pub mod deaf;
 pub mod hostile;
+pub mod postgres;
 pub mod proxy;
 pub mod raw;
 pub mod traffic;

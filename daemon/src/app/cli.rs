@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::admin::cli::Admin;
+use super::schema::Migrate;
 use super::store_check::Store;
 use crate::config::Flags;
 use crate::ops::version;
@@ -20,6 +21,7 @@ Examples:
   quaild --config quail.toml check-config        check it and show what is in force
   quaild admin status                            ask the running daemon how it is
   quaild admin invites create --count 3          have it print codes for new accounts
+  quaild migrate --dry-run                       see what the next start would do to the directory
   quaild --data /srv/quail store check           look for damage while the daemon is stopped
   QUAIL_LOG_LEVEL=debug quaild                   every setting has a variable: QUAIL_SECTION_KEY";
 
@@ -61,6 +63,7 @@ pub(super) enum Command {
     DefaultConfig,
     Admin(Admin),
     Store(Store),
+    Migrate(Migrate),
 }
 
 impl Cli {
@@ -163,6 +166,14 @@ mod tests {
         {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }
+    }
+
+    #[test]
+    fn the_schema_is_told_or_changed() {
+        for (line, dry_run) in [("quaild migrate", false), ("quaild --data /d migrate --dry-run", true)] {
+            assert_eq!(parse(line).unwrap().command, Some(Command::Migrate(Migrate { dry_run })));
+        }
+        assert_eq!(parse("quaild migrate /d").unwrap_err().exit_code(), 2);
     }
 
     #[test]

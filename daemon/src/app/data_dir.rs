@@ -4,7 +4,8 @@
 //! format               what wrote it: "quail-data 2"
 //! quail.lock           locked while a daemon runs
 //! outbox/              events that wait for their devices
-//! directory.sqlite     accounts, devices, invites
+//! directory.sqlite     accounts, devices, invites, unless these are in Postgres
+//! directory.id         which directory of accounts this data directory belongs to
 //! tls/certificate.pem  the daemon's own certificate, if the operator brings none
 //! tls/key.pem          its key
 //! ```
@@ -209,6 +210,11 @@ impl DataPaths {
     /// Returns the file of the archive.
     pub fn archive_file(&self) -> PathBuf {
         self.root.join("archive.sqlite")
+    }
+
+    /// Returns the file that says which directory of accounts this data directory belongs to.
+    pub fn directory_id(&self) -> PathBuf {
+        self.root.join("directory.id")
     }
 
     /// Returns the file of the daemon's own certificate.

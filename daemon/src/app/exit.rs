@@ -10,10 +10,12 @@ use std::error::Error;
 use std::fmt::Write;
 use std::io;
 
+use crate::adapters::postgres::PostgresError;
 use crate::adapters::sqlite::OpenDirectoryError;
 use crate::app::admin::AdminClientError;
 use crate::app::data_dir::DataDirError;
 use crate::app::health_check::HealthCheckError;
+use crate::app::storage::StorageError;
 use crate::app::store_check::StoreCheckError;
 use crate::config::ConfigErrors;
 use crate::net::identity::IdentityError;
@@ -80,6 +82,12 @@ fn static_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     }
     if let Some(error) = error.downcast_ref::<IdentityError>() {
         return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<PostgresError>() {
+        return Some(error.hint());
+    }
+    if let Some(error) = error.downcast_ref::<StorageError>() {
+        return Some(error.hint());
     }
     if let Some(OpenDirectoryError::Open { .. }) = error.downcast_ref() {
         return Some(

@@ -20,8 +20,10 @@ mod origin;
 mod outbox;
 mod reload;
 mod reset_key;
+mod schema;
 pub mod serve;
 mod signals;
+mod storage;
 mod store_check;
 
 use std::future::Future;
@@ -77,6 +79,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::CheckConfig) => check_config(&options),
         Some(Command::Admin(command)) => admin::run(&admin::socket(&load(&options)?), command),
         Some(Command::Store(command)) => store_check::run(&load(&options)?.config.data.directory, &command),
+        Some(Command::Migrate(command)) => schema::run(&load(&options)?.config, &command),
         None if health_check => check_health(&load(&options)?.config),
         None => serve(options),
     }
@@ -103,6 +106,7 @@ fn check_config(options: &Options) -> anyhow::Result<()> {
     if let Some(operator) = &config.tls.operator {
         Identity::load(&operator.certificate, &operator.key)?;
     }
+    storage::password(&config.storage)?;
     let lines: String = settings.iter().map(|setting| format!("{setting}\n")).collect();
     let directory = config.data.directory.display();
     print(&format!("{lines}The configuration is valid. The data directory is {directory}.\n"))

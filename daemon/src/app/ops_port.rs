@@ -1,7 +1,7 @@
 //! The ops port: what a supervisor or Prometheus may ask this daemon.
 //!
-//! It opens before the daemon serves, so that a port that is taken is found at once, and closes last, so that a drain can be
-//! watched.
+//! It opens before everything else, so that a port that is taken is found at once and whoever watches a start is told what it
+//! waits for, and closes last, so that a drain can be watched.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::gateway::Gateway;
 use crate::ops::http::{self, Probe, Readiness, Shown};
+use crate::ops::metrics::Metrics;
 
 /// What is said of a full disk.
 const DISK_FULL: &str = "the disk is full: new messages are refused, and what waits is still delivered";
@@ -30,13 +31,9 @@ pub(super) struct OpsPort {
 
 impl OpsPort {
     /// Opens the port and serves it; without an address there is none.
-    pub(super) async fn open(
-        listen: Option<SocketAddr>,
-        gateway: &Arc<Gateway>,
-        disk_full: DiskFull,
-    ) -> anyhow::Result<Self> {
+    pub(super) async fn open(listen: Option<SocketAddr>, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let readiness = Arc::new(Readiness::new(probes(gateway, disk_full)));
+        let readiness = Arc::new(Readiness::default());
         let mut address = None;
         if let Some(listen) = listen {
             let listener = TcpListener::bind(listen).await.with_context(|| {
@@ -45,11 +42,21 @@ impl OpsPort {
             let bound = listener.local_addr().context("read the address of the ops port")?;
             tracing::info!(address = %bound, "health and metrics");
             address = Some(bound);
-            let shown = Shown { metrics: gateway.metrics().clone(), readiness: readiness.clone() };
+            let shown = Shown { metrics, readiness: readiness.clone() };
             tasks.spawn(http::serve(listener, shown, stop.clone()));
         }
         tasks.close();
         Ok(Self { address, readiness, stop, tasks })
+    }
+
+    /// Takes note of what the start waits for.
+    pub(super) fn waits(&self, name: &'static str, reason: String) {
+        self.readiness.waits(name, reason);
+    }
+
+    /// Takes note that everything stands that is asked from now on.
+    pub(super) fn started(&self, gateway: &Arc<Gateway>, disk_full: DiskFull) {
+        self.readiness.started(probes(gateway, disk_full));
     }
 
     /// Returns where the port is, if there is one.

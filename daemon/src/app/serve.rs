@@ -29,8 +29,7 @@ use super::ops_port::OpsPort;
 use super::outbox::{self, OpenOutbox};
 use super::reload::{self, Certificates, CurrentPin, Reload};
 use super::signals::{Asked, Signals};
-use super::{DataDir, DataPaths, Settings, reset_key};
-use crate::adapters::sqlite::SqliteDirectory;
+use super::{DataDir, DataPaths, Settings, reset_key, storage};
 use crate::config::{Config, SignUp, Tls};
 use crate::delivery::{BacklogThread, Delivery, Reads, Releaser};
 use crate::directory::{AdminService, DirectoryService, SignUpPolicy};
@@ -77,7 +76,20 @@ struct Sockets {
 pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     // Before anything else: a signal during the start must not be lost.
     let mut signals = Signals::new().context("listen for signals")?;
-    let mut running = start(settings).await?;
+    let metrics = Arc::new(Metrics::new());
+    // Before the directory, so that those who watch are told what is waited for.
+    let ops = OpsPort::open(settings.loaded.config.ops.listen, metrics.clone()).await?;
+    let (config, paths) = (&settings.loaded.config, settings.data.paths());
+    let directory = tokio::select! {
+        opened = storage::open(&config.storage, paths, |reason| ops.waits("directory", reason)) => {
+            opened.context("open the directory")?
+        }
+        name = signals.end() => {
+            tracing::info!(signal = name, "stopped while waiting for the directory");
+            return Ok(());
+        }
+    };
+    let mut running = start(settings, directory, metrics, ops).await?;
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
@@ -118,10 +130,12 @@ struct Inside {
     disk_full: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
-async fn start_inside(config: &Config, paths: &DataPaths) -> anyhow::Result<Inside> {
-    let directory = SqliteDirectory::open(&paths.directory_file()).await.context("open the directory")?;
-    let directory: Arc<dyn Administration> = Arc::new(directory);
-    let metrics = Arc::new(Metrics::new());
+async fn start_inside(
+    config: &Config,
+    paths: &DataPaths,
+    directory: Arc<dyn Administration>,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Inside> {
     let archive = archive::open(config, paths).await?;
     let writes: Option<&dyn WriteArchive> = archive.as_ref().map(|archive| archive as _);
     let OpenOutbox { engine, state, origin, archiving } =
@@ -162,16 +176,20 @@ async fn start_inside(config: &Config, paths: &DataPaths) -> anyhow::Result<Insi
     Ok(Inside { gateway, directory: service, admin, rates, reads, threads, disk_full })
 }
 
-async fn start(settings: Settings) -> anyhow::Result<Running> {
+async fn start(
+    settings: Settings,
+    directory: Arc<dyn Administration>,
+    metrics: Arc<Metrics>,
+    ops: OpsPort,
+) -> anyhow::Result<Running> {
     let Settings { loaded, source, data, log } = settings;
     let (config, paths) = (&loaded.config, data.paths());
     let identity = identity(&config.tls, paths, &config.server.name)?;
     let reset_key = reset_key::load_or_create(&paths.root().join("reset.key"))?;
-    let inside = start_inside(config, paths).await?;
+    let inside = start_inside(config, paths, directory, metrics.clone()).await?;
     let Inside { gateway, directory, admin, rates, reads, threads, disk_full } = inside;
-    let metrics = gateway.metrics().clone();
     metrics.certificate_expiry.set(identity.expiry());
-    let ops = OpsPort::open(config.ops.listen, &gateway, disk_full).await?;
+    ops.started(&gateway, disk_full);
     let endpoint_failed = CancellationToken::new();
     let tls = identity.server_config()?;
     let (listen, early_data) = (config.server.listen, config.tls.early_data);

@@ -1,4 +1,6 @@
-//! What the operating system asks of the running daemon.
+//! What signals ask of the daemon.
+//!
+//! Invariant: a signal counts from when the daemon listens, whatever it is busy with then.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -6,9 +8,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(super) enum Asked {
     /// The end, by the signal of this name.
     Stop(&'static str),
+    /// To read the configuration again.
     Reload,
 }
 
+/// The signals that the daemon listens to.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -16,6 +20,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
+    /// Listens from now on; what comes before it is asked for waits.
     pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -24,11 +29,20 @@ impl Signals {
         })
     }
 
+    /// Waits for the next signal.
     pub(super) async fn next(&mut self) -> Asked {
         tokio::select! {
             _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
             _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+
+    /// Waits for a signal to stop; one to reload stays for later.
+    pub(super) async fn end(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 

@@ -34,6 +34,20 @@ pub(super) const DATA_DIRECTORY: Key = Key {
     wants: r#"the path of a directory, as in "/var/lib/quail", or "" to have it chosen"#,
 };
 pub(super) const ARCHIVE: Key = Key { path: "storage.archive", wants: r#""on" or "off""# };
+pub(super) const STORAGE_URL: Key = Key {
+    path: "storage.url",
+    wants: r#""sqlite", or a database without password, as in "postgres://quail@db.example.org:5432/quail?sslmode=verify-full""#,
+};
+pub(super) const STORAGE_PASSWORD_FILE: Key = Key {
+    path: "storage.password_file",
+    wants: r#"the path of a file that holds the password and nothing else, or "" for none"#,
+};
+pub(super) const STORAGE_CONNECTIONS: Key =
+    Key { path: "storage.connections", wants: r#"a whole number from 1 to 64, as in "8""# };
+pub(super) const STORAGE_STATEMENT_TIMEOUT: Key = Key {
+    path: "storage.statement_timeout",
+    wants: r#"a whole number with its unit, ms, s or m, of 100ms to 60s, as in "5s""#,
+};
 pub(super) const CERTIFICATE_FILE: Key = Key {
     path: "tls.certificate_file",
     wants: r#"the path of a PEM file, or "" to have a certificate made"#,
@@ -87,6 +101,10 @@ pub(super) const KEYS: &[&Key] = &[
     &DRAIN,
     &DATA_DIRECTORY,
     &ARCHIVE,
+    &STORAGE_URL,
+    &STORAGE_PASSWORD_FILE,
+    &STORAGE_CONNECTIONS,
+    &STORAGE_STATEMENT_TIMEOUT,
     &CERTIFICATE_FILE,
     &KEY_FILE,
     &EARLY_DATA,

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, KEYS, Key};
 use super::nearest::nearest;
-use super::{ConfigError, Environment, Flags, Setting};
+use super::{ConfigError, Environment, Flags, Setting, storage};
 
 /// Where a setting stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,7 +135,9 @@ impl Layers {
         };
         let parsed = parse(text);
         if parsed.is_none() {
-            let (value, place) = (text.clone(), source.clone());
+            // Nobody writes a password there on purpose, but an error must not spread one.
+            let value = if key.path == keys::STORAGE_URL.path { storage::redact(text) } else { text.clone() };
+            let place = source.clone();
             self.errors.push(ConfigError::Value { key: key.path, value, place, wants: key.wants });
         }
         parsed

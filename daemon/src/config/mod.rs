@@ -17,6 +17,7 @@ mod keys;
 mod layers;
 mod nearest;
 mod rates;
+mod storage;
 mod values;
 
 use std::fmt;
@@ -29,6 +30,7 @@ pub use environment::{Environment, SystemEnvironment};
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Source, UnknownKey};
 pub use rates::{Class, Rate, RateTable};
+pub use storage::{PostgresTls, PostgresUrl, Storage, StorageUrl};
 
 use layers::{Layers, Text};
 
@@ -95,13 +97,6 @@ pub struct Server {
 pub struct Data {
     /// The data directory; chosen already where the configuration leaves it open.
     pub directory: PathBuf,
-}
-
-/// Where what is kept for good is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Storage {
-    /// Whether the history of conversations is kept.
-    pub archive: bool,
 }
 
 /// How clients know the daemon.
@@ -276,7 +271,7 @@ fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
     let drain = layers.parse(&keys::DRAIN, |text| values::duration(text).filter(|drain| *drain <= DRAIN_MAX));
     let directory = data_directory(layers, environment);
     let socket = admin_socket(layers, environment, directory.as_deref());
-    let archive = layers.parse(&keys::ARCHIVE, |text| values::one_of(text, ON_OR_OFF));
+    let storage = storage::parse(layers);
     let operator = certificate_files(layers);
     let early_data = layers.parse(&keys::EARLY_DATA, |text| values::one_of(text, ON_OR_OFF));
     let sign_up = layers.parse(&keys::SIGN_UP, |text| values::one_of(text, SIGN_UPS));
@@ -290,7 +285,7 @@ fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
     Some(Config {
         server: Server { listen: listen?, name: name?, drain: drain? },
         data: Data { directory: directory? },
-        storage: Storage { archive: archive? },
+        storage: storage?,
         tls: Tls { operator: operator?, early_data: early_data? },
         accounts: Accounts { sign_up: sign_up? },
         rates: rates?,

@@ -55,7 +55,13 @@ fn the_defaults_are_complete_and_need_nothing_else() {
             drain: Duration::from_secs(5),
         },
         data: Data { directory: "/home/ada/.local/share/quail".into() },
-        storage: Storage { archive: true },
+        storage: Storage {
+            url: StorageUrl::Sqlite,
+            password_file: None,
+            connections: 8,
+            statement_timeout: Duration::from_secs(5),
+            archive: true,
+        },
         tls: Tls { operator: None, early_data: true },
         accounts: Accounts { sign_up: SignUp::Open },
         rates: default_rates(),
@@ -124,6 +130,10 @@ fn every_setting_has_a_variable_and_the_flags_theirs() {
         ("QUAIL_SERVER_DRAIN", "250ms"),
         ("QUAIL_DATA_DIRECTORY", "/srv/quail"),
         ("QUAIL_STORAGE_ARCHIVE", "off"),
+        ("QUAIL_STORAGE_URL", "postgres://quail@db.example/chat"),
+        ("QUAIL_STORAGE_PASSWORD_FILE", "/etc/p"),
+        ("QUAIL_STORAGE_CONNECTIONS", "3"),
+        ("QUAIL_STORAGE_STATEMENT_TIMEOUT", "1s"),
         ("QUAIL_TLS_CERTIFICATE_FILE", "/etc/c.pem"),
         ("QUAIL_TLS_KEY_FILE", "/etc/k.pem"),
         ("QUAIL_TLS_EARLY_DATA", "off"),
@@ -150,7 +160,7 @@ fn every_setting_has_a_variable_and_the_flags_theirs() {
     let loaded = load(None, &environment(&variables), &Flags::default()).unwrap();
     assert!(loaded.settings.iter().all(|setting| setting.source != Source::Default));
     let operator = CertificateFiles { certificate: "/etc/c.pem".into(), key: "/etc/k.pem".into() };
-    assert_eq!(loaded.config.storage, Storage { archive: false });
+    assert!(!loaded.config.storage.archive);
     assert_eq!(loaded.config.tls, Tls { operator: Some(operator), early_data: false });
     assert_eq!(loaded.config.accounts.sign_up, SignUp::Invite);
     let limits = Limits {

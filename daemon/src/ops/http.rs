@@ -8,8 +8,8 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -50,10 +50,13 @@ pub type Probe = Box<dyn Fn() -> ProbeAnswer + Send + Sync>;
 /// What a probe will have found.
 pub type ProbeAnswer = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
-/// Whether the daemon should get clients.
+/// Whether the daemon should get clients. At first it is starting, and should not.
 #[derive(Default)]
 pub struct Readiness {
-    probes: Vec<(&'static str, Probe)>,
+    /// Empty as long as it is starting.
+    probes: OnceLock<Vec<(&'static str, Probe)>>,
+    /// What the start waits for, and why.
+    waiting: Mutex<Option<(&'static str, String)>>,
     draining: AtomicBool,
 }
 
@@ -79,9 +82,14 @@ pub struct Checked {
 }
 
 impl Readiness {
-    /// Returns readiness that depends on these.
-    pub fn new(probes: Vec<(&'static str, Probe)>) -> Self {
-        Self { probes, draining: AtomicBool::new(false) }
+    /// Takes note of what the start waits for, and why.
+    pub fn waits(&self, name: &'static str, reason: String) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some((name, reason));
+    }
+
+    /// Takes note that the daemon has started; from now on readiness depends on these. A second time changes nothing.
+    pub fn started(&self, probes: Vec<(&'static str, Probe)>) {
+        let _ = self.probes.set(probes);
     }
 
     /// Takes note that the daemon is about to stop: load balancers should look elsewhere.
@@ -91,19 +99,28 @@ impl Readiness {
 
     /// Asks every dependency, one after the other.
     pub async fn report(&self) -> Report {
+        let Some(probes) = self.probes.get() else { return self.starting() };
         let draining = self.draining.load(Ordering::Relaxed);
         let mut checks = vec![Checked {
             name: "serving",
             ok: !draining,
             reason: draining.then(|| "the daemon is stopping".to_owned()),
         }];
-        for (name, probe) in &self.probes {
+        for (name, probe) in probes {
             let answer = tokio::time::timeout(PROBE_TIMEOUT, probe()).await;
             let slow = || Err(format!("no answer within {} s", PROBE_TIMEOUT.as_secs()));
             let reason = answer.unwrap_or_else(|_| slow()).err();
             checks.push(Checked { name, ok: reason.is_none(), reason });
         }
         Report { ready: checks.iter().all(|check| check.ok), checks }
+    }
+
+    fn starting(&self) -> Report {
+        let failed = |name, reason| Checked { name, ok: false, reason: Some(reason) };
+        let mut checks = vec![failed("serving", "the daemon is starting".to_owned())];
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        checks.extend(waiting.map(|(name, reason)| failed(name, reason)));
+        Report { ready: false, checks }
     }
 }
 
@@ -214,10 +231,16 @@ mod tests {
         Box::new(move || Box::pin(async move { answer() }))
     }
 
+    fn readiness(probes: Vec<(&'static str, Probe)>) -> Readiness {
+        let readiness = Readiness::default();
+        readiness.started(probes);
+        readiness
+    }
+
     async fn start(probes: Vec<(&'static str, Probe)>) -> (std::net::SocketAddr, Shown, CancellationToken) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shown = Shown { metrics: Arc::default(), readiness: Arc::new(Readiness::new(probes)) };
+        let shown = Shown { metrics: Arc::default(), readiness: Arc::new(readiness(probes)) };
         let stop = CancellationToken::new();
         TaskTracker::new().spawn(serve(listener, shown.clone(), stop.clone()));
         (address, shown, stop)
@@ -254,10 +277,23 @@ mod tests {
     async fn a_dependency_that_fails_or_hangs_is_named() {
         let hangs: Probe = Box::new(|| Box::pin(std::future::pending()));
         let broken = probe(|| Err("no route".to_owned()));
-        let report = Readiness::new(vec![("a", broken), ("b", hangs)]).report().await;
+        let report = readiness(vec![("a", broken), ("b", hangs)]).report().await;
         assert!(!report.ready);
         let reasons: Vec<_> = report.checks.iter().map(|check| check.reason.as_deref()).collect();
         assert_eq!(reasons, [None, Some("no route"), Some("no answer within 2 s")]);
+    }
+
+    #[tokio::test]
+    async fn a_start_names_what_it_waits_for() {
+        let readiness = Readiness::default();
+        assert!(!readiness.report().await.ready);
+        readiness.waits("directory", "no route".to_owned());
+        let report = readiness.report().await;
+        let named: Vec<_> = report.checks.iter().map(|check| (check.name, check.reason.as_deref())).collect();
+        let starting = ("serving", Some("the daemon is starting"));
+        assert_eq!(named, [starting, ("directory", Some("no route"))]);
+        readiness.started(Vec::new());
+        assert!(readiness.report().await.ready);
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ pub(super) struct Lineage {
 impl Lineage {
     /// An origin ends, and another one carries on with what it had up to a position.
     pub(super) fn ends(&mut self, of: Origin, (next, upto): (Origin, Position)) {
-        let is_new = self.ended.get(&next).is_none() && next != of;
+        let is_new = !self.ended.contains_key(&next) && next != of;
         if is_new {
             self.ended.entry(of).or_insert((next, upto));
         }

@@ -2,11 +2,11 @@
 
 use quail_core::ports::directory::{AccountFacts, Credentials, DirectoryError, NewAccount};
 use quail_protocol::id::{AccountId, DeviceId, Origin};
-use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-use super::failure::{Failure, duplicate};
-use super::{devices, invites, rows};
+use super::{devices, invites};
+use crate::adapters::sql::failure::{Failure, duplicate};
+use crate::adapters::sql::rows;
 
 /// Gives the next origin number.
 pub(super) async fn register_origin(
@@ -127,7 +127,7 @@ pub(super) async fn credentials(
         .bind(handle)
         .fetch_optional(connection)
         .await?;
-    row.as_ref().map(read_credentials).transpose()
+    row.as_ref().map(rows::credentials).transpose()
 }
 
 /// Finds what the password of an account is checked against.
@@ -139,7 +139,7 @@ pub(super) async fn credentials_of(
         .bind(account.as_bytes().as_slice())
         .fetch_optional(connection)
         .await?;
-    row.as_ref().map(read_credentials).transpose()
+    row.as_ref().map(rows::credentials).transpose()
 }
 
 /// Returns what is known of an account. One statement, so that version and devices belong together.
@@ -155,7 +155,7 @@ pub(super) async fn facts(
     .bind(account.as_bytes().as_slice())
     .fetch_all(connection)
     .await?;
-    read_facts(&rows)
+    rows::facts(&rows)
 }
 
 /// Finds an account by its public name, as [`facts`] does.
@@ -171,7 +171,7 @@ pub(super) async fn look_up(
     .bind(handle)
     .fetch_all(connection)
     .await?;
-    read_facts(&rows)
+    rows::facts(&rows)
 }
 
 /// Returns what is known of an account that was found in this transaction.
@@ -214,30 +214,4 @@ pub(super) async fn raise_version(
         .execute(connection)
         .await?;
     Ok(())
-}
-
-fn read_credentials(row: &SqliteRow) -> Result<Credentials, Failure> {
-    Ok(Credentials {
-        account: rows::id(row, "account")?,
-        handle: row.try_get("handle")?,
-        password_hash: row.try_get("password_hash")?,
-    })
-}
-
-/// Reads the rows of one account: one per device, or a single one whose device is null.
-fn read_facts(rows: &[SqliteRow]) -> Result<Option<AccountFacts>, Failure> {
-    let Some(first) = rows.first() else {
-        return Ok(None);
-    };
-    let mut devices = Vec::with_capacity(rows.len());
-    for row in rows {
-        devices.extend(rows::optional_id::<DeviceId>(row, "device")?);
-    }
-    Ok(Some(AccountFacts {
-        account: rows::id(first, "account")?,
-        handle: first.try_get("handle")?,
-        version: rows::number(first, "version")?,
-        read_receipts: first.try_get("read_receipts")?,
-        devices,
-    }))
 }

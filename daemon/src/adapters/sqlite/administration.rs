@@ -7,12 +7,12 @@ use quail_core::ports::directory::{
     SecretHash,
 };
 use quail_protocol::id::AccountId;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use super::accounts::{known_facts, raise_version};
-use super::failure::Failure;
-use super::{SqliteDirectory, accounts, answer, devices, invites, rows};
+use super::{SqliteDirectory, accounts, answer, devices, invites};
+use crate::adapters::sql::failure::Failure;
+use crate::adapters::sql::rows;
 
 impl Administration for SqliteDirectory {
     fn accounts(
@@ -101,16 +101,7 @@ async fn list_accounts(
     .bind(limit)
     .fetch_all(connection)
     .await?;
-    let summary = |row: &SqliteRow| {
-        Ok(AccountSummary {
-            account: rows::id(row, "account")?,
-            handle: row.try_get("handle")?,
-            created_ms: rows::number(row, "created_ms")?,
-            is_disabled: row.try_get("is_disabled")?,
-            devices: rows::number(row, "devices")?,
-        })
-    };
-    rows.iter().map(summary).collect()
+    rows.iter().map(rows::account_summary).collect()
 }
 
 async fn create_accounts(

@@ -5,12 +5,11 @@ use quail_core::ports::directory::{
 };
 use quail_protocol::id::{AccountId, DeviceId};
 use quail_protocol::limits::DEVICES_MAX;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use super::accounts::{credentials_of, is_disabled, known_facts, raise_version};
-use super::failure::{Failure, duplicate};
-use super::rows;
+use crate::adapters::sql::failure::{Failure, duplicate};
+use crate::adapters::sql::rows;
 
 /// Logs a device in.
 pub(super) async fn add(
@@ -100,16 +99,7 @@ pub(super) async fn list(
     .bind(account.as_bytes().as_slice())
     .fetch_all(connection)
     .await?;
-    let summary = |row: &SqliteRow| {
-        Ok(DeviceSummary {
-            device: rows::id(row, "device")?,
-            name: row.try_get("name")?,
-            platform: row.try_get("platform")?,
-            created_ms: rows::number(row, "created_ms")?,
-            last_seen_ms: rows::number(row, "last_seen_ms")?,
-        })
-    };
-    rows.iter().map(summary).collect()
+    rows.iter().map(rows::device).collect()
 }
 
 /// Logs every device but one out. Returns whether there were any; the caller sees to the version.
@@ -153,12 +143,7 @@ pub(super) async fn session(
     .bind(token_hash.as_slice())
     .fetch_optional(connection)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some(SessionFacts {
-        account: rows::id(&row, "account")?,
-        device: rows::id(&row, "device")?,
-        handle: row.try_get("handle")?,
-    }))
+    row.as_ref().map(rows::session).transpose()
 }
 
 /// Writes down when devices were last seen. A clock that was set back does not undo a record.

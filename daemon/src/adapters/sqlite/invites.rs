@@ -2,11 +2,10 @@
 
 use quail_core::ports::directory::{DirectoryError, InviteSummary, SecretHash};
 use quail_protocol::id::AccountId;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::SqliteConnection;
 
-use super::failure::{Failure, duplicate};
-use super::rows;
+use crate::adapters::sql::failure::{Failure, duplicate};
+use crate::adapters::sql::rows;
 
 /// Keeps a new invite.
 pub(super) async fn create(
@@ -68,14 +67,7 @@ pub(super) async fn list(
     .bind(limit)
     .fetch_all(connection)
     .await?;
-    let summary = |row: &SqliteRow| {
-        Ok(InviteSummary {
-            invite_hash: rows::hash(row, "invite_hash")?,
-            created_ms: rows::number(row, "created_ms")?,
-            used_by: row.try_get("handle")?,
-        })
-    };
-    rows.iter().map(summary).collect()
+    rows.iter().map(rows::invite).collect()
 }
 
 /// Forgets an invite that nobody has used.

@@ -13,10 +13,8 @@ mod accounts;
 mod administration;
 pub mod archive;
 mod devices;
-mod failure;
 mod invites;
 mod open;
-mod rows;
 
 use quail_core::ports::directory::{
     AccountFacts, Credentials, DeviceSummary, Directory, DirectoryError, NewAccount, NewDevice, PortFuture,
@@ -25,7 +23,7 @@ use quail_core::ports::directory::{
 use quail_protocol::id::{AccountId, DeviceId, Origin};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
-use failure::Failure;
+use crate::adapters::sql::failure::Failure;
 pub use open::OpenDirectoryError;
 
 /// A directory in a SQLite file of this process; clones share its connections.
@@ -35,9 +33,15 @@ pub struct SqliteDirectory {
     writer: SqlitePool,
     /// Connections that cannot write.
     readers: SqlitePool,
+    identity: [u8; 16],
 }
 
 impl SqliteDirectory {
+    /// Returns which directory this is: drawn once, when its file was made.
+    pub fn identity(&self) -> [u8; 16] {
+        self.identity
+    }
+
     /// Waits for the running commands, then closes the file. Later ones fail as unavailable.
     pub async fn close(&self) {
         self.readers.close().await;

@@ -1,17 +1,21 @@
 //! Opening the file: its rights, its connections, its schema.
 //!
 //! Invariants: the file is readable by its owner only, since it holds password hashes, and SQLite gives its side files
-//! the same rights; a schema this daemon does not know is never touched.
+//! the same rights; a schema this daemon does not know is never touched. Migrations need no lock of their own: the lock of the
+//! data directory is held, and each is a transaction.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::ConnectOptions;
-use sqlx::migrate::{MigrateError, Migrator};
+use quail_core::ports::directory::DirectoryError;
+use sqlx::migrate::{AppliedMigration, MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use super::SqliteDirectory;
+use crate::adapters::sql::rows;
+use crate::adapters::sql::schema::{self, DueMigration, SchemaError};
 
 /// How many reads run at once; each connection is a thread. A read takes well under a millisecond.
 pub(super) const READERS_MAX: u32 = 4;
@@ -48,17 +52,22 @@ pub enum OpenDirectoryError {
         #[source]
         source: sqlx::Error,
     },
-    /// A newer daemon has worked with the file. Run that one, or restore the backup from before.
-    #[error(
-        "the directory file {path} has schema {version}, this quaild knows up to {known}: run the newer quaild or restore the backup made before it"
-    )]
-    Newer {
+    /// The schema in the file is not for this daemon.
+    #[error("the directory file {path}: {source}")]
+    Schema {
         /// The file.
         path: PathBuf,
-        /// The schema's version.
-        version: i64,
-        /// The newest version this daemon knows.
-        known: i64,
+        /// Why not.
+        source: SchemaError,
+    },
+    /// The file does not say which directory it is.
+    #[error("read which directory {path} is")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: DirectoryError,
     },
     /// The schema could not be brought up to date.
     #[error("bring the schema of the directory file {path} up to date")]
@@ -82,9 +91,32 @@ impl SqliteDirectory {
         create(path).await.map_err(|source| OpenDirectoryError::Create { path: owned(), source })?;
         let unopened = |source| OpenDirectoryError::Open { path: owned(), source };
         let writer = pool(1).connect_with(writer_options(path)).await.map_err(unopened)?;
-        MIGRATIONS.run(&writer).await.map_err(|error| migrate_error(path, error))?;
+        let applied = applied(&mut *writer.acquire().await.map_err(unopened)?).await.map_err(unopened)?;
+        due(path, &applied)?;
+        MIGRATIONS
+            .run(&writer)
+            .await
+            .map_err(|source| OpenDirectoryError::Migrate { path: owned(), source })?;
+        let row = sqlx::query("SELECT directory FROM identity WHERE single = 1").fetch_one(&writer).await;
+        let identity = rows::identity(&row.map_err(unopened)?, "directory")
+            .map_err(|failure| OpenDirectoryError::Damaged { path: owned(), source: failure.into() })?;
         let readers = pool(READERS_MAX).connect_with(reader_options(path)).await.map_err(unopened)?;
-        Ok(Self { writer, readers })
+        Ok(Self { writer, readers, identity })
+    }
+
+    /// Returns the migrations that are due in the file at `path`, and applies none; all of them if there is no file.
+    ///
+    /// # Errors
+    /// `Open`, `Schema`.
+    pub async fn due(path: &Path) -> Result<Vec<DueMigration>, OpenDirectoryError> {
+        if !path.exists() {
+            return due(path, &[]);
+        }
+        let unopened = |source| OpenDirectoryError::Open { path: path.to_owned(), source };
+        let mut connection = reader_options(path).connect().await.map_err(unopened)?;
+        let applied = applied(&mut connection).await.map_err(unopened)?;
+        connection.close().await.map_err(unopened)?;
+        due(path, &applied)
     }
 }
 
@@ -126,13 +158,21 @@ pub(super) fn reader_options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-fn migrate_error(path: &Path, error: MigrateError) -> OpenDirectoryError {
-    let path = path.to_owned();
-    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-    match error {
-        MigrateError::VersionMissing(version) if version > known => {
-            OpenDirectoryError::Newer { path, version, known }
-        }
-        source => OpenDirectoryError::Migrate { path, source },
+fn due(path: &Path, applied: &[AppliedMigration]) -> Result<Vec<DueMigration>, OpenDirectoryError> {
+    schema::due(&MIGRATIONS, applied)
+        .map_err(|source| OpenDirectoryError::Schema { path: path.to_owned(), source })
+}
+
+/// Returns what was applied to a file; nothing if it is new.
+async fn applied(connection: &mut SqliteConnection) -> Result<Vec<AppliedMigration>, sqlx::Error> {
+    let table = sqlx::query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'");
+    if table.fetch_optional(&mut *connection).await?.is_none() {
+        return Ok(Vec::new());
     }
+    let rows: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations ORDER BY version")
+            .fetch_all(connection)
+            .await?;
+    let read = rows.into_iter();
+    Ok(read.map(|(version, checksum)| AppliedMigration { version, checksum: checksum.into() }).collect())
 }

@@ -13,6 +13,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
 
 use super::*;
+use crate::adapters::sql::schema::SchemaError;
 
 const NOW_MS: u64 = 1_720_000_000_000;
 
@@ -236,7 +237,13 @@ async fn a_schema_from_the_future_is_left_alone() {
     directory.close().await;
 
     let error = SqliteDirectory::open(&file(&folder)).await.err().unwrap();
-    assert!(matches!(error, OpenDirectoryError::Newer { version: 9999, known: 1.., .. }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            OpenDirectoryError::Schema { source: SchemaError::Newer { version: 9999, known: 1.. }, .. }
+        ),
+        "{error:?}"
+    );
     let text = error.to_string();
     assert!(text.contains("directory.db") && text.contains("9999"), "{text}");
 }

@@ -96,23 +96,23 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(shown: &[(u8, &str)], expected: Verdict) {
-        assert_eq!(verdict(LINES.len(), &log(shown)), expected);
+    fn check(shown: &[(u8, &str)], expected: &Verdict) {
+        assert_eq!(&verdict(LINES.len(), &log(shown)), expected);
     }
 
     #[test]
     fn all_once_in_order_is_flawless() {
-        check(&[(0, "a"), (1, ""), (2, "a"), (3, "b")], Verdict::default());
+        check(&[(0, "a"), (1, ""), (2, "a"), (3, "b")], &Verdict::default());
     }
 
     #[test]
     fn each_flaw_is_counted_as_what_it_is() {
         let none = Verdict::default;
-        check(&[(0, "a"), (1, ""), (2, "a"), (2, "a"), (3, "b")], Verdict { duplicates: 1, ..none() });
-        check(&[(0, "a"), (3, "b")], Verdict { missing: 2, ..none() });
-        check(&[(0, "a"), (2, "a"), (1, ""), (3, "b")], Verdict { out_of_order: 1, ..none() });
-        check(&[(0, "a"), (1, " "), (2, "a"), (3, "b"), (9, "x")], Verdict { altered: 2, ..none() });
-        check(&[], Verdict { missing: 4, ..none() });
+        check(&[(0, "a"), (1, ""), (2, "a"), (2, "a"), (3, "b")], &Verdict { duplicates: 1, ..none() });
+        check(&[(0, "a"), (3, "b")], &Verdict { missing: 2, ..none() });
+        check(&[(0, "a"), (2, "a"), (1, ""), (3, "b")], &Verdict { out_of_order: 1, ..none() });
+        check(&[(0, "a"), (1, " "), (2, "a"), (3, "b"), (9, "x")], &Verdict { altered: 2, ..none() });
+        check(&[], &Verdict { missing: 4, ..none() });
     }
 
     #[test]

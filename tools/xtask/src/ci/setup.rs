@@ -32,6 +32,8 @@ const NEEDS: &[Need] = &[
     Need { binary: "strace", package: "strace" },
     // Counts instructions.
     Need { binary: "valgrind", package: "valgrind" },
+    // Private servers, which the tests kill.
+    Need { binary: "initdb", package: "postgresql" },
 ];
 
 /// Looks for each program, and installs what is missing where that is possible.

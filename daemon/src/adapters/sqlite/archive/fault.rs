@@ -5,7 +5,7 @@
 
 use quail_core::ports::archive::ArchiveError;
 
-use crate::adapters::sqlite::failure::is_temporary;
+use crate::adapters::sql::failure::is_temporary;
 
 // Primary result codes of SQLite.
 const SQLITE_TOOBIG: u32 = 18;

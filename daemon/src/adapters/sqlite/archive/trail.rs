@@ -114,10 +114,10 @@ impl Trail {
     }
 }
 
-async fn write_members(
-    connection: &mut SqliteConnection,
-    members: &[((AccountId, ConversationId), (AccountId, Place))],
-) -> Result<(), Fault> {
+/// Whose conversation it is; and with whom, and where it stands in the list.
+type Member = ((AccountId, ConversationId), (AccountId, Place));
+
+async fn write_members(connection: &mut SqliteConnection, members: &[Member]) -> Result<(), Fault> {
     for piece in pieces(members) {
         let mut query =
             QueryBuilder::<Sqlite>::new("INSERT INTO members (account, conversation, peer, stamp, origin) ");

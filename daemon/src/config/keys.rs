@@ -33,7 +33,6 @@ pub(super) const DATA_DIRECTORY: Key = Key {
     path: "data.directory",
     wants: r#"the path of a directory, as in "/var/lib/quail", or "" to have it chosen"#,
 };
-pub(super) const ARCHIVE: Key = Key { path: "storage.archive", wants: r#""on" or "off""# };
 pub(super) const STORAGE_URL: Key = Key {
     path: "storage.url",
     wants: r#""sqlite", or a database without password, as in "postgres://quail@db.example.org:5432/quail?sslmode=verify-full""#,
@@ -48,6 +47,7 @@ pub(super) const STORAGE_STATEMENT_TIMEOUT: Key = Key {
     path: "storage.statement_timeout",
     wants: r#"a whole number with its unit, ms, s or m, of 100ms to 60s, as in "5s""#,
 };
+pub(super) const ARCHIVE: Key = Key { path: "storage.archive", wants: r#""on" or "off""# };
 pub(super) const CERTIFICATE_FILE: Key = Key {
     path: "tls.certificate_file",
     wants: r#"the path of a PEM file, or "" to have a certificate made"#,
@@ -100,11 +100,11 @@ pub(super) const KEYS: &[&Key] = &[
     &NAME,
     &DRAIN,
     &DATA_DIRECTORY,
-    &ARCHIVE,
     &STORAGE_URL,
     &STORAGE_PASSWORD_FILE,
     &STORAGE_CONNECTIONS,
     &STORAGE_STATEMENT_TIMEOUT,
+    &ARCHIVE,
     &CERTIFICATE_FILE,
     &KEY_FILE,
     &EARLY_DATA,

@@ -17,6 +17,8 @@ pub(super) async fn merge(
 ) -> Result<(), Fault> {
     if row.state == AWAITED {
         applied.inserted += 1;
+        // Somebody may have put it away before it came.
+        trail.sank(new.conversation());
         return settle(connection, trail, row, new).await;
     }
     if (place(new), new.position) == (row.place, row.position) {

@@ -76,7 +76,7 @@ impl Trail {
         *reach = new.position.max(*reach);
     }
 
-    /// Takes note that a message of a conversation moved back.
+    /// Takes note that a message of a conversation moved back, or is gone for somebody.
     pub(super) fn sank(&mut self, conversation: ConversationId) {
         self.sunk.insert(conversation);
     }
@@ -153,16 +153,22 @@ async fn write_reach(
     Ok(())
 }
 
-/// Looks for the newest message of a conversation anew. One that nothing is left of is nobody's any more.
+/// Looks anew for the newest message of a conversation that each of the two still has. Who has none of it left keeps it where it
+/// is.
 async fn sink(connection: &mut SqliteConnection, conversation: ConversationId) -> Result<(), Fault> {
-    let newest = sqlx::query(
-        "SELECT stamp, origin, sender, recipient FROM messages WHERE conversation = ?1 AND state > 0
-         ORDER BY stamp DESC, origin DESC LIMIT 1",
-    );
-    let newest = newest.bind(conversation.as_bytes().as_slice()).fetch_optional(&mut *connection).await?;
-    let Some(newest) = newest else { return Ok(()) };
-    let both: [AccountId; 2] = [id(&newest, "sender")?, id(&newest, "recipient")?];
+    let any =
+        sqlx::query("SELECT sender, recipient FROM messages WHERE conversation = ?1 AND state > 0 LIMIT 1");
+    let any = any.bind(conversation.as_bytes().as_slice()).fetch_optional(&mut *connection).await?;
+    let Some(any) = any else { return Ok(()) };
+    let both: [AccountId; 2] = [id(&any, "sender")?, id(&any, "recipient")?];
     for account in both {
+        let newest = sqlx::query(
+            "SELECT stamp, origin FROM messages WHERE conversation = ?1 AND state > 0
+             AND NOT EXISTS (SELECT 1 FROM hidden WHERE hidden.account = ?2 AND hidden.n = messages.n)
+             ORDER BY stamp DESC, origin DESC LIMIT 1",
+        );
+        let newest = newest.bind(conversation.as_bytes().as_slice()).bind(account.as_bytes().as_slice());
+        let Some(newest) = newest.fetch_optional(&mut *connection).await? else { continue };
         sqlx::query("UPDATE members SET stamp = ?3, origin = ?4 WHERE account = ?1 AND conversation = ?2")
             .bind(account.as_bytes().as_slice())
             .bind(conversation.as_bytes().as_slice())

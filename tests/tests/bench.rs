@@ -102,7 +102,8 @@ fn isolation_measures_users_alone_and_beside_each_who_disturbs() {
     let report = measured(&["isolation", "--users", "4", "--rate", "50", "--seconds", "1"]);
     is_zero(&report, &["missing", "duplicates", "altered", "undelivered", "reconnects"]);
     let disturbances = report["disturbances"].as_array().unwrap();
-    let names: Vec<_> = disturbances.iter().map(|disturbance| disturbance["name"].as_str().unwrap()).collect();
+    let names: Vec<_> =
+        disturbances.iter().map(|disturbance| disturbance["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["stopped_readers", "bulk_sender", "log_in_storm"]);
     for disturbance in disturbances {
         is_above_zero(disturbance, &["alone.accepted_per_s", "beside.accepted_per_s", "did_per_s"]);
@@ -179,7 +180,13 @@ fn asked_wrongly_it_says_so_before_it_starts_anything() {
 
 #[test]
 fn help_has_examples() {
-    for args in [&["--help"][..], &["chat", "--help"], &["idle", "--help"], &["isolation", "--help"], &["offline", "--help"]] {
+    for args in [
+        &["--help"][..],
+        &["chat", "--help"],
+        &["idle", "--help"],
+        &["isolation", "--help"],
+        &["offline", "--help"],
+    ] {
         let output = bench(args);
         assert!(output.status.success());
         assert!(String::from_utf8_lossy(&output.stdout).contains("Examples:\n  quail bench"), "{args:?}");

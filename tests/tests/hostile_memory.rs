@@ -52,7 +52,8 @@ async fn deaf(world: &World) -> RawClient {
 /// A request, and behind it as much as the daemon lets in.
 fn request_and_more() -> Bytes {
     let request = v1::Request { command: Some(v1::request::Command::Ping(v1::Ping {})) };
-    let mut bytes = BytesMut::from(&frame::to_bytes(&v1::Open { stream: Some(Stream::Request(request)) })[..]);
+    let mut bytes =
+        BytesMut::from(&frame::to_bytes(&v1::Open { stream: Some(Stream::Request(request)) })[..]);
     bytes.put_bytes(0, GARBAGE);
     bytes.freeze()
 }

@@ -33,10 +33,10 @@ const WINDOW: usize = 128;
 /// Length of a waiting message in bytes.
 const SIZE: usize = 256;
 
-/// From how little of a processor the daemon counts as having put everything in its place, how long it must be so, and how
-/// long that is waited for.
+/// From how little of a processor the daemon counts as having put everything in its place, how long it must be so (it does so
+/// every 5 s), and how long that is waited for.
 const QUIET_SHARE: f64 = 0.05;
-const QUIET_TIME: Duration = Duration::from_secs(2);
+const QUIET_TIME: Duration = Duration::from_secs(6);
 const QUIET_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Most accounts.

@@ -78,7 +78,9 @@ impl Server {
     ) -> Result<Vec<Credentials>, BenchError> {
         match self {
             Self::Private(daemon) => provision::others(daemon, count, kept, watch).await,
-            Self::Other(_) => Err(BenchError::TooMuch("a server that is somebody else's is not filled".to_owned())),
+            Self::Other(_) => {
+                Err(BenchError::TooMuch("a server that is somebody else's is not filled".to_owned()))
+            }
         }
     }
 

@@ -243,4 +243,3 @@ pub(in crate::bench) async fn settle(
         }
     }
 }
-

@@ -140,8 +140,7 @@ pub async fn run(
     };
     let name = server_name(&users).await?;
     let shared = Shared::soon(Plan::new(options.measured), options.every.is_some());
-    let load =
-        Load { size: options.size, window: options.window, rate: options.rate, way: Way::Both };
+    let load = Load { size: options.size, window: options.window, rate: options.rate, way: Way::Both };
     let mut talking = talk(&load, users, &credentials, &shared);
     let (looks, intervals) = measured(&server, &shared, options.every, &mut talking, watch, told).await?;
     let tallies = settle(&shared, options.users, &mut talking, watch).await?;

@@ -125,10 +125,7 @@ struct Ready {
 ///
 /// # Errors
 /// [`BenchError`]. What was found wrong with the server's work is no error: the report says so.
-pub async fn run(
-    options: IsolationOptions,
-    watch: &mut Watch<'_>,
-) -> Result<IsolationReport, BenchError> {
+pub async fn run(options: IsolationOptions, watch: &mut Watch<'_>) -> Result<IsolationReport, BenchError> {
     let mut server = Server::start(&options.target).await?;
     let extra = 2 * STOPPED_READERS + 2;
     let credentials = server.provision(options.users + extra, watch).await?;

@@ -112,7 +112,7 @@ fn isolation_measures_users_alone_and_beside_each_who_disturbs() {
     }
     assert!(disturbances[0]["growth_bytes_per_reader"].is_i64(), "{report}");
     assert!(disturbances[2]["refused"]["WRONG_CREDENTIALS"].as_u64() > Some(0), "{report}");
-    // The users alone have four stretches of warm-up, lead and tail besides.
+    // The users alone send for 20 s: a warm-up, and for each who disturbs two stretches with what lies around them.
     assert!(report["messages"].as_u64() > Some(700), "{report}");
 }
 

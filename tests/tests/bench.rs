@@ -79,6 +79,43 @@ fn chat_at_a_fixed_rate_sends_what_was_asked_for() {
     assert_eq!(report["accepted"], 125, "{report}");
 }
 
+#[test]
+fn chat_beside_what_the_server_holds_of_others_tells_each_stretch() {
+    let others = ["--accounts", "150", "--backlog", "300", "--every", "1"];
+    let report =
+        measured(&[&["chat", "--users", "4", "--rate", "50", "--seconds", "2"][..], &others].concat());
+    is_above_zero(&report, CHAT);
+    is_above_zero(&report["background"], &["accounts_per_s", "backlog_per_s"]);
+    let background = &report["background"];
+    for (name, value) in [("accounts", 150), ("backlog", 300), ("missing", 0)] {
+        assert_eq!(background[name], value, "{name} in {report}");
+    }
+    let intervals = report["intervals"].as_array().unwrap();
+    assert_eq!(intervals.len(), 2, "{report}");
+    for interval in intervals {
+        is_above_zero(interval, &["accepted_per_s", "confirm_ms.p50", "receive_ms.p99", "server_rss_bytes"]);
+    }
+}
+
+#[test]
+fn isolation_measures_users_alone_and_beside_each_who_disturbs() {
+    let report = measured(&["isolation", "--users", "4", "--rate", "50", "--seconds", "1"]);
+    is_zero(&report, &["missing", "duplicates", "altered", "undelivered", "reconnects"]);
+    let disturbances = report["disturbances"].as_array().unwrap();
+    let names: Vec<_> =
+        disturbances.iter().map(|disturbance| disturbance["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["stopped_readers", "bulk_sender", "log_in_storm"]);
+    for disturbance in disturbances {
+        is_above_zero(disturbance, &["alone.accepted_per_s", "beside.accepted_per_s", "did_per_s"]);
+        is_above_zero(disturbance, &["confirm_ratio.p50", "confirm_ratio.p99", "receive_ratio.p99"]);
+        assert!(disturbance["server_rss_growth_bytes"].is_i64(), "{disturbance}");
+    }
+    assert!(disturbances[0]["growth_bytes_per_reader"].is_i64(), "{report}");
+    assert!(disturbances[2]["refused"]["WRONG_CREDENTIALS"].as_u64() > Some(0), "{report}");
+    // The users alone send for 20 s: a warm-up, and for each who disturbs two stretches with what lies around them.
+    assert!(report["messages"].as_u64() > Some(700), "{report}");
+}
+
 #[tokio::test]
 async fn chat_measures_a_server_that_runs_already() {
     let world = World::start().await;
@@ -125,6 +162,9 @@ fn asked_wrongly_it_says_so_before_it_starts_anything() {
         (&["chat", "--rate", "5", "--window", "2"], "--window"),
         (&["chat", "--seconds", "0"], "--seconds"),
         (&["chat", "--server", "http://localhost"], "quail://"),
+        (&["chat", "--accounts", "5", "--server", "quail://localhost"], "--server"),
+        (&["chat", "--every", "0"], "--every"),
+        (&["isolation", "--users", "3"], "even"),
         (&["idle", "--connections", "0"], "--connections"),
         (&["offline", "--messages", "10001"], "--messages"),
         (&["offline", "--messages", "1000", "--size", "61440"], "544 fit"),
@@ -140,7 +180,13 @@ fn asked_wrongly_it_says_so_before_it_starts_anything() {
 
 #[test]
 fn help_has_examples() {
-    for args in [&["--help"][..], &["chat", "--help"], &["idle", "--help"], &["offline", "--help"]] {
+    for args in [
+        &["--help"][..],
+        &["chat", "--help"],
+        &["idle", "--help"],
+        &["isolation", "--help"],
+        &["offline", "--help"],
+    ] {
         let output = bench(args);
         assert!(output.status.success());
         assert!(String::from_utf8_lossy(&output.stdout).contains("Examples:\n  quail bench"), "{args:?}");

@@ -24,6 +24,10 @@ use super::Refusal;
 /// How many hashes may wait for each that may run.
 const QUEUE_PER_CORE: usize = 8;
 
+/// How much less urgent hashing is than all else, as for nice(1): a hash has any core that is idle, and about a tenth of one that is
+/// not. Nobody's messages wait for somebody's log-ins.
+const NICENESS: i32 = 10;
+
 /// Memory of one hash, in KiB.
 const MEMORY_KIB: u32 = 19 * 1024;
 
@@ -64,6 +68,8 @@ impl PasswordPool {
         for number in 0..cores {
             let jobs = jobs.clone();
             let spawned = std::thread::Builder::new().name(format!("password-{number}")).spawn(move || {
+                // Of this thread alone. Where it is not allowed hashes only disturb the others more.
+                let _ = rustix::process::nice(NICENESS);
                 let mut memory = Memory::new();
                 // Ends when nobody is left to ask.
                 while let Ok(job) = next(&jobs) {
@@ -183,6 +189,14 @@ fn internal(error: impl std::fmt::Display) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn hashing_is_less_urgent_than_all_else() {
+        let niceness = || rustix::process::getpriority_process(None).map_err(internal);
+        let own = niceness().unwrap();
+        let hashing = PasswordPool::new(1).run(move |_| niceness()).await.unwrap();
+        assert_eq!((hashing, niceness().unwrap()), ((own + NICENESS).min(19), own));
+    }
 
     #[tokio::test]
     async fn only_the_same_password_is_right() {

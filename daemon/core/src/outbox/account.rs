@@ -56,6 +56,8 @@ impl Device {
 impl AccountOutbox {
     pub(crate) fn recover_device(&mut self, device: DeviceId, record: DeviceRecord) {
         self.receipts.acknowledged_unseen(record.acked);
+        // Most accounts have one device, and a list that grows by itself begins with room for four.
+        self.devices.reserve_exact(1);
         self.devices.push(Device::new(device, record));
     }
 

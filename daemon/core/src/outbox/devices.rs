@@ -52,6 +52,8 @@ impl AccountOutbox {
             return;
         }
         let cursor = if self.devices.is_empty() { self.floor(account, last, outcome) } else { last };
+        // Most accounts have one device, and a list that grows by itself begins with room for four.
+        self.devices.reserve_exact(all.len().saturating_sub(self.devices.len()));
         for device in all {
             if self.device_mut(*device).is_some() {
                 continue;

@@ -94,6 +94,14 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
+    /// Counts what another one found, too.
+    pub(super) fn join(&mut self, other: Self) {
+        self.missing += other.missing;
+        self.duplicates += other.duplicates;
+        self.undelivered += other.undelivered;
+        self.altered += other.altered;
+    }
+
     /// Counts what was found.
     pub(super) fn add(&mut self, found: &[Violation]) {
         for violation in found {

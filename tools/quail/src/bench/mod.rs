@@ -1,7 +1,8 @@
 //! Measures a server: what it carries, what an idle connection costs, what a backlog costs.
 //!
-//! Four measurements, one file or directory each: [`chat`] (pairs of users under load), [`idle`] (connections that only
-//! stay), [`offline`] (a recipient who was away), [`roam`] (a conversation over changing networks). They use the SDK, because that is what real clients use, and a private
+//! Five measurements, one file or directory each: [`chat`] (pairs of users under load), [`idle`] (connections that only
+//! stay), [`isolation`] (users beside one who disturbs), [`offline`] (a recipient who was away), [`roam`] (a conversation over
+//! changing networks). They use the SDK, because that is what real clients use, and a private
 //! daemon on a fresh data directory unless they are pointed at another server. What they share: provisioning accounts,
 //! the figures of the daemon's process, the floors of the machine, messages that say who sent them and when.
 //!
@@ -9,12 +10,14 @@
 //! that fact; figures are taken where the work is (CPU, memory and disk of the daemon's process, never of this one); what
 //! is not known is absent, never zero; nothing waits for ever; dropping a future ends the measurement and its daemon.
 
+pub mod background;
 pub mod chat;
 mod check;
 mod error;
 mod files;
 mod floors;
 pub mod idle;
+pub mod isolation;
 mod message;
 pub mod offline;
 mod plan;

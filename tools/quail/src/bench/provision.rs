@@ -4,12 +4,12 @@
 //! else is asked like by anybody, one sign-up after the other, as its limits allow.
 
 use std::io;
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use quail_client::{Address, Credentials, Error, Guest, Reason};
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
 
 use super::{BenchError, Phase, Step, Watch, users};
 use crate::launcher::Daemon;
@@ -23,8 +23,11 @@ const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// Longest advice of a server that is followed. One that says more wants fewer users.
 const ADVICE_MAX: Duration = Duration::from_secs(2);
 
-/// How long the daemon may take to make accounts.
-const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long the daemon may take to its next answer: to a batch of accounts, while it writes to its disk.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// How many accounts are made between two words on progress.
+const PROGRESS_ACCOUNTS: usize = 500;
 
 /// Makes accounts `bench0001` and on at a private daemon.
 pub(super) async fn privately(
@@ -32,42 +35,110 @@ pub(super) async fn privately(
     count: usize,
     watch: &mut Watch<'_>,
 ) -> Result<Vec<Credentials>, BenchError> {
-    let of = count as u64;
-    watch(Step { phase: Phase::Provision, done: 0, of });
-    let handles: String = (1..=count).map(|number| format!("bench{number:04}\n")).collect();
-    let creating = tokio::time::timeout(CREATE_TIMEOUT, create(daemon.command(), &handles));
-    let output = creating.await.map_err(|_| BenchError::Stuck { what: "the accounts" })?;
-    let output = output.map_err(BenchError::Administration)?;
-    if !output.status.success() {
-        let detail = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(BenchError::Provision { status: output.status, detail });
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let created: Vec<_> = text.lines().map_while(|line| serde_json::from_str(line).ok()).collect();
-    if created.len() != count {
-        return Err(BenchError::Accounts { expected: count, got: created.len() });
-    }
-    watch(Step { phase: Phase::Provision, done: of, of });
-    Ok(created)
+    create(daemon, "bench", count, count, watch).await
 }
 
-async fn create(mut command: Command, handles: &str) -> io::Result<Output> {
-    command
-        .args(["admin", "accounts", "create", "--handles-from", "-", "--session", "--json"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let mut child = command.spawn()?;
-    let stdin = child.stdin.take();
+/// Makes accounts `other0001` and on, who only are there, with a device each. Returns the first `kept` of them.
+pub(super) async fn others(
+    daemon: &mut Daemon,
+    count: usize,
+    kept: usize,
+    watch: &mut Watch<'_>,
+) -> Result<Vec<Credentials>, BenchError> {
+    create(daemon, "other", count, kept, watch).await
+}
+
+async fn create(
+    daemon: &mut Daemon,
+    prefix: &str,
+    count: usize,
+    kept: usize,
+    watch: &mut Watch<'_>,
+) -> Result<Vec<Credentials>, BenchError> {
+    let handles: String = (1..=count).map(|number| format!("{prefix}{number:04}\n")).collect();
+    let mut child = creator(daemon.command()).map_err(BenchError::Administration)?;
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let feeding = async {
         if let Some(mut stdin) = stdin {
             // One that ends before it has read all says why by its exit code.
             let _ = stdin.write_all(handles.as_bytes()).await;
         }
     };
-    let ((), output) = tokio::join!(feeding, child.wait_with_output());
-    output
+    let complaining = async {
+        let mut detail = String::new();
+        if let Some(mut stderr) = stderr {
+            // What it says is for people; without it the exit code is left.
+            let _ = stderr.read_to_string(&mut detail).await;
+        }
+        detail
+    };
+    let reading = async {
+        match stdout {
+            Some(stdout) => created(stdout, count, kept, watch).await,
+            None => Ok((0, Vec::new())),
+        }
+    };
+    let ((), detail, read) = tokio::join!(feeding, complaining, reading);
+    let (got, credentials) = read?;
+    let status = child.wait().await.map_err(BenchError::Administration)?;
+    if !status.success() {
+        return Err(BenchError::Provision { status, detail: detail.trim().to_owned() });
+    }
+    if got != count || credentials.len() != kept.min(count) {
+        return Err(BenchError::Accounts { expected: count, got });
+    }
+    Ok(credentials)
+}
+
+fn creator(mut command: Command) -> io::Result<Child> {
+    command
+        .args(["admin", "accounts", "create", "--handles-from", "-", "--session", "--json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+}
+
+/// Counts the accounts as they are made and returns the first of them.
+async fn created(
+    stdout: ChildStdout,
+    count: usize,
+    kept: usize,
+    watch: &mut Watch<'_>,
+) -> Result<(usize, Vec<Credentials>), BenchError> {
+    let of = count as u64;
+    let mut lines = BufReader::new(stdout).lines();
+    let (mut got, mut credentials) = (0, Vec::with_capacity(kept.min(count)));
+    watch(Step { phase: Phase::Provision, done: 0, of });
+    loop {
+        let line = tokio::time::timeout(SILENCE_MAX, lines.next_line()).await;
+        let line = line.map_err(|_| BenchError::Stuck { what: "the accounts" })?;
+        let Some(line) = line.map_err(BenchError::Administration)? else { break };
+        got += 1;
+        if credentials.len() < kept {
+            credentials.extend(serde_json::from_str::<Credentials>(&line).ok());
+        }
+        if got % PROGRESS_ACCOUNTS == 0 {
+            watch(Step { phase: Phase::Provision, done: got as u64, of });
+        }
+    }
+    watch(Step { phase: Phase::Provision, done: of, of });
+    Ok((got, credentials))
+}
+
+/// Asks a private daemon how many events it holds that some device has yet to acknowledge.
+pub(super) async fn unacknowledged(daemon: &Daemon) -> Result<u64, BenchError> {
+    let mut command = daemon.command();
+    command.args(["admin", "status", "--json"]).stdin(Stdio::null()).kill_on_drop(true);
+    let asked = tokio::time::timeout(SILENCE_MAX, command.output()).await;
+    let output = asked.map_err(|_| BenchError::Stuck { what: "the daemon's status" })?;
+    let output = output.map_err(BenchError::Administration)?;
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    status["unacknowledged_events"].as_u64().ok_or_else(|| BenchError::Provision {
+        status: output.status,
+        detail: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    })
 }
 
 /// Signs up accounts with handles of chance.

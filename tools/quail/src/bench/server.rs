@@ -69,6 +69,29 @@ impl Server {
         }
     }
 
+    /// Makes accounts that only are there, with a device each, at a private daemon. Returns the first `kept` of them.
+    pub(super) async fn provision_others(
+        &mut self,
+        count: usize,
+        kept: usize,
+        watch: &mut Watch<'_>,
+    ) -> Result<Vec<Credentials>, BenchError> {
+        match self {
+            Self::Private(daemon) => provision::others(daemon, count, kept, watch).await,
+            Self::Other(_) => {
+                Err(BenchError::TooMuch("a server that is somebody else's is not filled".to_owned()))
+            }
+        }
+    }
+
+    /// Returns how many events wait for a device, if the daemon is this program's own.
+    pub(super) async fn unacknowledged(&self) -> Result<Option<u64>, BenchError> {
+        match self {
+            Self::Private(daemon) => Ok(Some(provision::unacknowledged(daemon).await?)),
+            Self::Other(_) => Ok(None),
+        }
+    }
+
     /// Returns what the daemon's process has used so far.
     pub(super) fn usage(&self) -> Result<Option<Usage>, BenchError> {
         match self {

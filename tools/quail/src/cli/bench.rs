@@ -5,6 +5,7 @@
 
 mod chat;
 mod idle;
+mod isolation;
 mod offline;
 
 use std::time::Duration;
@@ -22,7 +23,7 @@ use super::failure::{Failure, Outcome};
 use super::stop::Stop;
 use super::{Context, bar};
 
-/// Measure a server: messages between users, idle connections, a backlog
+/// Measure a server: messages between users, idle connections, a backlog, users beside who disturbs
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Bench {
@@ -35,6 +36,7 @@ Examples:
   quail bench chat
   quail bench chat --rate 100 --seconds 20
   quail bench idle --connections 5000
+  quail bench isolation
   quail bench offline --json | jq .drain_per_s
 
 Without --server each starts a private server on a fresh directory below $TMPDIR: what is synced is
@@ -44,6 +46,7 @@ synced to that disk. Server and users share this machine, so compare figures of 
 enum What {
     Chat(chat::Chat),
     Idle(idle::Idle),
+    Isolation(isolation::Isolation),
     Offline(offline::Offline),
 }
 
@@ -52,6 +55,7 @@ impl Bench {
         match self.what {
             What::Chat(command) => command.run(context.output).await,
             What::Idle(command) => command.run(context.output).await,
+            What::Isolation(command) => command.run(context.output).await,
             What::Offline(command) => command.run(context.output).await,
         }
     }

@@ -8,32 +8,29 @@
 //! Invariants: every message of the run is judged, those of the warm-up too; at a fixed rate times count from the
 //! moment at which a message was due.
 
+pub(super) mod course;
+mod gauge;
 mod pacer;
 mod user;
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use quail_client::Credentials;
 use quail_protocol::limits::SENDS_UNANSWERED_MAX;
 use serde::Serialize;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 
+use super::background::{self, Background, BackgroundOptions};
 use super::check::{Verdict, judge_pairs};
-use super::plan::{Plan, Schedule};
-use super::process::Usage;
+use super::plan::Plan;
 use super::report::{Figures, Floors, Latency, Times, per_second};
 use super::server::Server;
 use super::users::{self, Sockets, User};
-use super::{BenchError, PROGRESS_INTERVAL, Phase, Step, Target, Watch, floors};
-use user::{Flights, Tally};
+use super::{BenchError, Target, Watch, floors};
+use course::{Load, Look, Shared, Way, measured, settle, talk};
+pub use gauge::Interval;
+use user::Tally;
 
 /// Most messages that a user may have without an answer: the server's limit.
 pub const WINDOW_MAX: usize = SENDS_UNANSWERED_MAX;
-
-/// How long before the users begin they are told to, so that all are there.
-const HEAD_START: Duration = Duration::from_millis(20);
 
 /// What to send.
 #[derive(Clone, Debug)]
@@ -50,6 +47,10 @@ pub struct ChatOptions {
     pub measured: Duration,
     /// Messages per second of all users together; without it as many as the windows allow.
     pub rate: Option<f64>,
+    /// What the server holds of others meanwhile.
+    pub background: BackgroundOptions,
+    /// Besides the whole, each stretch of this length is told by itself.
+    pub every: Option<Duration>,
 }
 
 /// What was found. Serializes as the object that `quail bench chat --json` prints.
@@ -82,6 +83,10 @@ pub struct ChatReport {
     pub archive: &'static str,
     /// What the machine gives without messages.
     pub floor_ms: Floors,
+    /// What the server held of others; absent if nothing.
+    pub background: Option<Background>,
+    /// The stretches of the measured time, if they were asked for.
+    pub intervals: Vec<Interval>,
     /// How many users.
     pub users: usize,
     /// Messages of a user without an answer; absent at a fixed rate.
@@ -107,35 +112,25 @@ pub struct ChatReport {
 }
 
 impl ChatReport {
-    /// Returns whether everything accepted was shown once, unaltered, and its receipt came back.
+    /// Returns whether everything accepted was shown once, unaltered, and its receipt came back, and the server still holds
+    /// what waits for others.
     pub fn is_flawless(&self) -> bool {
-        self.missing == 0 && self.duplicates == 0 && self.altered == 0 && self.undelivered == 0
+        let kept = self.background.as_ref().is_none_or(|background| background.missing == 0);
+        kept && self.missing == 0 && self.duplicates == 0 && self.altered == 0 && self.undelivered == 0
     }
 }
 
-/// What all users share.
-#[derive(Debug)]
-struct Shared {
-    /// The measurement's zero.
-    zero: Instant,
-    plan: Plan,
-    /// How many users have everything back that they sent.
-    settled: watch::Sender<usize>,
-}
-
-impl Shared {
-    /// Returns the time since zero.
-    fn now(&self) -> Duration {
-        self.zero.elapsed()
-    }
-}
-
-/// Measures. Dropping the future ends it and everything it started.
+/// Measures, and tells each stretch as soon as it is over. Dropping the future ends it and everything it started.
 ///
 /// # Errors
 /// [`BenchError`]. What was found wrong with the server's work is no error: the report says so.
-pub async fn run(options: ChatOptions, watch: &mut Watch<'_>) -> Result<ChatReport, BenchError> {
+pub async fn run(
+    options: ChatOptions,
+    watch: &mut Watch<'_>,
+    told: &mut (dyn FnMut(&Interval) + Send),
+) -> Result<ChatReport, BenchError> {
     let mut server = Server::start(&options.target).await?;
+    let mut background = background::prepare(&mut server, &options.background, watch).await?;
     let credentials = server.provision(options.users, watch).await?;
     let sockets = Sockets::bind(server.address(), options.users)?;
     let users = users::open_all(server.address(), &credentials, &sockets, watch).await?;
@@ -144,155 +139,27 @@ pub async fn run(options: ChatOptions, watch: &mut Watch<'_>) -> Result<ChatRepo
         None => Floors::default(),
     };
     let name = server_name(&users).await?;
-    let shared = Arc::new(Shared {
-        zero: Instant::now() + HEAD_START,
-        plan: Plan::new(options.measured),
-        settled: watch::Sender::new(0),
-    });
-    let mut talking = talk(&options, users, &credentials, &shared);
-    let figures = measured(&server, &shared, &mut talking, watch).await?;
+    let shared = Shared::soon(Plan::new(options.measured), options.every.is_some());
+    let load = Load { size: options.size, window: options.window, rate: options.rate, way: Way::Both };
+    let mut talking = talk(&load, users, &credentials, &shared);
+    let (looks, intervals) = measured(&server, &shared, options.every, &mut talking, watch, told).await?;
     let tallies = settle(&shared, options.users, &mut talking, watch).await?;
+    if let Some(background) = &mut background {
+        background.look_again(&server).await?;
+    }
     let judged = users::blocking(move || {
         let verdict = judge_pairs(tallies.iter().map(|tally| &tally.track));
         (tallies, verdict)
     });
     let (tallies, verdict) = judged.await?;
-    Ok(report(&options, &shared, (&tallies, verdict), floors, name, figures))
+    let report = report(&options, &shared, (&tallies, verdict), floors, name, looks);
+    Ok(ChatReport { background, intervals, ..report })
 }
 
-async fn server_name(users: &[User]) -> Result<String, BenchError> {
+pub(super) async fn server_name(users: &[User]) -> Result<String, BenchError> {
     match users.first() {
         Some(user) => Ok(user.client.ping().await.map_err(BenchError::client("ping"))?.server_name),
         None => Ok(String::new()),
-    }
-}
-
-/// What runs while users talk: the users, each of which ends with its tally, and the pacer, which has none.
-type Talking = JoinSet<Result<Option<Tally>, BenchError>>;
-
-/// Starts all users.
-fn talk(
-    options: &ChatOptions,
-    users: Vec<User>,
-    credentials: &[Credentials],
-    shared: &Arc<Shared>,
-) -> Talking {
-    let mut talking = JoinSet::new();
-    let mut lanes = Vec::new();
-    let count = users.len();
-    for (number, user) in users.into_iter().enumerate() {
-        let partner = number ^ 1;
-        let Some(account) = credentials.get(partner).map(|partner| partner.account) else {
-            continue;
-        };
-        let writing = user::Writing::new(user.client.clone(), number as u32, account, options.size);
-        let flights = match options.rate {
-            None => Flights::Window { writing, window: options.window },
-            Some(_) => {
-                let (lane, receiver) = pacer::lane(writing);
-                lanes.push(lane);
-                Flights::Paced(receiver)
-            }
-        };
-        let talker = user::Talker::new(user, (partner as u32, account), flights, shared.clone(), count);
-        talking.spawn(async move { talker.run().await.map(Some) });
-    }
-    if let Some(rate) = options.rate {
-        let (schedule, shared) = (Schedule::new(count, rate), shared.clone());
-        let runtime = tokio::runtime::Handle::current();
-        talking.spawn_blocking(move || pacer::run(lanes, schedule, &shared, &runtime).map(|()| None));
-    }
-    talking
-}
-
-/// What the daemon and this process had used at one moment.
-#[derive(Clone, Copy, Debug)]
-struct Look {
-    server: Option<Usage>,
-    own: Option<Usage>,
-}
-
-impl Look {
-    fn now(server: &Server) -> Result<Self, BenchError> {
-        // Of another server's users nothing more is known than of the server, where the kernel does not tell.
-        Ok(Self { server: server.usage()?, own: Usage::of(std::process::id()).ok() })
-    }
-
-    /// Returns what server and users used until `later`, spread over so many messages.
-    fn until(self, later: Self, messages: u64) -> (Figures, Option<f64>) {
-        let figures = |before: Option<Usage>, after: Option<Usage>| {
-            let both = before.zip(after);
-            both.map(|(before, after)| Figures::between(before, after, messages)).unwrap_or_default()
-        };
-        let own = figures(self.own, later.own).server_cpu_us_per_message;
-        (figures(self.server, later.server), own)
-    }
-}
-
-/// Waits until the measured time is over and looks at the server at its beginning and its end.
-async fn measured(
-    server: &Server,
-    shared: &Shared,
-    talking: &mut Talking,
-    watch: &mut Watch<'_>,
-) -> Result<(Look, Look), BenchError> {
-    let Plan { from, upto } = shared.plan;
-    wait_until(from, shared, talking, watch).await?;
-    let before = Look::now(server)?;
-    wait_until(upto, shared, talking, watch).await?;
-    Ok((before, Look::now(server)?))
-}
-
-async fn wait_until(
-    moment: Duration,
-    shared: &Shared,
-    talking: &mut Talking,
-    watch: &mut Watch<'_>,
-) -> Result<(), BenchError> {
-    let of = shared.plan.upto.as_millis() as u64;
-    loop {
-        let now = shared.now();
-        watch(Step { phase: Phase::Measure, done: now.as_millis() as u64, of });
-        if now >= moment {
-            return Ok(());
-        }
-        tokio::select! {
-            () = tokio::time::sleep(PROGRESS_INTERVAL.min(moment - now)) => {}
-            // Nobody ends before the time but by an error.
-            Some(ended) = talking.join_next() => drop(tally(ended)?),
-        }
-    }
-}
-
-fn tally(
-    ended: Result<Result<Option<Tally>, BenchError>, tokio::task::JoinError>,
-) -> Result<Option<Tally>, BenchError> {
-    ended.map_err(|error| BenchError::Part(error.to_string()))?
-}
-
-/// Waits until everybody has everything back, and returns what they counted, in the order of the users.
-async fn settle(
-    shared: &Shared,
-    users: usize,
-    talking: &mut Talking,
-    watch: &mut Watch<'_>,
-) -> Result<Vec<Tally>, BenchError> {
-    let mut tallies = Vec::with_capacity(users);
-    let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
-    loop {
-        tokio::select! {
-            ended = talking.join_next() => match ended {
-                None => {
-                    tallies.sort_unstable_by_key(|tally: &Tally| tally.user);
-                    return Ok(tallies);
-                }
-                Some(ended) => tallies.extend(tally(ended)?),
-            },
-            _ = tick.tick() => {
-                let done = *shared.settled.borrow() as u64;
-                watch(Step { phase: Phase::Drain, done, of: users as u64 });
-            }
-        }
     }
 }
 
@@ -326,6 +193,8 @@ fn report(
         undelivered: verdict.undelivered,
         archive: "none",
         floor_ms,
+        background: None,
+        intervals: Vec::new(),
         users: options.users,
         window: options.rate.is_none().then_some(options.window),
         size: options.size,

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::super::BenchError;
 use super::super::plan::Schedule;
-use super::Shared;
+use super::course::Shared;
 use super::user::{Flight, Writing};
 
 /// Longest sleep before it is looked whether anybody still listens.

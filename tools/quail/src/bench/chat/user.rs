@@ -20,7 +20,7 @@ use super::super::message::{Stub, Writer};
 use super::super::report::Times;
 use super::super::users::{User, ready};
 use super::super::{BenchError, DRAIN_TIMEOUT};
-use super::Shared;
+use super::course::Shared;
 
 /// Most accepted messages of a user whose receipt is not here: a good part of an outbox, which holds 10,000 events.
 const UNDELIVERED_MAX: usize = 4096;
@@ -70,11 +70,16 @@ pub(super) enum Flights {
     Window { writing: Writing, window: usize },
     /// From the pacer, which has sent them. It ends with the sending.
     Paced(mpsc::Receiver<Flight>),
+    /// From nowhere: the user only takes what comes.
+    None {
+        /// And not even that until the time is over.
+        stopped: bool,
+    },
 }
 
 /// What a user counted.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(in crate::bench) struct Tally {
     pub(super) user: u32,
     /// Answers that came in the measured time.
     pub(super) accepted_measured: u64,
@@ -85,9 +90,9 @@ pub(super) struct Tally {
     /// Of messages that were due in the measured time.
     pub(super) receive: Times,
     /// All that this user did and saw, for the checker.
-    pub(super) track: Track,
-    pub(super) resent: u64,
-    pub(super) reconnects: u64,
+    pub(in crate::bench) track: Track,
+    pub(in crate::bench) resent: u64,
+    pub(in crate::bench) reconnects: u64,
 }
 
 /// One user at work.
@@ -127,6 +132,7 @@ impl Talker {
         users: usize,
     ) -> Self {
         let User { client, events } = user;
+        let sent_all = matches!(flights, Flights::None { .. });
         let tally = Tally {
             user: partner.0 ^ 1,
             accepted_measured: 0,
@@ -142,7 +148,7 @@ impl Talker {
             events,
             partner,
             flights,
-            sent_all: false,
+            sent_all,
             unanswered: VecDeque::new(),
             undelivered: VecDeque::new(),
             shared,
@@ -155,6 +161,9 @@ impl Talker {
     pub(super) async fn run(mut self) -> Result<Tally, BenchError> {
         tokio::time::sleep_until(self.shared.zero.into()).await;
         let upto = self.shared.zero + self.shared.plan.upto;
+        if let Flights::None { stopped: true } = self.flights {
+            tokio::time::sleep_until(upto.into()).await;
+        }
         self.talk(upto).await?;
         let deadline = upto + DRAIN_TIMEOUT;
         // What is not back by then is counted as what it is: missing, or without a receipt.
@@ -267,6 +276,9 @@ impl Talker {
             if self.shared.plan.measures(flight.due) {
                 self.tally.confirm.record(now.saturating_sub(flight.due));
             }
+            if let Some(gauge) = &self.shared.gauge {
+                gauge.accepted(now.saturating_sub(flight.due));
+            }
             self.tally.accepted_measured += u64::from(is_measured);
             self.tally.track.accepted.push(flight.number);
             self.undelivered.extend(self.unanswered.pop_front());
@@ -279,6 +291,9 @@ impl Talker {
                 Ok(()) => {
                     self.tally.track.delivered.push(number);
                     self.tally.delivered_measured += u64::from(is_measured);
+                    if let Some(gauge) = &self.shared.gauge {
+                        gauge.delivered();
+                    }
                 }
                 // Its receipt is lost to this client, not the message.
                 Err(SendError::Unwatched) => self.tally.track.unwatched.push(number),
@@ -295,6 +310,9 @@ impl Talker {
                     self.tally.track.shown.push(stub.number);
                     if self.shared.plan.measures(stub.due) {
                         self.tally.receive.record(now.saturating_sub(stub.due));
+                    }
+                    if let Some(gauge) = &self.shared.gauge {
+                        gauge.received(now.saturating_sub(stub.due));
                     }
                 }
                 _ => self.tally.track.altered(Key { sender: message.sender, id: message.id }),

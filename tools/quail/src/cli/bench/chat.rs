@@ -1,8 +1,9 @@
 //! `quail bench chat`: users in pairs under load.
 
 use clap::{Args, value_parser};
-use quail::bench::chat::{ChatOptions, ChatReport, WINDOW_MAX, run};
-use quail::bench::{SECONDS_MAX, SIZE_MIN, USERS_MAX};
+use quail::bench::background::{ACCOUNTS_MAX, BACKLOG_MAX, Background, BackgroundOptions};
+use quail::bench::chat::{ChatOptions, ChatReport, Interval, WINDOW_MAX, run};
+use quail::bench::{Phase, SECONDS_MAX, SIZE_MIN, Step, USERS_MAX};
 use quail::output::{Output, table};
 use quail_client::Address;
 use quail_protocol::limits::BODY_BYTES_MAX;
@@ -34,6 +35,18 @@ pub(super) struct Chat {
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=RATE_MAX))]
     rate: Option<u32>,
 
+    /// Have so many other accounts on the server, each with a device
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "server", value_parser = value_parser!(u32).range(0..=ACCOUNTS_MAX as i64))]
+    accounts: u32,
+
+    /// Have so many messages of 256 bytes wait for other accounts
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "server", value_parser = value_parser!(u64).range(0..=BACKLOG_MAX))]
+    backlog: u64,
+
+    /// Tell each stretch of so many seconds by itself, as soon as it is over
+    #[arg(long, value_name = "S", value_parser = value_parser!(u64).range(1..=SECONDS_MAX))]
+    every: Option<u64>,
+
     /// Measure this server instead of a private one; accounts are signed up there and stay
     #[arg(long, value_name = "ADDRESS", conflicts_with = "daemon")]
     server: Option<Address>,
@@ -50,6 +63,8 @@ Examples:
   quail bench chat
   quail bench chat --users 1000 --window 64 --seconds 30
   quail bench chat --rate 100 --seconds 20 --json | jq .confirm_ms
+  quail bench chat --rate 1000 --accounts 1000000 --backlog 10000000
+  quail bench chat --rate 1000 --seconds 600 --every 10
   quail bench chat --users 10 --rate 20 --server 'quail://chat.example.org?pin=sha256:...'
 
 confirm is from sending to the server's answer, receive from sending to the partner's feed; with
@@ -65,6 +80,7 @@ impl Chat {
             Some(address) => Stage::server(address.clone()),
             None => Stage::private(&self.daemon)?,
         };
+        let every = self.every.map(seconds);
         let measure = async |target, watch: &mut quail::bench::Watch<'_>| {
             let options = ChatOptions {
                 target,
@@ -73,14 +89,56 @@ impl Chat {
                 size: self.size as usize,
                 measured: seconds(self.seconds),
                 rate: self.rate.map(f64::from),
+                background: BackgroundOptions { accounts: self.accounts as usize, backlog: self.backlog },
+                every,
             };
-            run(options, watch).await
+            // The lines of the stretches stand where a bar would be drawn.
+            let mut steps = |step: Step| {
+                let is_told = every.is_some() && step.phase == Phase::Measure;
+                watch(if is_told { Step { done: 0, of: 0, ..step } } else { step });
+            };
+            let mut told = |interval: &Interval| {
+                // Whoever reads no more has been told enough; the end of the measurement says so too.
+                let _ = output.people(line(interval));
+            };
+            run(options, &mut steps, &mut told).await
         };
         let report = stage.play(output, measure).await?;
         output.result(text(&report), &report)?;
         note_resent(output, report.resent);
         Ok(if report.is_flawless() { Outcome::Good } else { Outcome::Bad })
     }
+}
+
+/// A stretch as one line.
+fn line(interval: &Interval) -> String {
+    let Interval { confirm_ms, receive_ms, figures, .. } = interval;
+    format!(
+        "  {:7.1} s  {:8.0} messages/s  confirm {:.3} / {:.3} ms  receive {:.3} / {:.3} ms  {}  {}",
+        interval.from_s,
+        interval.accepted_per_s,
+        confirm_ms.p50,
+        confirm_ms.p99,
+        receive_ms.p50,
+        receive_ms.p99,
+        figures.server_rss_bytes.map_or_else(|| "unknown".to_owned(), mebibytes),
+        or_unknown(figures.server_cpu_us_per_message, "us/message"),
+    )
+}
+
+/// What the server held of others.
+fn background(background: &Background) -> String {
+    let each = |bytes: Option<f64>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{bytes:.0}"));
+    format!(
+        "{} accounts ({:.0}/s, {} bytes of memory each), {} messages that wait ({:.0}/s, {} bytes each, {} missing)",
+        background.accounts,
+        background.accounts_per_s,
+        each(background.bytes_per_account),
+        background.backlog,
+        background.backlog_per_s,
+        each(background.bytes_per_waiting),
+        background.missing,
+    )
 }
 
 fn text(report: &ChatReport) -> String {
@@ -94,6 +152,7 @@ fn text(report: &ChatReport) -> String {
     let floors = report.floor_ms;
     let rows = table(&[
         ("load", load),
+        ("beside", report.background.as_ref().map_or_else(|| "nothing".to_owned(), background)),
         ("accepted", format!("{:.0} messages/s", report.accepted_per_s)),
         ("delivered", format!("{:.0} messages/s", report.delivered_per_s)),
         ("confirm", latency(report.confirm_ms)),

@@ -56,6 +56,7 @@ impl Device {
 impl AccountOutbox {
     pub(crate) fn recover_device(&mut self, device: DeviceId, record: DeviceRecord) {
         self.receipts.acknowledged_unseen(record.acked);
+        self.devices.reserve_exact(1);
         self.devices.push(Device::new(device, record));
     }
 

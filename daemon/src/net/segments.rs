@@ -3,7 +3,7 @@
 //! quinn writes what goes out together into one buffer per connection, which it never makes smaller: room for ten packets, 14 KB,
 //! from the first time that there are two. There are two in every handshake, so a connection that is silent from then on would
 //! keep it for nothing. While a connection begins, its packets are handed over one by one, and the buffer stays as large as
-//! one of them. Who has more to say later gets the large buffer and the fast way.
+//! two of them. Who has more to say later gets the large buffer and the fast way.
 //!
 //! Invariant: who polls a connection says whether it begins, on the thread that polls it; outside of that nobody is held back.
 

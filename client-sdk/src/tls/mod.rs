@@ -40,6 +40,13 @@ impl Tls {
     pub(crate) fn new(pin: Option<Pin>) -> Result<Self, Error> {
         let provider = Arc::new(rustls::crypto::CryptoProvider {
             kx_groups: exchange::groups(),
+            // The server takes the first one. The schedule of keys of the second hashes with SHA-384, for which processors have no
+            // instructions.
+            cipher_suites: vec![
+                aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+                aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
+                aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+            ],
             ..aws_lc_rs::default_provider()
         });
         let builder = rustls::ClientConfig::builder_with_provider(provider.clone())

@@ -56,14 +56,20 @@ impl Gateway {
 
     /// Makes sure that the core knows an account that a command names.
     async fn make_known(&self, account: AccountId) -> Result<(), v1::Error> {
-        if !self.known.contains(account) {
-            let facts = self.directory.facts(account).await.map_err(|refusal| refusal.to_error())?;
-            let facts = facts.ok_or_else(|| Reason::UnknownAccount.error())?;
-            // Handed over at once: another connection may rely on the account being known before this batch is on its way.
-            let told = self.submit(vec![Command::Facts { facts, ticket: None }]).await;
-            told.map_err(|_| Reason::Draining.error())?;
-            self.known.insert(account);
+        if self.known.contains(account) {
+            return Ok(());
         }
+        // Once per account, and every connection would keep room for it in its task.
+        Box::pin(self.introduce(account)).await
+    }
+
+    async fn introduce(&self, account: AccountId) -> Result<(), v1::Error> {
+        let facts = self.directory.facts(account).await.map_err(|refusal| refusal.to_error())?;
+        let facts = facts.ok_or_else(|| Reason::UnknownAccount.error())?;
+        // Handed over at once: another connection may rely on the account being known before this batch is on its way.
+        let told = self.submit(vec![Command::Facts { facts, ticket: None }]).await;
+        told.map_err(|_| Reason::Draining.error())?;
+        self.known.insert(account);
         Ok(())
     }
 

@@ -122,11 +122,28 @@ struct Knock {
     open: Held,
 }
 
-async fn serve(knock: Knock, gateway: Arc<Gateway>, drain: CancellationToken, stall: Duration) {
-    let id = knock.id;
-    // In a box of its own, which is gone when the handshake is: a connection waits most of its life.
-    let Some(arrived) = Box::pin(Handshake::arrive(knock.incoming, knock.open, &gateway)).await else {
-        return;
-    };
-    Connection::run(id, arrived, gateway, drain, stall).await;
+/// Serves a connection from its first packet to its end. What happens once lies in boxes of its own, which are gone when it has
+/// happened: a connection waits most of its life, and its task shall be small then.
+fn serve(
+    knock: Knock,
+    gateway: Arc<Gateway>,
+    drain: CancellationToken,
+    stall: Duration,
+) -> impl Future<Output = ()> + Send {
+    let opening = Box::pin(open(knock, gateway, drain, stall));
+    async move {
+        let Some(mut connection) = opening.await else { return };
+        let end = connection.live().await;
+        Box::pin(connection.finish(end)).await;
+    }
+}
+
+async fn open(
+    knock: Knock,
+    gateway: Arc<Gateway>,
+    drain: CancellationToken,
+    stall: Duration,
+) -> Option<Connection> {
+    let arrived = Handshake::arrive(knock.incoming, knock.open, &gateway).await?;
+    Connection::open(knock.id, arrived, gateway, drain, stall).await
 }

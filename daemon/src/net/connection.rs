@@ -76,7 +76,7 @@ pub(super) struct Connection {
 }
 
 /// Why a connection ends.
-enum End {
+pub(super) enum End {
     /// The peer or the network ended it.
     Gone,
     /// We end it and say why.
@@ -86,28 +86,27 @@ enum End {
 }
 
 impl Connection {
-    /// Serves a connection from hello to end.
-    pub(super) async fn run(
+    /// Decides the hello, and returns the connection if there is one after it.
+    pub(super) async fn open(
         id: ConnectionId,
         arrived: Arrived,
         gateway: Arc<Gateway>,
         drain: CancellationToken,
         stall: Duration,
-    ) {
+    ) -> Option<Self> {
         let Arrived { quic, first, mut handshake } = arrived;
         let mut counted = handshake.is_none().then(|| Held::new(&gateway.metrics().connections));
         let began = Instant::now();
         let deadline = began + AUTHENTICATE_TIMEOUT;
-        // What happens once lies in boxes of its own: the task of a connection that waits shall be small.
         let greeting = Self::greet(&quic, &gateway, first, &mut handshake);
-        let greeting = Box::pin(tokio::time::timeout_at(deadline, greeting));
+        let greeting = tokio::time::timeout_at(deadline, greeting);
         let greeted = tokio::select! {
             greeted = greeting => greeted.unwrap_or(Err(End::Close(Reason::FrameTimeout))),
             () = drain.cancelled() => Err(End::Drain),
         };
         let session = match greeted {
             Ok(session) => session,
-            Err(End::Gone) => return,
+            Err(End::Gone) => return None,
             Err(why) => {
                 let reason = match why {
                     End::Close(reason) => reason,
@@ -115,7 +114,8 @@ impl Connection {
                 };
                 gateway.refusals().count(reason);
                 count_closed(&gateway, reason);
-                return Box::pin(early::end(handshake, &quic, &gateway, reason)).await;
+                early::end(handshake, &quic, &gateway, reason).await;
+                return None;
             }
         };
         if handshake.is_none() && counted.is_none() {
@@ -144,12 +144,16 @@ impl Connection {
             rare: Rare::new(drain),
         };
         connection.begin(session).await;
-        let end = loop {
-            if let Err(end) = connection.step().await {
-                break end;
+        Some(connection)
+    }
+
+    /// Serves a connection to its end.
+    pub(super) async fn live(&mut self) -> End {
+        loop {
+            if let Err(end) = self.step().await {
+                return end;
             }
-        };
-        Box::pin(connection.finish(end)).await;
+        }
     }
 
     async fn greet(
@@ -344,5 +348,21 @@ impl Connection {
 
     async fn submit(&self, commands: Vec<Command>) -> Result<(), End> {
         self.gateway.submit(commands).await.map_err(|_| End::Close(Reason::Draining))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A future that is made of a connection, for its size alone.
+    const fn size_of_living<'a, F>(_: fn(&'a mut Connection) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_that_waits_is_small() {
+        let size = size_of::<Connection>() + size_of_living(Connection::live);
+        assert!(size <= 3 * 1024, "{size} bytes for each connection");
     }
 }

@@ -15,6 +15,7 @@ mod lane;
 mod lanes;
 mod requests;
 mod runtime;
+mod segments;
 mod stall;
 mod streams;
 mod tickets;

@@ -31,12 +31,13 @@ pub(super) enum RequestStep {
 pub(super) struct Requests {
     deciding: usize,
     answering: usize,
-    steps: (mpsc::Sender<RequestStep>, mpsc::Receiver<RequestStep>),
+    /// There while a request is: most connections wait most of their life without one.
+    steps: Option<(mpsc::Sender<RequestStep>, mpsc::Receiver<RequestStep>)>,
 }
 
 impl Requests {
     pub(super) fn new() -> Self {
-        Self { deciding: 0, answering: 0, steps: mpsc::channel(STEPS_MAX) }
+        Self { deciding: 0, answering: 0, steps: None }
     }
 
     /// Returns whether one more may begin.
@@ -52,21 +53,26 @@ impl Requests {
     /// Takes note of a new one and returns where its steps are told.
     pub(super) fn begin(&mut self) -> mpsc::Sender<RequestStep> {
         self.deciding += 1;
-        self.steps.0.clone()
+        let (sender, _) = self.steps.get_or_insert_with(|| mpsc::channel(STEPS_MAX));
+        sender.clone()
     }
 
     /// Waits for the next step. Cancel safe.
     pub(super) async fn next(&mut self) -> RequestStep {
-        match self.steps.1.recv().await {
+        let step = match &mut self.steps {
+            Some((_, steps)) => steps.recv().await,
+            None => None,
+        };
+        match step {
             Some(step) => self.count(step),
-            // Does not happen: one sender is ours.
+            // Without requests there are no steps. With one there is a sender, for one is ours.
             None => std::future::pending().await,
         }
     }
 
     /// Returns the next step that was told.
     pub(super) fn try_next(&mut self) -> Option<RequestStep> {
-        let step = self.steps.1.try_recv().ok()?;
+        let step = self.steps.as_mut()?.1.try_recv().ok()?;
         Some(self.count(step))
     }
 
@@ -78,6 +84,10 @@ impl Requests {
                 self.answering += 1;
             }
             RequestStep::Answered { .. } => self.answering = self.answering.saturating_sub(1),
+        }
+        if self.len() == 0 {
+            // This was the last step of the last one.
+            self.steps = None;
         }
         step
     }
@@ -99,5 +109,19 @@ mod tests {
         assert!(steps[0].try_send(RequestStep::Answered { charged: true }).is_ok());
         assert!(matches!(requests.next().await, RequestStep::Answered { charged: true }));
         assert_eq!(requests.len(), REQUESTS_MAX - 1);
+    }
+
+    #[tokio::test]
+    async fn what_the_steps_take_is_given_back_with_the_last_one() {
+        let mut requests = Requests::new();
+        for _ in 0..2 {
+            assert!(requests.steps.is_none() && requests.try_next().is_none());
+            let steps = requests.begin();
+            assert!(steps.try_send(RequestStep::Decided).is_ok());
+            assert!(steps.try_send(RequestStep::Answered { charged: false }).is_ok());
+            assert!(matches!(requests.next().await, RequestStep::Decided));
+            assert!(requests.steps.is_some());
+            assert!(matches!(requests.next().await, RequestStep::Answered { charged: false }));
+        }
     }
 }

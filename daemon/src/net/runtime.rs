@@ -18,6 +18,7 @@ use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::segments::{Beginning, SegmentedSocket};
 use crate::ops::metrics::{Metrics, PlaceLabel};
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -54,11 +55,12 @@ impl Runtime for WatchedRuntime {
             metrics: self.metrics.clone(),
             place: "transport",
             failed,
+            beginning: Beginning::new(),
         });
     }
 
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        self.tokio.wrap_udp_socket(socket)
+        Ok(Arc::new(SegmentedSocket::new(self.tokio.wrap_udp_socket(socket)?)))
     }
 
     fn now(&self) -> Instant {
@@ -72,12 +74,15 @@ pub(super) struct Watched {
     metrics: Arc<Metrics>,
     place: &'static str,
     failed: Option<CancellationToken>,
+    /// Of the connection whose packets this task sends.
+    beginning: Beginning,
 }
 
 impl Watched {
     /// Watches the task of a connection.
     pub(super) fn connection(task: Task, metrics: Arc<Metrics>) -> Self {
-        Self { task: Some(task), metrics, place: "connection", failed: None }
+        let beginning = Beginning::new();
+        Self { task: Some(task), metrics, place: "connection", failed: None, beginning }
     }
 }
 
@@ -85,9 +90,10 @@ impl Future for Watched {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Some(task) = &mut self.task else { return Poll::Ready(()) };
+        let Self { task, beginning, .. } = &mut *self;
+        let Some(task) = task else { return Poll::Ready(()) };
         // A task that panicked is not polled again, and what it shared with others stands behind locks that say so.
-        let polled = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context)));
+        let polled = beginning.poll(|| catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context))));
         if let Ok(polled) = polled {
             return polled;
         }

@@ -59,6 +59,8 @@ impl AccountOutbox {
                 continue;
             }
             let record = DeviceRecord { cursor, ..DeviceRecord::default() };
+            // Most accounts have one device, and the room for it is most of what an idle account takes.
+            self.devices.reserve_exact(1);
             self.devices.push(Device::new(*device, record));
             outcome.entries.push(Entry::Device { account, device: *device, record });
         }

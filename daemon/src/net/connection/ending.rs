@@ -38,7 +38,7 @@ impl Connection {
     }
 
     /// Ends the connection.
-    pub(super) async fn finish(mut self, why: End) {
+    pub(in crate::net) async fn finish(mut self, why: End) {
         if matches!(why, End::Gone | End::Drain) {
             self.take_the_rest().await;
         }

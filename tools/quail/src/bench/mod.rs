@@ -58,9 +58,22 @@ pub enum Target {
         quaild: PathBuf,
         /// An empty directory for its data and log.
         directory: PathBuf,
+        /// Whether it keeps the history of conversations too.
+        archive: bool,
     },
     /// A server that runs already. Accounts are signed up there and stay; its limits of rates hold.
     Server(Address),
+}
+
+impl Target {
+    /// Returns what the server keeps of messages that were delivered, as far as is known.
+    fn archive(&self) -> &'static str {
+        match self {
+            Self::Private { archive: true, .. } => "sqlite",
+            Self::Private { .. } => "none",
+            Self::Server(_) => "unknown",
+        }
+    }
 }
 
 /// How far a measurement has come, for those who watch.

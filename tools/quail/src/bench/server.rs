@@ -32,12 +32,13 @@ pub(super) enum Server {
 
 impl Server {
     pub(super) async fn start(target: &Target) -> Result<Self, BenchError> {
-        let (quaild, directory) = match target {
-            Target::Private { quaild, directory } => (quaild, directory),
+        let (quaild, directory, archive) = match target {
+            Target::Private { quaild, directory, archive } => (quaild, directory, *archive),
             Target::Server(address) => return Ok(Self::Other(address.clone())),
         };
         let mut options = DaemonOptions::new(quaild, directory.join("data"));
         options.log = LogTarget::File(directory.join("quaild.log"));
+        options.env.push(("QUAIL_STORAGE_ARCHIVE".into(), if archive { "on" } else { "off" }.into()));
         options.env.extend(UNLIMITED.iter().map(|name| (name.into(), "off".into())));
         Ok(Self::Private(Box::new(Daemon::start(options).await?)))
     }

@@ -67,6 +67,10 @@ pub(super) struct DaemonArgs {
     /// The private server's program; without it QUAIL_DAEMON, beside this program, or in PATH
     #[arg(long, value_name = "PATH")]
     daemon: Option<std::path::PathBuf>,
+
+    /// Have the private server keep the history of conversations too
+    #[arg(long, conflicts_with = "server")]
+    archive: bool,
 }
 
 /// What is measured, with the directory that goes when it is done.
@@ -84,7 +88,8 @@ impl Stage {
         let quaild = find_quaild(daemon.daemon.as_deref())?;
         let directory = tempfile::Builder::new().prefix("quail-bench-").tempdir();
         let directory = directory.context("make a directory")?;
-        let target = Target::Private { quaild, directory: directory.path().to_owned() };
+        let (directory_path, archive) = (directory.path().to_owned(), daemon.archive);
+        let target = Target::Private { quaild, directory: directory_path, archive };
         Ok(Self { target, directory: Some(directory) })
     }
 

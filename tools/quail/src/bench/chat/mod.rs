@@ -191,7 +191,7 @@ fn report(
         duplicates: verdict.duplicates,
         altered: verdict.altered,
         undelivered: verdict.undelivered,
-        archive: "none",
+        archive: options.target.archive(),
         floor_ms,
         background: None,
         intervals: Vec::new(),

@@ -28,10 +28,13 @@ const REPEATED_AFTER: Duration = Duration::from_millis(400);
 /// How often a recorded flight is sent again.
 const REPLAYS: usize = 1000;
 
+/// Datagrams, and when they came.
+type Recorded = Vec<(Instant, Vec<u8>)>;
+
 /// A wire between clients and a daemon that writes down what goes up.
 struct Tap {
     front: SocketAddr,
-    recorded: Arc<Mutex<Vec<(Instant, Vec<u8>)>>>,
+    recorded: Arc<Mutex<Recorded>>,
     /// Whether what goes up arrives.
     passes: Arc<AtomicBool>,
     /// Whether what comes down does; if not it waits.
@@ -44,7 +47,7 @@ impl Tap {
         let (front, back) = (bound([127, 0, 0, 1]).await, bound([127, 0, 0, 1]).await);
         back.connect(("127.0.0.1", world.address().port)).await.unwrap();
         let (front, back) = (Arc::new(front), Arc::new(back));
-        let recorded: Arc<Mutex<Vec<(Instant, Vec<u8>)>>> = Arc::default();
+        let recorded: Arc<Mutex<Recorded>> = Arc::default();
         let passes = Arc::new(AtomicBool::new(true));
         let client = Arc::new(Mutex::new(None));
         let (answers, mut answered) = tokio::sync::watch::channel(true);

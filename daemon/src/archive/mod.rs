@@ -4,7 +4,7 @@
 //! the journal that it may forget. Nobody waits for it: when the archive fails, it tries again with pauses that grow, and what waits
 //! lies in the journal, whose space `[limits] unarchived` bounds.
 //!
-//! [`item`] says what an event means to the archive, [`breaker`] how long to wait after a failure, [`dead`] what becomes of events
+//! `item.rs` says what an event means to the archive, `breaker.rs` how long to wait after a failure, `dead.rs` what becomes of events
 //! that can never be archived.
 //!
 //! Invariants: the journal is told of a position only after everything up to it is durable in the archive, or is kept as a dead letter

@@ -69,7 +69,7 @@ pub(super) struct DaemonArgs {
     daemon: Option<std::path::PathBuf>,
 
     /// Have the private server keep the history of conversations too
-    #[arg(long, conflicts_with = "server")]
+    #[arg(long)]
     archive: bool,
 }
 

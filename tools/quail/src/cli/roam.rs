@@ -27,7 +27,7 @@ pub(super) struct Roam {
     seconds: u64,
 
     /// Use a server that runs already; two accounts are signed up there and stay
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "daemon")]
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["daemon", "archive"])]
     server: Option<Address>,
 
     #[command(flatten)]

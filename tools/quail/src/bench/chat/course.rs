@@ -187,7 +187,7 @@ pub(in crate::bench) async fn interval(
     wait_until(upto, shared, talking, watch).await?;
     let counted = shared.gauge.as_ref().map(Gauge::take).unwrap_or_default();
     let (figures, _) = before.until(Look::now(server)?, counted.accepted());
-    Ok(Interval::new(counted, (began, shared.now()), figures))
+    Ok(Interval::new(&counted, (began, shared.now()), figures))
 }
 
 /// Waits for a moment. A user who fails ends the wait.

@@ -34,7 +34,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    pub(super) fn new(counted: Counted, (from, upto): (Duration, Duration), figures: Figures) -> Self {
+    pub(super) fn new(counted: &Counted, (from, upto): (Duration, Duration), figures: Figures) -> Self {
         let time = upto.saturating_sub(from);
         let rounded = |time: Duration| (time.as_secs_f64() * 10.0).round() / 10.0;
         Self {
@@ -114,11 +114,11 @@ mod tests {
         gauge.received(Duration::from_millis(3));
         gauge.delivered();
         let seconds = |from, upto| (Duration::from_secs(from), Duration::from_secs(upto));
-        let first = Interval::new(gauge.take(), seconds(1, 3), Figures::default());
+        let first = Interval::new(&gauge.take(), seconds(1, 3), Figures::default());
         assert_eq!((first.from_s, first.seconds), (1.0, 2.0));
         assert_eq!((first.accepted_per_s, first.delivered_per_s), (0.5, 0.5));
         assert!(first.confirm_ms.p99 > 1.9 && first.receive_ms.p50 > 2.9, "{first:?}");
-        let second = Interval::new(gauge.take(), seconds(3, 4), Figures::default());
+        let second = Interval::new(&gauge.take(), seconds(3, 4), Figures::default());
         assert_eq!((second.accepted_per_s, second.confirm_ms), (0.0, Latency::default()));
     }
 }

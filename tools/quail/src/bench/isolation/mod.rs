@@ -36,9 +36,10 @@ pub const STOPPED_READERS: usize = 4;
 const TO_STOPPED_PER_S: f64 = 250.0;
 const TO_STOPPED_MAX: f64 = 5_000.0;
 
-/// How long a disturbance lasts before it is measured beside it, and how long it may take afterwards until it is over.
+/// How long a disturbance lasts before it is measured beside it, and how long it may take afterwards until it is over. One that
+/// takes longer, on a machine that has other things to do, shortens the stretch behind it.
 const LEAD: Duration = Duration::from_secs(2);
-const TAIL: Duration = Duration::from_secs(2);
+const TAIL: Duration = Duration::from_secs(6);
 
 /// How long the users talk before the first of all stretches.
 const WARM_UP: Duration = Duration::from_secs(2);

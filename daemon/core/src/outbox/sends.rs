@@ -56,12 +56,13 @@ impl SendWindow {
     }
 
     pub(crate) fn push(&mut self, send: RecentSend) {
-        self.recent.push_back(send);
-        self.tails.push_back(tail(send.id));
-        if self.recent.len() > SENDS_UNANSWERED_MAX {
+        // First the oldest out: for one more than it holds, a queue would double its room.
+        if self.recent.len() >= SENDS_UNANSWERED_MAX {
             self.recent.pop_front();
             self.tails.pop_front();
         }
+        self.recent.push_back(send);
+        self.tails.push_back(tail(send.id));
     }
 
     fn compare(send: RecentSend, digest: [u8; 16]) -> Earlier {
@@ -122,5 +123,6 @@ mod tests {
         assert_eq!(window.find(1, send(1).id, send(1).digest), Earlier::NumberPassed);
         assert_eq!(window.find(2, send(2).id, send(2).digest), Earlier::Same(send(2)));
         assert_eq!(window.recent.len(), SENDS_UNANSWERED_MAX);
+        assert!(window.recent.capacity() < 2 * SENDS_UNANSWERED_MAX);
     }
 }

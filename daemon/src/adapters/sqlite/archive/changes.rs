@@ -32,9 +32,6 @@ pub(super) async fn apply(
     };
     if is_news {
         trail.load(connection, [row.conversation].into()).await?;
-        if matches!(change.kind, ChangeKind::DeleteForMe { .. }) {
-            trail.sank(row.conversation);
-        }
         let seq = int(trail.next(row.conversation))?;
         let query = sqlx::query("UPDATE messages SET seq = ?2 WHERE n = ?1").bind(row.n).bind(seq);
         query.execute(connection).await?;

@@ -17,8 +17,6 @@ pub(super) async fn merge(
 ) -> Result<(), Fault> {
     if row.state == AWAITED {
         applied.inserted += 1;
-        // Somebody may have put it away before it came.
-        trail.sank(new.conversation());
         return settle(connection, trail, row, new).await;
     }
     if (place(new), new.position) == (row.place, row.position) {
@@ -35,9 +33,9 @@ pub(super) async fn merge(
     }
     if row.conversation != new.conversation() {
         trail.load(connection, [row.conversation].into()).await?;
-        trail.left(row.conversation);
+        trail.left(row.conversation, [row.message.sender, row.recipient]);
     }
-    trail.sank(new.conversation());
+    trail.sank(new.conversation(), [new.message.sender, new.recipient]);
     settle(connection, trail, row, new).await
 }
 

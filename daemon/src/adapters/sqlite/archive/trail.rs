@@ -25,8 +25,8 @@ pub(super) struct Trail {
     counters: BTreeMap<ConversationId, Counter>,
     members: BTreeMap<(AccountId, ConversationId), (AccountId, Place)>,
     reach: BTreeMap<(ConversationId, Origin), Position>,
-    /// Conversations whose newest message may have become an older one.
-    sunk: BTreeSet<ConversationId>,
+    /// Conversations whose newest message may have become an older one, and whose they are.
+    sunk: BTreeMap<ConversationId, [AccountId; 2]>,
 }
 
 impl Trail {
@@ -76,18 +76,18 @@ impl Trail {
         *reach = new.position.max(*reach);
     }
 
-    /// Takes note that a message of a conversation moved back, or is gone for somebody.
-    pub(super) fn sank(&mut self, conversation: ConversationId) {
-        self.sunk.insert(conversation);
+    /// Takes note that a message of a conversation moved back.
+    pub(super) fn sank(&mut self, conversation: ConversationId, both: [AccountId; 2]) {
+        self.sunk.insert(conversation, both);
     }
 
     /// Takes note that a message has left a conversation, which was loaded; no row can tell.
-    pub(super) fn left(&mut self, conversation: ConversationId) {
+    pub(super) fn left(&mut self, conversation: ConversationId, both: [AccountId; 2]) {
         let seq = self.next(conversation);
         if let Some(counter) = self.counters.get_mut(&conversation) {
             counter.floor = seq;
         }
-        self.sank(conversation);
+        self.sank(conversation, both);
     }
 
     /// Writes it all.
@@ -107,8 +107,8 @@ impl Trail {
         }
         write_members(connection, &self.members.into_iter().collect::<Vec<_>>()).await?;
         write_reach(connection, &self.reach.into_iter().collect::<Vec<_>>()).await?;
-        for conversation in self.sunk {
-            sink(connection, conversation).await?;
+        for (conversation, both) in self.sunk {
+            sink(connection, conversation, both).await?;
         }
         Ok(())
     }
@@ -153,27 +153,28 @@ async fn write_reach(
     Ok(())
 }
 
-/// Looks anew for the newest message of a conversation that each of the two still has. Who has none of it left keeps it where it
-/// is.
-async fn sink(connection: &mut SqliteConnection, conversation: ConversationId) -> Result<(), Fault> {
-    let any =
-        sqlx::query("SELECT sender, recipient FROM messages WHERE conversation = ?1 AND state > 0 LIMIT 1");
-    let any = any.bind(conversation.as_bytes().as_slice()).fetch_optional(&mut *connection).await?;
-    let Some(any) = any else { return Ok(()) };
-    let both: [AccountId; 2] = [id(&any, "sender")?, id(&any, "recipient")?];
+/// Looks for the newest message of a conversation anew. One that nothing is left of goes to the end of the lists, from where
+/// whatever comes next takes it.
+async fn sink(
+    connection: &mut SqliteConnection,
+    conversation: ConversationId,
+    both: [AccountId; 2],
+) -> Result<(), Fault> {
+    let newest = sqlx::query(
+        "SELECT stamp, origin FROM messages WHERE conversation = ?1 AND state > 0
+         ORDER BY stamp DESC, origin DESC LIMIT 1",
+    );
+    let newest = newest.bind(conversation.as_bytes().as_slice()).fetch_optional(&mut *connection).await?;
+    let (stamp, origin) = match newest {
+        Some(newest) => (number(&newest, "stamp")?, number(&newest, "origin")?),
+        None => (0, 0),
+    };
     for account in both {
-        let newest = sqlx::query(
-            "SELECT stamp, origin FROM messages WHERE conversation = ?1 AND state > 0
-             AND NOT EXISTS (SELECT 1 FROM hidden WHERE hidden.account = ?2 AND hidden.n = messages.n)
-             ORDER BY stamp DESC, origin DESC LIMIT 1",
-        );
-        let newest = newest.bind(conversation.as_bytes().as_slice()).bind(account.as_bytes().as_slice());
-        let Some(newest) = newest.fetch_optional(&mut *connection).await? else { continue };
         sqlx::query("UPDATE members SET stamp = ?3, origin = ?4 WHERE account = ?1 AND conversation = ?2")
             .bind(account.as_bytes().as_slice())
             .bind(conversation.as_bytes().as_slice())
-            .bind(int(number(&newest, "stamp")?)?)
-            .bind(int(number(&newest, "origin")?)?)
+            .bind(int(stamp)?)
+            .bind(int(origin)?)
             .execute(&mut *connection)
             .await?;
     }

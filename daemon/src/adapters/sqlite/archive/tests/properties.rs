@@ -165,7 +165,7 @@ async fn compare(steps: &[Step], cuts: &[usize]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 96, ..ProptestConfig::default() })]
 
     #[test]
     fn random_histories_end_as_in_the_twin_and_unread_is_what_is_counted(

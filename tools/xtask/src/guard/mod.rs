@@ -21,9 +21,9 @@ const BASELINE: &str = "daemon/benches/guard/baseline.toml";
 /// The program that is counted.
 const PROGRAM: &str = "guard";
 
-/// The paths it knows, and between which two counts of iterations the difference is taken.
-const PATHS: &[(&str, u64, u64)] =
-    &[("decode", 500, 2_500), ("encode", 500, 2_500), ("decide", 500, 2_500), ("store", 20, 120)];
+/// The paths that are counted, and between which two counts of iterations the difference is taken. The store is not among them: it
+/// has threads of its own that work by the clock, so its counts are not the same twice.
+const PATHS: &[(&str, u64, u64)] = &[("decode", 500, 2_500), ("encode", 500, 2_500), ("decide", 500, 2_500)];
 
 /// What `cargo xtask bench-guard` can be told.
 #[derive(clap::Args, Default)]
@@ -102,8 +102,6 @@ fn instructions(runner: &Runner, program: &Path, path: &str, iterations: u64) ->
         "--error-exitcode=1",
     ]);
     command.arg(program).args([path, &iterations.to_string()]);
-    // Under valgrind a run takes seconds, and what is done in the background every few seconds is none of a message's costs.
-    command.env("QUAIL_SPILL_AFTER_MS", "3600000");
     let output =
         command.output().context("start valgrind; apt-get install --no-install-recommends valgrind")?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

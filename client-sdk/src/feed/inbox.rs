@@ -71,10 +71,12 @@ pub(crate) struct Inbox {
     held: IdSet<MessageKey>,
     shown: Shown,
     hands: Hands,
-    /// Given up, and the server may not know.
+    /// Given up. Every attach names it: a server that was restored from a copy may have forgotten.
     set_aside: Vec<Place>,
-    /// Those of them that the attach of this feed named.
+    /// What of it the attach of this feed named.
     named: Vec<Place>,
+    /// What of it the server has heard from this process, so that no acknowledgement need say it again.
+    heard: Vec<Place>,
     seen: Stamp,
     seen_unsaved: bool,
     /// Counts moves of cursors, to know which moved last.

@@ -162,7 +162,7 @@ fn the_cursors_that_moved_last_are_kept() {
 }
 
 #[test]
-fn what_was_set_aside_is_told_until_the_server_has_heard() {
+fn what_was_set_aside_is_told_at_every_attach_and_acknowledged_once_the_server_has_heard() {
     let mut store = FeedState::default();
     for _ in 0..3 {
         let mut inbox = Inbox::restore(store.clone());
@@ -186,8 +186,15 @@ fn what_was_set_aside_is_told_until_the_server_has_heard() {
     inbox.attach();
     assert_eq!(inbox.attaching().set_aside, aside);
     inbox.caught_up();
+    arrive(&mut inbox, 2);
+    acknowledge(&mut inbox, 2);
     commit(&mut inbox, &mut store);
-    assert!(store.set_aside.is_empty());
+    assert_eq!(inbox.take_acks(), (vec![(ORIGIN, Position(2))], vec![]), "it was heard");
+
+    // A server that was restored from a copy has forgotten it.
+    let mut inbox = Inbox::restore(store);
+    inbox.attach();
+    assert_eq!(inbox.attaching().set_aside, aside);
 }
 
 #[derive(Clone, Debug)]

@@ -77,7 +77,7 @@ pub struct FeedState {
     pub shown: VecDeque<MessageKey>,
     /// Events that were on their way to the application.
     pub hands: BTreeMap<Place, Hand>,
-    /// Events that were given up, and that the server may not know of yet; at most [`SET_ASIDE_MAX`].
+    /// Events that were given up, the latest [`SET_ASIDE_MAX`].
     pub set_aside: Vec<Place>,
     /// What was read, as far as the server has not answered that; at most [`MARKS_MAX`](crate::sending::MARKS_MAX).
     pub marks: Vec<Mark>,

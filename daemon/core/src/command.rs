@@ -173,7 +173,9 @@ pub enum Command {
 pub struct Accepted {
     /// The send number that is answered.
     pub number: u64,
-    /// Position of the message at this origin.
+    /// The origin that gave the position: this one or, where a send of before a restore is answered again, an ancestor.
+    pub origin: Origin,
+    /// Position of the message at that origin.
     pub position: Position,
     /// Stamp of the message.
     pub stamp: Stamp,

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::command::{Command, ConnectionId, Effect, Outcome};
 use crate::id_map::IdMap;
 use crate::messages::Admission;
-use crate::outbox::{AccountOutbox, Ancestor, Claim};
+use crate::outbox::{AccountOutbox, Ancestor, Claim, held};
 use crate::ports::outbox::{Batch, Entry, Recovered, Room};
 
 /// Everything the core knows.
@@ -104,8 +104,7 @@ impl State {
                 self.attach(feed, (account, device), claim, set_aside, outcome);
             }
             Command::Ack { feed, account, device, upto, set_aside } => {
-                let own = upto.iter().filter(|(origin, _)| *origin == self.origin);
-                let upto = own.map(|(_, position)| *position).max();
+                let upto = upto.iter().filter_map(|place| self.held_upto(*place)).max();
                 let set_aside = self.own_positions(&set_aside);
                 if upto.is_some() || !set_aside.is_empty() {
                     let ack = (upto.unwrap_or(Position::ZERO), &set_aside[..]);
@@ -151,8 +150,38 @@ impl State {
         self.last_position
     }
 
-    /// Cursors of other origins belong to other nodes.
-    fn own_positions(&self, cursors: &[(Origin, Position)]) -> Vec<Position> {
-        cursors.iter().filter(|(origin, _)| *origin == self.origin).map(|(_, position)| *position).collect()
+    /// Returns what of a stretch of positions of some origin is here. Origins that are no ancestors belong to other nodes.
+    pub(crate) fn held(&self, origin: Origin, stretch: (Position, Position)) -> Option<(Position, Position)> {
+        held((origin, stretch.0, stretch.1), self.origin, &self.ancestors)
+    }
+
+    /// Up to where a device has taken what is here, if it has acknowledged everything of an origin up to `position`.
+    fn held_upto(&self, (origin, position): (Origin, Position)) -> Option<Position> {
+        self.held(origin, (Position::ZERO, position)).map(|(_, upto)| upto)
+    }
+
+    /// Returns the places that are here.
+    fn own_positions(&self, places: &[(Origin, Position)]) -> Vec<Position> {
+        let before = |position: Position| Position(position.0.saturating_sub(1));
+        let own = places.iter().filter_map(|(origin, at)| self.held(*origin, (before(*at), *at)));
+        own.map(|(_, position)| position).collect()
+    }
+
+    /// Returns which origin gave a position. Who was answered by an ancestor knows the message by its number, and so do the receipts.
+    pub(crate) fn given_by(&self, position: Position) -> Origin {
+        let older = self.ancestors.iter().rev().find(|ancestor| position <= ancestor.inherited);
+        older.map_or(self.origin, |ancestor| ancestor.origin)
+    }
+
+    /// Returns what of a stretch of positions of this origin was given by ancestors, and by which.
+    pub(crate) fn inherited(
+        &self,
+        (after, upto): (Position, Position),
+    ) -> Vec<(Origin, (Position, Position))> {
+        let of = |ancestor: &Ancestor| {
+            let upto = upto.min(ancestor.inherited);
+            (after < upto).then_some((ancestor.origin, (after, upto)))
+        };
+        self.ancestors.iter().filter_map(of).collect()
     }
 }

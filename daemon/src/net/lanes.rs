@@ -168,7 +168,7 @@ impl Lanes {
                     self.unanswered = self.unanswered.saturating_sub(1);
                     let accepted = v1::Accepted {
                         number: accepted.number,
-                        origin: origin.0,
+                        origin: accepted.origin.0,
                         position: accepted.position.0,
                         stamp: accepted.stamp.0,
                     };

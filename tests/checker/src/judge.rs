@@ -236,6 +236,10 @@ impl Judge {
             self.found.push(Violation::ShownTwice { message, device: id });
             return;
         }
+        // What was given up in its turn, and is stored anew by an origin that lost it, comes when it comes.
+        if device.set_aside.contains(&message) {
+            return;
+        }
         if let Some(later) = device.last_of.insert(sent.by, message)
             && self.messages.get(&later).is_some_and(|later| later.number > sent.number)
         {

@@ -587,6 +587,18 @@ fn what_an_origin_did_not_carry_over_may_be_stored_anew_and_is_shown_once() {
 }
 
 #[test]
+fn what_was_given_up_may_come_late_from_the_origin_that_stores_it_anew() {
+    let log =
+        Log::begin().sent(3).sent(4).note(BOB_PHONE, What::SetAside { message: ada(3) }).shown(BOB_PHONE, 4);
+    let log = told_of_the_end(origin_ends(log.acknowledged(BOB_PHONE, 4)));
+    let (third, fourth) = (later(place(21)), later(place(22)));
+    let log = log.accepted_at(3, third).accepted_at(4, fourth).shown_at(BOB_PHONE, 3, third);
+    let others = [ADA_TABLET, BOB_TABLET].into_iter();
+    let log = others.fold(log, |log, device| log.shown_at(device, 3, third).shown_at(device, 4, fourth));
+    log.receipt(4, ReceiptKind::Delivered).breaks_under(RESTORED, &[]);
+}
+
+#[test]
 fn what_was_set_aside_with_an_origin_is_owed_to_nobody() {
     let log = told_of_the_end(origin_ends(Log::begin().sent(3).accepted(3)));
     log.breaks_under(RESTORED, &[]);

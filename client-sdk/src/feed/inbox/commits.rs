@@ -46,9 +46,7 @@ impl Inbox {
     /// The server has read the attach, and all that it said.
     pub(crate) fn caught_up(&mut self) {
         if !self.named.is_empty() {
-            let named = std::mem::take(&mut self.named);
-            self.set_aside.retain(|place| !named.contains(place));
-            self.change(FeedChange::SetAside(self.set_aside.clone()));
+            self.heard = std::mem::take(&mut self.named);
         }
     }
 
@@ -62,7 +60,8 @@ impl Inbox {
                 (*origin, arrivals.saved)
             })
             .collect();
-        let set_aside = if acks.is_empty() { Vec::new() } else { self.passed_aside() };
+        let mut set_aside = if acks.is_empty() { Vec::new() } else { self.passed_aside() };
+        set_aside.retain(|place| !self.heard.contains(place));
         (acks, set_aside)
     }
 

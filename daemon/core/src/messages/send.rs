@@ -49,7 +49,8 @@ impl State {
         match own.sends.find(number, send.id, digest) {
             Earlier::New => {}
             Earlier::Same(earlier) => {
-                return Ok(Accepted { number, position: earlier.position, stamp: earlier.stamp });
+                let (position, stamp) = (earlier.position, earlier.stamp);
+                return Ok(Accepted { number, origin: self.given_by(position), position, stamp });
             }
             Earlier::IdReused => return Err(Reason::IdReused.error()),
             Earlier::NumberReused => return Err(Reason::NumberReused.error()),
@@ -69,7 +70,7 @@ impl State {
             own.sends.push(recent);
         }
         self.put((account, device), &send, position, stamp, outcome);
-        Ok(Accepted { number, position, stamp })
+        Ok(Accepted { number, origin: self.origin, position, stamp })
     }
 
     /// Puts the message into the outbox of the recipient and, for the sender's other devices, of the sender.

@@ -147,9 +147,10 @@ impl AccountOutbox {
         if let Some(older) = device.feed.take() {
             outcome.after.push(Effect::Ended { feed: older.id, error: Reason::Replaced.error() });
         }
+        // It said so to this origin or to one that it inherited from, found in the backlog or not.
+        let claimed = claim.taken.max(device.record.acked.min(claim.closed));
         // A device may have acknowledged more than it was found to have taken; that much is still here.
         let acked = device.record.acked.min(device.record.cursor);
-        let claimed = claim.taken.max(acked.min(claim.closed));
         for (origin, from) in claim.gone {
             outcome.after.push(Effect::OriginGone { feed: id, origin, from });
         }

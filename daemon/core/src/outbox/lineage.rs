@@ -16,6 +16,29 @@ pub struct Ancestor {
     pub inherited: Position,
 }
 
+impl Ancestor {
+    /// Returns the ancestor of this number, if it is one.
+    fn find(ancestors: &[Self], origin: Origin) -> Option<Self> {
+        ancestors.iter().find(|ancestor| ancestor.origin == origin).copied()
+    }
+}
+
+/// Returns what of the positions above `after` and up to `upto` of some origin this one has, under the same positions; `None`
+/// where that is nothing. What lies beyond what this origin gave itself is left as it is: whether that is an error is for the
+/// caller to say.
+pub(crate) fn held(
+    (of, after, upto): (Origin, Position, Position),
+    origin: Origin,
+    ancestors: &[Ancestor],
+) -> Option<(Position, Position)> {
+    if of == origin {
+        return Some((after, upto));
+    }
+    // The end of an origin is acknowledged like a position, and says nothing of what was taken before it.
+    let ancestor = Ancestor::find(ancestors, of).filter(|_| upto < Position::END)?;
+    (after < ancestor.inherited).then(|| (after, upto.min(ancestor.inherited)))
+}
+
 /// What a device's cursors say of this origin.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Claim {
@@ -39,7 +62,7 @@ impl Claim {
             if *of == origin && *position <= last_position {
                 claim.taken = claim.taken.max(*position);
             }
-            let Some(ancestor) = ancestors.iter().find(|ancestor| ancestor.origin == *of) else { continue };
+            let Some(ancestor) = Ancestor::find(ancestors, *of) else { continue };
             if *position >= Position::END {
                 claim.closed = claim.closed.max(ancestor.inherited);
             } else {
@@ -76,6 +99,20 @@ mod tests {
     fn an_ancestor_that_was_told_to_have_ended_is_told_no_more() {
         let told = claim(&[(7, Position::END.0)]);
         assert_eq!(told, Claim { taken: Position::ZERO, closed: Position(500), gone: vec![] });
+    }
+
+    #[test]
+    fn what_is_named_of_an_ancestor_is_meant_as_far_as_it_is_here() {
+        let held = |of, after, upto| {
+            let held = held((Origin(of), Position(after), Position(upto)), SELF.0, &ANCESTORS);
+            held.map(|(after, upto)| (after.0, upto.0))
+        };
+        assert_eq!(held(9, 600, 900), Some((600, 900)));
+        assert_eq!(held(7, 400, 450), Some((400, 450)));
+        assert_eq!(held(7, 400, 600), Some((400, 500)));
+        assert_eq!(held(7, 500, 600), None);
+        assert_eq!(held(7, 0, Position::END.0), None);
+        assert_eq!(held(3, 0, 10), None);
     }
 
     #[test]

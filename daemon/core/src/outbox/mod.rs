@@ -18,7 +18,7 @@ mod sends;
 pub(crate) use account::AccountOutbox;
 pub(crate) use feed::Acknowledged;
 pub use lineage::Ancestor;
-pub(crate) use lineage::Claim;
+pub(crate) use lineage::{Claim, held};
 pub(crate) use sends::{Earlier, SendWindow};
 
 /// How long an event waits for its devices; older ones become a gap.

@@ -3,11 +3,15 @@
 //! While a receipt has not been written to any device of the account that is told, the next one of the same kind and reader
 //! that touches it replaces it by both together, so that a sender who is away finds one receipt per conversation and not one
 //! per acknowledgement. What was written to a device is never changed.
+//!
+//! A sender knows a message by the origin that accepted it. Where that has ended and this one carries its messages on, a receipt
+//! is told once more under the ancestor's number: nobody but the server knows which positions mean the same in both.
 
 mod book;
 mod delivered;
 mod read;
 
+use std::iter;
 use std::sync::Arc;
 
 use quail_protocol::id::{AccountId, DeviceId, Position, Stamp};
@@ -68,20 +72,30 @@ impl State {
             // What two devices said, each of them must be told for the other's part.
             by = by.filter(|by| earlier.by == Some(*by));
         }
-        let event = stored(by, &receipt, stretch, wire(&receipt, stretch, origin), position, stamp);
+        let named = (origin, wire(&receipt, stretch, origin));
+        let event = stored(by, &receipt, stretch, named, position, stamp);
         outcome.entries.push(Entry::Event { event: event.clone(), accounts: smallvec![to] });
         outbox.receipts.set_unwritten(about, Unwritten { position, stretch, by });
         outbox.append(to, &event, outcome);
+        for (ancestor, stretch) in self.inherited(receipt.stretch) {
+            let (position, stamp) = (self.next_position(), self.clock.tick(now_ms));
+            let named = wire(&receipt, stretch, ancestor.0);
+            let event = stored(by, &receipt, stretch, (origin, named), position, stamp);
+            outcome.entries.push(Entry::Event { event: event.clone(), accounts: smallvec![to] });
+            self.accounts.entry(to).or_default().append(to, &event, outcome);
+        }
     }
 
     /// Puts a receipt into the journal and into no outbox: nobody is told, and history has to have it. It names its sender, and
     /// the device `by` where it is for nobody's eyes but the reader's.
     fn note_down(&mut self, by: Option<DeviceId>, receipt: Receipt, now_ms: u64, outcome: &mut Outcome) {
-        let (position, stamp, origin) = (self.next_position(), self.clock.tick(now_ms), self.origin.0);
-        let named = wire(&receipt, receipt.stretch, origin);
-        let named = v1::Receipt { sender: receipt.sender.to_bytes(), ..named };
-        let event = stored(by, &receipt, receipt.stretch, named, position, stamp);
-        outcome.entries.push(Entry::Event { event, accounts: Accounts::new() });
+        let origin = self.origin;
+        for (of, stretch) in iter::once((origin, receipt.stretch)).chain(self.inherited(receipt.stretch)) {
+            let (position, stamp) = (self.next_position(), self.clock.tick(now_ms));
+            let named = v1::Receipt { sender: receipt.sender.to_bytes(), ..wire(&receipt, stretch, of.0) };
+            let event = stored(by, &receipt, stretch, (origin.0, named), position, stamp);
+            outcome.entries.push(Entry::Event { event, accounts: Accounts::new() });
+        }
     }
 }
 
@@ -90,11 +104,11 @@ fn stored(
     by: Option<DeviceId>,
     receipt: &Receipt,
     stretch: Stretch,
-    wire: v1::Receipt,
+    (origin, named): (u32, v1::Receipt),
     position: Position,
     stamp: Stamp,
 ) -> Arc<StoredEvent> {
-    let (origin, body) = (wire.origin, Some(v1::event::Body::Receipt(wire)));
+    let body = Some(v1::event::Body::Receipt(named));
     let event = v1::Event { origin, position: position.0, stamp: stamp.0, body };
     let down = v1::FeedDown { frame: Some(v1::feed_down::Frame::Event(event)) };
     let note = match by {

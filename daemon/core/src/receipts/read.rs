@@ -37,9 +37,8 @@ impl State {
         outcome: &mut Outcome,
     ) -> Result<(), v1::Error> {
         let ValidRead { sender, stretches } = read;
-        // Other origins belong to other nodes, or have ended.
-        let own = stretches.into_iter().filter(|(origin, ..)| *origin == self.origin);
-        let own: Vec<_> = own.map(|(_, after, upto)| (after, upto)).collect();
+        let own = stretches.into_iter().filter_map(|(origin, after, upto)| self.held(origin, (after, upto)));
+        let own: Vec<_> = own.collect();
         if own.is_empty() {
             return Ok(());
         }

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use quail_checker::{Entry as Noted, Key, ReceiptKind, Terms, What, judge};
-use quail_core::Accepted;
 use quail_core::ports::outbox::{Entry, Note as StoredNote, Recovered};
+use quail_core::{Accepted, Ancestor};
 use quail_protocol::id::{AccountId, MessageId, Origin, Position, Stamp};
 use quail_protocol::v1::{self, event::Body, feed_down::Frame};
 
@@ -40,7 +40,7 @@ struct Readings {
     /// Who was told that a message was read.
     told: HashSet<(usize, Key)>,
     /// What the daemon heard of being given up.
-    asides: HashSet<(usize, u64)>,
+    asides: HashSet<(usize, (Origin, Position))>,
     /// By account, up to where its devices ever said to have come.
     said: HashMap<AccountId, u64>,
     /// The same, as far as the core may not have seen what was acknowledged.
@@ -63,8 +63,12 @@ pub(crate) struct Checks {
     log: Vec<Noted>,
     pub(crate) coverage: Coverage,
     origin: Origin,
-    /// Up to where the present origin holds what its ancestor accepted.
-    inherited: u64,
+    /// The origins that the present one carries on, with up to where.
+    ancestors: Vec<Ancestor>,
+    /// Where devices know messages of theirs to stand.
+    places: HashSet<(usize, u32, u64)>,
+    /// Receipts for messages of which their devices do not know yet where they stand: device, origin, position, who, and how far.
+    unplaced: Vec<(usize, (u32, u64), AccountId, ReceiptKind)>,
     /// Every message that was ever durable, by origin and position.
     messages: BTreeMap<(u32, u64), Message>,
     answers: HashMap<(usize, u64), Accepted>,
@@ -90,7 +94,9 @@ impl Checks {
             log: Vec::new(),
             coverage: Coverage::default(),
             origin: ORIGIN,
-            inherited: 0,
+            ancestors: Vec::new(),
+            places: HashSet::new(),
+            unplaced: Vec::new(),
             messages: BTreeMap::new(),
             answers: HashMap::new(),
             newest: (Position::ZERO, Stamp(0)),
@@ -128,6 +134,12 @@ impl Checks {
                         What::Acknowledged { message } => {
                             self.readings.acknowledged.insert((reader, *message));
                         }
+                        What::Accepted { id, place } => {
+                            let (id, at) = (*id, (place.origin.0, place.position.0));
+                            self.note(device, what);
+                            self.placed(device, Key { sender: reader, id }, at);
+                            continue;
+                        }
                         _ => {}
                     }
                     if matches!(what, What::SetAside { .. } | What::Gap { .. }) {
@@ -162,15 +174,50 @@ impl Checks {
         }
         assert_eq!(receipt.kind(), v1::ReceiptKind::Delivered);
         let messages = self.in_range(receipt.origin, (account, reader), receipt.after, receipt.upto);
-        assert!(!messages.is_empty(), "a receipt for nothing: {receipt:?}");
+        // What is told of an ancestor may lie in this origin alone.
+        assert!(
+            !messages.is_empty() || receipt.origin != self.origin.0,
+            "a receipt for nothing: {receipt:?}"
+        );
         self.coverage.count(Kind::Receipt);
-        for (_, message) in messages {
+        for (position, message) in messages {
+            self.tell(device, message, (receipt.origin, position), reader, ReceiptKind::Delivered);
+        }
+    }
+
+    /// A device is told of a message by its place, and understands that once it knows what stands there. Of a message of its own it
+    /// does when it has the answer.
+    fn tell(
+        &mut self,
+        device: usize,
+        message: Key,
+        (origin, position): (u32, u64),
+        reader: AccountId,
+        kind: ReceiptKind,
+    ) {
+        let is_own = ids::sending_device(message.id) == device;
+        if is_own && !self.places.contains(&(device, origin, position)) {
+            return self.unplaced.push((device, (origin, position), reader, kind));
+        }
+        match kind {
+            ReceiptKind::Read => {
+                self.readings.told.insert((device, message));
+                self.coverage.count(Kind::ReadTold);
+            }
             // What was read was delivered. A device shows no less than it knows, and a daemon that was restarted may say so
             // a second time.
-            if !self.readings.told.contains(&(device, message)) {
-                let (id, kind) = (message.id, ReceiptKind::Delivered);
-                self.note(device, What::Receipt { id, reader, kind });
-            }
+            ReceiptKind::Delivered if self.readings.told.contains(&(device, message)) => return,
+            ReceiptKind::Delivered => {}
+        }
+        self.note(device, What::Receipt { id: message.id, reader, kind });
+    }
+
+    /// A device learns where a message of its own stands, and so what the receipts were about that came before.
+    fn placed(&mut self, device: usize, message: Key, at: (u32, u64)) {
+        self.places.insert((device, at.0, at.1));
+        let is_it = |unplaced: &mut (usize, (u32, u64), _, _)| (unplaced.0, unplaced.1) == (device, at);
+        for (_, _, reader, kind) in self.unplaced.extract_if(.., is_it).collect::<Vec<_>>() {
+            self.tell(device, message, at, reader, kind);
         }
     }
 
@@ -187,9 +234,7 @@ impl Checks {
             {
                 self.coverage.count(Kind::TakenAtItsWord);
             } else if account != reader {
-                readings.told.insert((device, message));
-                self.coverage.count(Kind::ReadTold);
-                self.note(device, What::Receipt { id: message.id, reader, kind: ReceiptKind::Read });
+                self.tell(device, message, (receipt.origin, position), reader, ReceiptKind::Read);
             } else {
                 self.coverage.count(Kind::ReadElsewhere);
                 self.note(device, What::ReadElsewhere { message });
@@ -207,12 +252,22 @@ impl Checks {
             Some(Lie::OverMissing) => Kind::FalseReadOverMissing,
             None => Kind::ReadSaid,
         });
-        for (_, message) in self.in_range(self.origin.0, (mark.sender, reader), mark.after, mark.upto) {
+        let Some(upto) = self.held(mark) else { return };
+        for (_, message) in self.in_range(mark.origin.0, (mark.sender, reader), mark.after, upto) {
             self.is_read(device, reader, message, mark, in_secret);
         }
         if mark.lie.is_some() {
             self.readings.early.push((device, account, mark, in_secret));
         }
+    }
+
+    /// Up to where what a mark names is there, if it is not of an origin that has lost it.
+    fn held(&self, mark: Mark) -> Option<u64> {
+        if mark.origin == self.origin {
+            return Some(mark.upto);
+        }
+        let ancestor = self.ancestors.iter().find(|ancestor| ancestor.origin == mark.origin)?;
+        Some(mark.upto.min(ancestor.inherited.0)).filter(|upto| *upto > mark.after)
     }
 
     fn is_read(&mut self, device: usize, reader: AccountId, message: Key, mark: Mark, in_secret: bool) {
@@ -228,7 +283,14 @@ impl Checks {
     }
 
     /// The daemon hears how far a device has come, at an attach or not.
-    pub(crate) fn claims(&mut self, device: usize, account: usize, upto: u64, asides: &[u64], attach: bool) {
+    pub(crate) fn claims(
+        &mut self,
+        device: usize,
+        account: usize,
+        upto: u64,
+        asides: &[(Origin, Position)],
+        attach: bool,
+    ) {
         let account = ids::account(account);
         let raise = |to: &mut HashMap<_, _>| {
             let known: &mut u64 = to.entry(account).or_default();
@@ -375,7 +437,7 @@ impl Checks {
         answer: Accepted,
         id: MessageId,
     ) -> bool {
-        let Accepted { number, position, stamp } = answer;
+        let Accepted { number, position, stamp, .. } = answer;
         let is_first = !self.answers.contains_key(&(device, number));
         let first = *self.answers.entry((device, number)).or_insert(answer);
         assert_eq!(first, answer, "device {device}: the same number got another answer");
@@ -397,11 +459,12 @@ impl Checks {
     }
 
     /// The directory is an older one now, and a new origin.
-    pub(crate) fn restored(&mut self, by: Origin, recovered: &Recovered) {
+    pub(crate) fn restored(&mut self, by: Origin, recovered: &Recovered, ancestors: &[Ancestor]) {
         let (origin, upto) = (std::mem::replace(&mut self.origin, by), recovered.last_position);
         self.coverage.count(if upto == Position::ZERO { Kind::SetAsideWhole } else { Kind::Restored });
         self.note(0, What::OriginEnded { origin, by, upto });
-        self.inherited = upto.0;
+        self.ancestors = ancestors.to_vec();
+        self.readings.early.clear();
         let carried: Vec<_> = self
             .messages
             .range((origin.0, 0)..=(origin.0, upto.0))
@@ -423,7 +486,7 @@ impl Checks {
 
     /// An event leaves the daemon.
     pub(crate) fn delivered(&mut self, event: &v1::Event) {
-        if event.position <= self.inherited {
+        if self.ancestors.iter().any(|ancestor| event.position <= ancestor.inherited.0) {
             self.coverage.count(Kind::CarriedOver);
         }
         let (position, stamp) = (Position(event.position), Stamp(event.stamp));

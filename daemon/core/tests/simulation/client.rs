@@ -56,7 +56,7 @@ pub(crate) struct Client {
     /// Origins of which it was told that they ended.
     ended: Vec<Origin>,
     /// What it took, and where that stood.
-    had: HashMap<Key, (Origin, u64)>,
+    had: HashMap<Key, Place>,
     /// What came again under another origin, and is not shown again.
     pub(crate) dropped: u64,
     next_number: u64,
@@ -69,7 +69,7 @@ pub(crate) struct Client {
     /// Up to where everything it was shown is on its disk: the largest position it ever acknowledged or claimed.
     kept: u64,
     /// What it has shown and not acknowledged, where that stands, and whether it is for this account.
-    unacknowledged: Vec<(Key, u64, bool)>,
+    unacknowledged: Vec<(Key, Place, bool)>,
     /// What it is about to give up.
     giving_up: Vec<(Key, u64)>,
     pub(crate) reading: Reading,
@@ -178,23 +178,23 @@ impl Client {
     }
 
     /// Up to where it has acknowledged.
-    pub(crate) fn kept(&self) -> u64 {
-        self.kept
+    pub(crate) fn kept(&self) -> (Origin, u64) {
+        (self.origin, self.kept)
     }
 
     /// It is about to say that it has everything up to its cursor.
     fn acknowledge(&mut self) {
         self.kept = self.kept.max(self.cursor);
-        for (message, position, is_own) in std::mem::take(&mut self.unacknowledged) {
+        for (message, place, is_own) in std::mem::take(&mut self.unacknowledged) {
             self.note(What::Acknowledged { message });
-            self.had.insert(message, (self.origin, position));
+            self.had.insert(message, place);
             if is_own {
-                self.reading.keep(position, message.sender);
+                self.reading.keep(place.origin, place.position.0, message.sender);
             }
         }
         for (message, position) in std::mem::take(&mut self.giving_up) {
             self.note(What::SetAside { message });
-            self.reading.give_up(position);
+            self.reading.give_up(self.origin, position);
         }
     }
 
@@ -235,14 +235,15 @@ impl Client {
     /// `gives_up` says what it does with a message, if it is one.
     pub(crate) fn hears(&mut self, down: Down, in_directory: bool, gives_up: bool) -> Wish {
         match down {
-            Down::Accepted(origin, accepted) => {
+            Down::Accepted(accepted) => {
                 self.answered(accepted.number);
                 assert!(!self.refusing, "accepted behind a temporary refusal");
                 let first = *self.accepted.entry(accepted.number).or_insert(accepted);
                 assert_eq!(first, accepted, "the same number got another answer");
                 self.unanswered.retain(|number| *number != accepted.number);
                 let id = self.composed[&accepted.number].id;
-                let place = Place { origin, position: accepted.position, stamp: accepted.stamp };
+                let Accepted { origin, position, stamp, .. } = accepted;
+                let place = Place { origin, position, stamp };
                 self.note(What::Accepted { id, place });
                 self.seen = self.seen.max(accepted.stamp.0);
                 Wish::Nothing
@@ -265,7 +266,7 @@ impl Client {
                 assert!(upto > self.feed_at && from > self.cursor, "a gap that was told or taken before");
                 self.feed_at = upto;
                 self.cursor = self.cursor.max(upto);
-                self.reading.miss(from, upto);
+                self.reading.miss(self.origin, from, upto);
                 let (from, upto) = (Position(from), Position(upto));
                 self.note(What::Gap { origin: self.origin, from, upto });
                 Wish::Ack
@@ -330,8 +331,9 @@ impl Client {
                 }
                 // A client of the SDK drops whatever it had; this one leaves it to the checker, but for what no server can know: what
                 // an ancestor lost, and what was carried over twice before this device could say what it took the first time.
-                let is_anew = |(origin, at): &(Origin, u64)| {
-                    *origin != self.origin && (*at != position.0 || self.origin.0 > origin.0 + 1)
+                let is_anew = |had: &Place| {
+                    let is_other = (had.position, had.stamp) != (position, stamp);
+                    had.origin != self.origin && (is_other || self.origin.0 > had.origin.0 + 1)
                 };
                 if self.had.get(&key).is_some_and(is_anew) {
                     self.dropped += 1;
@@ -339,7 +341,7 @@ impl Client {
                     self.note(What::Shown { message: key, body: fingerprint(&message.body), place });
                 }
                 let is_own = message.recipient == ids::account(self.account).to_bytes();
-                self.unacknowledged.push((key, position.0, is_own));
+                self.unacknowledged.push((key, place, is_own));
             }
             Body::Receipt(receipt) => self.notes.push(Note::Receipt(receipt.clone())),
         }

@@ -130,12 +130,12 @@ const LEAST: &[(Kind, u64)] = &[
     (Kind::FalseReadOverMissing, 30),
     (Kind::ReadRefused, 150),
     (Kind::TakenAtItsWord, 0),
-    (Kind::Restored, 0),
-    (Kind::SetAsideWhole, 0),
-    (Kind::EndTold, 0),
-    (Kind::CarriedOver, 0),
-    (Kind::StoredAnew, 0),
-    (Kind::StoredAnewAndKnown, 0),
+    (Kind::Restored, 15),
+    (Kind::SetAsideWhole, 4),
+    (Kind::EndTold, 50),
+    (Kind::CarriedOver, 50),
+    (Kind::StoredAnew, 10),
+    (Kind::StoredAnewAndKnown, 2),
 ];
 
 /// How often each kind happened.

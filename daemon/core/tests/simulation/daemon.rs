@@ -75,9 +75,13 @@ impl Daemon {
         for older in &mut self.ancestors {
             older.inherited = older.inherited.min(inherited);
         }
-        self.ancestors.push(Ancestor { origin: self.origin, inherited });
+        self.ancestors.insert(0, Ancestor { origin: self.origin, inherited });
         self.origin = Origin(self.origin.0 + 1);
         recovered
+    }
+
+    pub(crate) fn ancestors(&self) -> &[Ancestor] {
+        &self.ancestors
     }
 
     pub(crate) fn start(&mut self) {

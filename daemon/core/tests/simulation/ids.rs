@@ -20,6 +20,11 @@ pub(crate) fn device_index(id: DeviceId) -> usize {
     usize::from(id.0[0]) - 100
 }
 
+/// Returns which device minted a message id.
+pub(crate) fn sending_device(id: MessageId) -> usize {
+    usize::from(id.0[7])
+}
+
 /// A message id of version 7: the time, the device that minted it, and a counter.
 pub(crate) fn message(ms: u64, device: usize, counter: u64) -> MessageId {
     let mut id = [0; 16];

@@ -14,15 +14,15 @@ use crate::reading::Mark;
 pub(crate) enum Up {
     Send { number: u64, seen: u64 },
     Restart,
-    Attach { feed: u64, cursors: Vec<(Origin, Position)>, set_aside: Vec<u64> },
-    Ack { feed: u64, origin: Origin, upto: u64, set_aside: Vec<u64> },
+    Attach { feed: u64, cursors: Vec<(Origin, Position)>, set_aside: Vec<(Origin, Position)> },
+    Ack { feed: u64, origin: Origin, upto: u64, set_aside: Vec<(Origin, Position)> },
     Read { feed: u64, mark: Mark },
 }
 
 /// What the daemon writes. Frames of a feed carry its number: on the wire each feed is a stream of its own.
 #[derive(Clone, Debug)]
 pub(crate) enum Down {
-    Accepted(Origin, Accepted),
+    Accepted(Accepted),
     Refused {
         number: u64,
         reason: Reason,

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quail_protocol::id::AccountId;
+use quail_protocol::id::{AccountId, Origin, Position};
 use quail_protocol::v1::Reason;
 
 use crate::random::Random;
@@ -31,6 +31,7 @@ pub(crate) enum Lie {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
     pub(crate) sender: AccountId,
+    pub(crate) origin: Origin,
     pub(crate) after: u64,
     pub(crate) upto: u64,
     pub(crate) lie: Option<Lie>,
@@ -38,12 +39,12 @@ pub(crate) struct Mark {
 
 #[derive(Default)]
 pub(crate) struct Reading {
-    /// Messages for this account that were acknowledged, by position: who sent each, and whether it was read.
-    kept: BTreeMap<u64, (AccountId, bool)>,
+    /// Messages for this account that were acknowledged, by origin and position: who sent each, and whether it was read.
+    kept: BTreeMap<(u32, u64), (AccountId, bool)>,
     /// Stretches that the device was left out of, from the first position to the last.
-    missing: Vec<(u64, u64)>,
+    missing: Vec<(Origin, u64, u64)>,
     /// What it gave up.
-    pub(crate) asides: Vec<u64>,
+    pub(crate) asides: Vec<(Origin, Position)>,
     marks: VecDeque<Mark>,
     /// How many of the marks were written to the feed that is attached.
     written: usize,
@@ -52,17 +53,17 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    pub(crate) fn keep(&mut self, position: u64, sender: AccountId) {
-        self.kept.insert(position, (sender, false));
+    pub(crate) fn keep(&mut self, origin: Origin, position: u64, sender: AccountId) {
+        self.kept.insert((origin.0, position), (sender, false));
     }
 
-    pub(crate) fn give_up(&mut self, position: u64) {
-        self.asides.push(position);
-        self.missing.push((position, position));
+    pub(crate) fn give_up(&mut self, origin: Origin, position: u64) {
+        self.asides.push((origin, Position(position)));
+        self.missing.push((origin, position, position));
     }
 
-    pub(crate) fn miss(&mut self, from: u64, upto: u64) {
-        self.missing.push((from, upto));
+    pub(crate) fn miss(&mut self, origin: Origin, from: u64, upto: u64) {
+        self.missing.push((origin, from, upto));
     }
 
     /// Whether every mark was answered.
@@ -72,31 +73,35 @@ impl Reading {
 
     /// The person reads some messages that follow each other, and the device says so.
     pub(crate) fn read_some(&mut self, random: &mut Random) {
-        let unread: Vec<u64> = self.kept.iter().filter(|(_, kept)| !kept.1).map(|(at, _)| *at).collect();
-        let Some(first) = random.pick(&unread).filter(|_| self.marks.len() < MARKS_MAX) else { return };
-        let sender = self.kept[&first].0;
-        let end = self.missing.iter().map(|(from, _)| *from).filter(|from| *from > first).min();
-        let of_sender =
-            self.kept.range_mut(first..end.unwrap_or(BEYOND)).filter(|(_, kept)| kept.0 == sender);
+        let unread: Vec<(u32, u64)> =
+            self.kept.iter().filter(|(_, kept)| !kept.1).map(|(at, _)| *at).collect();
+        let Some((of, first)) = random.pick(&unread).filter(|_| self.marks.len() < MARKS_MAX) else { return };
+        let (origin, sender) = (Origin(of), self.kept[&(of, first)].0);
+        let missing = self.missing.iter().filter(|(missing, ..)| *missing == origin);
+        let end = missing.map(|(_, from, _)| *from).filter(|from| *from > first).min();
+        let of_sender = self
+            .kept
+            .range_mut((of, first)..(of, end.unwrap_or(BEYOND)))
+            .filter(|(_, kept)| kept.0 == sender);
         let mut upto = first;
-        for (position, kept) in of_sender.take(random.within(1, 5) as usize) {
+        for ((_, position), kept) in of_sender.take(random.within(1, 5) as usize) {
             kept.1 = true;
             upto = *position;
         }
-        self.marks.push_back(Mark { sender, after: first - 1, upto, lie: None });
+        self.marks.push_back(Mark { sender, origin, after: first - 1, upto, lie: None });
     }
 
     /// The device says something that is not so. `cursor` is up to where it has acknowledged.
-    pub(crate) fn lie(&mut self, sender: AccountId, cursor: u64, random: &mut Random) {
+    pub(crate) fn lie(&mut self, sender: AccountId, (origin, cursor): (Origin, u64), random: &mut Random) {
         let (after, upto, lie) = match (random.below(4), random.pick(&self.missing)) {
             (0, _) => (cursor, BEYOND, Lie::Beyond),
-            (2.., Some((from, upto))) => {
+            (2.., Some((_, from, upto))) => {
                 ((from - 1).saturating_sub(random.below(10)), upto + random.below(10), Lie::OverMissing)
             }
             _ => (cursor, cursor + random.within(1, 20), Lie::NeverGot),
         };
         if self.marks.len() < MARKS_MAX {
-            self.marks.push_back(Mark { sender, after, upto, lie: Some(lie) });
+            self.marks.push_back(Mark { sender, origin, after, upto, lie: Some(lie) });
         }
     }
 

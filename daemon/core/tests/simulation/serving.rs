@@ -4,7 +4,7 @@ use quail_core::ports::directory::AccountFacts;
 use quail_core::{
     Command, ConnectionId, Effect, FeedId, ReadCommand, SendCommand, Ticket, ValidRead, ValidSend,
 };
-use quail_protocol::id::{Origin, Position, Stamp};
+use quail_protocol::id::{Position, Stamp};
 use quail_protocol::v1::{self, Reason, feed_down::Frame};
 
 use crate::coverage::Kind;
@@ -12,10 +12,6 @@ use crate::daemon::{Fate, Turn};
 use crate::ids::{self, BASE_MS};
 use crate::link::{Down, Up};
 use crate::world::{Answer, Happening, Registered, World};
-
-fn of(origin: Origin, positions: &[u64]) -> Vec<(Origin, Position)> {
-    positions.iter().map(|position| (origin, Position(*position))).collect()
-}
 
 impl World {
     pub(crate) fn start(&mut self) {
@@ -55,7 +51,7 @@ impl World {
         let state = if self.random.per_mille(250) { 0 } else { self.random.below(states + 1) };
         let recovered = self.daemon.restore(state as usize);
         self.note(|world| format!("{:?} begins with {:?}", world.daemon.origin, recovered.last_position));
-        self.checks.restored(self.daemon.origin, &recovered);
+        self.checks.restored(self.daemon.origin, &recovered, self.daemon.ancestors());
     }
 
     pub(crate) fn facts(&self, account: usize) -> AccountFacts {
@@ -158,7 +154,7 @@ impl World {
                     let seen = seen.iter().find(of).map_or(0, |(_, _, stamp)| stamp.0);
                     self.checks.newly_accepted(device, accepted, seen);
                 }
-                self.answer(connection, Down::Accepted(self.daemon.origin, accepted));
+                self.answer(connection, Down::Accepted(accepted));
             }
             Effect::Refused { connection, number, error } => {
                 let (reason, temporary) = (error.reason(), error.temporary);
@@ -286,17 +282,17 @@ impl World {
             }
             Up::Restart => batch.push(Command::Restart { connection }),
             Up::Attach { feed, ref cursors, ref set_aside } => {
-                let cursor = cursors.last().map_or(0, |(_, position)| position.0);
+                let told = cursors.iter().map(|(_, position)| *position).filter(|upto| *upto < Position::END);
+                let cursor = told.max().map_or(0, |position| position.0);
                 self.checks.claims(d, self.clients[d].account, cursor, set_aside, true);
                 let feed = FeedId { connection, number: feed };
-                let cursors = cursors.clone();
-                let set_aside = of(self.daemon.origin, set_aside);
+                let (cursors, set_aside) = (cursors.clone(), set_aside.clone());
                 batch.push(Command::Attach { feed, account, device, cursors, set_aside });
             }
             Up::Ack { feed, origin, upto, ref set_aside } => {
                 self.checks.claims(d, self.clients[d].account, upto, set_aside, false);
                 let feed = FeedId { connection, number: feed };
-                let (upto, set_aside) = (vec![(origin, Position(upto))], of(origin, set_aside));
+                let (upto, set_aside) = (vec![(origin, Position(upto))], set_aside.clone());
                 batch.push(Command::Ack { feed, account, device, upto, set_aside });
             }
             Up::Read { feed, mark } => {
@@ -304,7 +300,7 @@ impl World {
                 self.checks.says_read(d, reader, mark, self.directory[reader].is_hidden);
                 batch.extend(self.facts_untold(ids::account_index(mark.sender)));
                 let feed = FeedId { connection, number: feed };
-                let stretches = vec![(self.daemon.origin, Position(mark.after), Position(mark.upto))];
+                let stretches = vec![(mark.origin, Position(mark.after), Position(mark.upto))];
                 let read = Ok(ValidRead { sender: mark.sender, stretches });
                 batch.push(Command::Read(ReadCommand { feed, account, device, read }));
             }

@@ -133,14 +133,13 @@ async fn a_new_path_on_which_nothing_comes_back_is_left_for_another_connection()
         scene.devices[0].client.network_changed_to(deaf()).unwrap();
         scene.devices[0].client.network_changed_to(deaf()).unwrap();
         scene.talk(10).await;
-        let silent = state.wait_for(|state| matches!(state, ConnectionState::Silent { .. }));
-        drop(expect("the silence to be told", silent).await.unwrap());
-        let told = began.elapsed();
-        expect("another connection", state.wait_for(|state| *state == ConnectionState::Online))
-            .await
-            .unwrap();
+        // That it is silent is told for a few milliseconds, so who waits for that may come too late.
+        let client = &scene.devices[0].client;
+        let is_another =
+            |state: &ConnectionState| *state == ConnectionState::Online && client.stats().reconnects > before;
+        expect("another connection", state.wait_for(is_another)).await.unwrap();
         scene.flows().await;
-        println!("told after {told:?}, all is there after {:?}", began.elapsed());
+        println!("all is there after {:?}", began.elapsed());
         // The rest is for a machine that is busy.
         assert!(began.elapsed() < PROBE_PATIENCE_MAX + Duration::from_secs(3));
         assert_eq!(scene.devices[0].client.stats().reconnects, before + 1);
@@ -155,21 +154,25 @@ const DARK: Duration = Duration::from_secs(5);
 async fn everything_flows_again_soon_after_the_dark_though_nobody_told_the_client() {
     let mut scene = Scene::begin().await;
     let mut took = Vec::new();
-    for _ in 0..3 {
+    for round in 0..3 {
         scene.talk(20).await;
         scene.flows().await;
         scene.proxy.blackhole_both(true);
         scene.talk(50).await;
         tokio::time::sleep(DARK).await;
+        if round == 0 {
+            let mut state = scene.devices[0].client.state();
+            let silent = state.wait_for(|state| matches!(state, ConnectionState::Silent { .. }));
+            drop(expect("the silence to be told", silent).await.unwrap());
+        }
         scene.proxy.blackhole_both(false);
         let lifted = Instant::now();
         scene.flows().await;
         took.push(lifted.elapsed());
     }
-    took.sort_unstable();
     println!("flows again after {took:?}");
     // QUIC alone takes as long as the dark has lasted.
-    assert!(took[1] < Duration::from_millis(2500), "{took:?}");
+    assert!(took.iter().all(|took| *took < Duration::from_millis(2500)), "{took:?}");
     scene.finish().await;
 }
 

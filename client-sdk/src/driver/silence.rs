@@ -18,6 +18,11 @@
 //! fresh one every [`TRY_EVERY`]: the first that completes its handshake takes over, unless the old one is heard before. When the
 //! application says that the network has changed, that begins after a few round trips.
 //!
+//! To be heard is not to answer. When the dark lifts, the server may come first, with a question of its own and with the
+//! acknowledgement of something sent just before the dark. That one looks like a round trip as long as the dark, so what
+//! the client asked meanwhile waits for a timer as long as several of those. So a connection that is heard after
+//! [`DOUBT_AFTER`] is in doubt until it answers a ping of now, and if it does not soon, others are tried.
+//!
 //! Invariants: a connection on which nothing needs an answer is never given up here; at most one ping is under way, and at most
 //! [`TRIES_MAX`] other connections, none of which has said a word.
 
@@ -40,6 +45,10 @@ const SILENCE_MAX: Duration = Duration::from_secs(8);
 
 /// After how much of it other connections are tried: later than a bad network stays silent without being dark.
 const SUSPECT_AFTER: Duration = Duration::from_millis(2500);
+
+/// After how much of it a connection that is heard again is in doubt, and how soon it must answer then before others are tried.
+const DOUBT_AFTER: Duration = Duration::from_secs(1);
+const DOUBT_PATIENCE: Duration = Duration::from_millis(300);
 
 /// How often another connection is tried, and how many may be under way: the older of two has had twice as long to be answered.
 const TRY_EVERY: Duration = Duration::from_millis(700);
@@ -79,15 +88,18 @@ pub(super) async fn run(shared: &Shared, transport: &Transport, link: &Arc<Link>
                 // It was called off.
                 Err(_) => {}
             },
+            Some(Ok(Ok(_))) = pings.join_next() => silence.answered(),
         }
         let (stats, now) = (connection.stats(), Instant::now());
-        // What a ping came to does not matter: any packet ends the silence.
-        while pings.try_join_next().is_some() {}
+        let was_in_doubt = silence.is_in_doubt();
         let verdict = silence.look(stats.udp_rx.datagrams, stats.udp_tx.datagrams, now);
-        if silence.is_silent()
-            && pings.is_empty()
-            && (silence.is_probing() || shared.publish.unanswered() > 0)
-        {
+        let is_asking = silence.is_silent() && (silence.is_probing() || shared.publish.unanswered() > 0);
+        // A ping of before the doubt waits for the timer too.
+        let is_to_ask_anew = silence.is_in_doubt() && !was_in_doubt;
+        if is_to_ask_anew {
+            pings.abort_all();
+        }
+        if is_to_ask_anew || is_asking && pings.is_empty() {
             let link = link.clone();
             pings.spawn(async move { api::ask(&link, request::Command::Ping(Ping {})).await });
         }
@@ -133,19 +145,29 @@ struct Silence {
     asked: Option<Instant>,
     /// By when a sign of life is expected after a change of networks.
     expected: Option<Instant>,
+    /// Since when it has been heard again and has not answered.
+    doubted: Option<Instant>,
 }
 
 impl Silence {
     /// The server was asked for a sign of life, which is to come by then.
     fn probe(&mut self, received: u64, expected: Instant) {
-        *self = Self { received, sent: Some(0), asked: None, expected: Some(expected) };
+        *self = Self { received, sent: Some(0), expected: Some(expected), ..Self::default() };
+    }
+
+    /// The server has answered what it was asked.
+    fn answered(&mut self) {
+        self.doubted = None;
     }
 
     /// Takes in the counters of now and returns what to think.
     fn look(&mut self, received: u64, sent: u64, now: Instant) -> Verdict {
+        let is_doubtful = self.doubted.is_some_and(|since| now >= since + DOUBT_PATIENCE);
         if received != self.received {
-            *self = Self { received, ..Self::default() };
-            return Verdict::Fine;
+            let was_silent = self.asked.is_some_and(|asked| now >= asked + DOUBT_AFTER);
+            let doubted = self.doubted.or_else(|| was_silent.then_some(now));
+            *self = Self { received, doubted, ..Self::default() };
+            return if is_doubtful { Verdict::Suspect } else { Verdict::Fine };
         }
         let mut silent_for = Duration::ZERO;
         if sent > *self.sent.get_or_insert(sent) {
@@ -153,7 +175,10 @@ impl Silence {
         }
         if silent_for >= SILENCE_MAX {
             Verdict::Gone
-        } else if silent_for >= SUSPECT_AFTER || self.expected.is_some_and(|expected| now >= expected) {
+        } else if is_doubtful
+            || silent_for >= SUSPECT_AFTER
+            || self.expected.is_some_and(|expected| now >= expected)
+        {
             Verdict::Suspect
         } else {
             Verdict::Fine
@@ -163,6 +188,11 @@ impl Silence {
     /// Returns whether nothing came between the last two looks.
     fn is_silent(&self) -> bool {
         self.sent.is_some()
+    }
+
+    /// Returns whether it is heard again and has not answered.
+    fn is_in_doubt(&self) -> bool {
+        self.doubted.is_some()
     }
 
     /// Returns whether a sign of life is expected.
@@ -175,6 +205,7 @@ impl Silence {
         match (self.expected, self.asked) {
             (Some(_), _) => PROBE_LOOK_EVERY,
             (None, Some(_)) => LOOK_OFTEN,
+            (None, None) if self.is_in_doubt() => LOOK_OFTEN,
             (None, None) => LOOK_EVERY,
         }
     }
@@ -229,6 +260,36 @@ mod tests {
             assert_eq!(silence.look(0, sent, began + after), verdict, "after {after:?}");
         }
         assert_eq!(silence.look(1, 6, began + SILENCE_MAX), Verdict::Fine, "it was heard");
+    }
+
+    #[test]
+    fn who_is_heard_after_a_silence_and_does_not_answer_is_suspected_and_not_given_up() {
+        let began = Instant::now();
+        let mut silence = Silence::default();
+        for (received, sent, after, verdict) in [
+            (0, 3, Duration::ZERO, Verdict::Fine),
+            (0, 4, Duration::ZERO, Verdict::Fine),
+            (1, 4, DOUBT_AFTER, Verdict::Fine),
+            (2, 4, DOUBT_AFTER + DOUBT_PATIENCE, Verdict::Suspect),
+            (2, 4, 2 * SILENCE_MAX, Verdict::Suspect),
+            (3, 5, 2 * SILENCE_MAX, Verdict::Suspect),
+        ] {
+            assert_eq!(silence.look(received, sent, began + after), verdict, "after {after:?}");
+        }
+        assert!(silence.is_in_doubt());
+        silence.answered();
+        assert_eq!(silence.look(3, 5, began + 2 * SILENCE_MAX), Verdict::Fine);
+    }
+
+    #[test]
+    fn who_was_silent_for_a_moment_is_not_doubted() {
+        let began = Instant::now();
+        let mut silence = Silence::default();
+        for (received, sent) in [(0, 3), (0, 4)] {
+            silence.look(received, sent, began);
+        }
+        silence.look(1, 4, began + DOUBT_AFTER - Duration::from_millis(1));
+        assert!(!silence.is_in_doubt());
     }
 
     #[test]

@@ -93,6 +93,7 @@ impl Device {
         let acknowledged = &self.acknowledged;
         self.shown.retain(|message| acknowledged.contains(message));
         self.last_of.clear();
+        self.at = None;
     }
 
     /// Shows a message and returns whether it was not shown before.

@@ -13,16 +13,6 @@ use support::{ADA, BOB, Core, ORIGIN, device, feed};
 
 const NEXT: Origin = Origin(2);
 
-/// Ada has written five messages to Bob, who has acknowledged nothing. Then the directory is replaced by a copy that has them
-/// all, and Ada is attached.
-fn restored() -> Core {
-    let mut core = Core::new();
-    core.introduce(ADA);
-    core.introduce(BOB);
-    (1..=5).for_each(|number| drop(core.send(number)));
-    restore(core)
-}
-
 fn restore(core: Core) -> Core {
     let twin: TwinOutbox = core.twin;
     let recovered = twin.reopen().1;
@@ -32,6 +22,17 @@ fn restore(core: Core) -> Core {
     core.introduce(ADA);
     core.introduce(BOB);
     core
+}
+
+/// Bob's device has attached, and Ada has written five messages. Then the directory is replaced by a copy in which Bob has
+/// acknowledged nothing.
+fn restored() -> Core {
+    let mut core = Core::new();
+    core.introduce(ADA);
+    core.introduce(BOB);
+    core.attach(BOB, 1, 0);
+    (1..=5).for_each(|number| drop(core.send(number)));
+    restore(core)
 }
 
 /// What Bob's device says when it attaches: that it has taken what the ancestor gave it up to a position, but for some.
@@ -60,7 +61,7 @@ fn receipts(core: &mut Core, number: u64) -> Vec<(ReceiptKind, u32, u64, u64)> {
 #[test]
 fn what_was_given_up_before_is_not_delivered_after() {
     let mut core = restored();
-    attach_bob(&mut core, 1, (ORIGIN, Position(4)), &[2]);
+    attach_bob(&mut core, 2, (ORIGIN, Position(4)), &[2]);
     let told = receipts(&mut core, 1);
     let covers = |position| told.iter().any(|(_, _, after, upto)| *after < position && position <= *upto);
     assert!(covers(1) && covers(3) && covers(4), "{told:?}");
@@ -71,9 +72,22 @@ fn what_was_given_up_before_is_not_delivered_after() {
 #[test]
 fn a_receipt_names_a_message_as_its_sender_and_as_its_other_devices_know_it() {
     let mut core = restored();
-    attach_bob(&mut core, 1, (ORIGIN, Position(5)), &[]);
+    attach_bob(&mut core, 2, (ORIGIN, Position(5)), &[]);
     let told = receipts(&mut core, 1);
     assert_eq!(told, [(ReceiptKind::Delivered, NEXT.0, 0, 5), (ReceiptKind::Delivered, ORIGIN.0, 0, 5)]);
+}
+
+#[test]
+fn what_a_device_names_that_is_younger_than_the_copy_does_not_come_again_and_proves_nothing() {
+    let mut core = Core::new();
+    core.introduce(ADA);
+    core.introduce(BOB);
+    (1..=5).for_each(|number| drop(core.send(number)));
+    let mut core = restore(core);
+    // Where it began to get messages the copy does not say: it may have had none of these.
+    let effects = attach_bob(&mut core, 1, (ORIGIN, Position(4)), &[]);
+    assert_eq!(support::delivered(&effects), [5]);
+    assert_eq!(receipts(&mut core, 1), []);
 }
 
 #[test]
@@ -91,10 +105,10 @@ fn a_send_that_is_answered_again_stands_where_it_stood() {
 #[test]
 fn what_was_read_before_may_be_said_after() {
     let mut core = restored();
-    attach_bob(&mut core, 1, (ORIGIN, Position(5)), &[]);
+    attach_bob(&mut core, 2, (ORIGIN, Position(5)), &[]);
     let read = |of: Origin, after, upto| {
         let read = Ok(ValidRead { sender: ADA, stretches: vec![(of, Position(after), Position(upto))] });
-        Command::Read(ReadCommand { feed: feed(1), account: BOB, device: device(BOB), read })
+        Command::Read(ReadCommand { feed: feed(2), account: BOB, device: device(BOB), read })
     };
     let answered = |effects: Vec<Effect>| {
         assert!(matches!(effects[..], [Effect::ReadAnswered { error: None, .. }]), "{effects:?}");
@@ -111,9 +125,9 @@ fn what_was_read_before_may_be_said_after() {
 #[test]
 fn what_a_device_took_before_its_origin_ended_does_not_come_again_once_it_was_told_so() {
     let mut core = restored();
-    assert_eq!(support::delivered(&attach_bob(&mut core, 1, (ORIGIN, Position(3)), &[])), [4, 5]);
+    assert_eq!(support::delivered(&attach_bob(&mut core, 2, (ORIGIN, Position(3)), &[])), [4, 5]);
     // The daemon ends before Bob's device says more, and the device has nothing of the new origin to name.
-    let effects = attach_bob(&mut core, 2, (ORIGIN, Position::END), &[]);
+    let effects = attach_bob(&mut core, 3, (ORIGIN, Position::END), &[]);
     assert_eq!(support::delivered(&effects), [4, 5]);
 }
 
@@ -124,10 +138,10 @@ fn what_a_device_took_before_is_remembered_before_its_backlog_was_looked_through
     let mut outcome = quail_core::Outcome::default();
     let set_aside = vec![];
     let (account, device, cursors) = (BOB, device(BOB), vec![(ORIGIN, Position(3))]);
-    let attach = Command::Attach { feed: feed(1), account, device, cursors, set_aside };
+    let attach = Command::Attach { feed: feed(2), account, device, cursors, set_aside };
     core.state.decide(attach, support::NOW_MS, &mut outcome);
     use quail_core::ports::outbox::Outbox as _;
     core.twin.commit(core.state.batch(&outcome.entries)).unwrap();
-    let effects = attach_bob(&mut core, 2, (ORIGIN, Position::END), &[]);
+    let effects = attach_bob(&mut core, 3, (ORIGIN, Position::END), &[]);
     assert_eq!(support::delivered(&effects), [4, 5]);
 }

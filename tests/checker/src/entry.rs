@@ -87,6 +87,14 @@ pub enum What {
         /// Last position that it carries over.
         upto: Position,
     },
+    /// The server has lost that it ever spoke with the device, because a data directory was restored; for harnesses that look into it.
+    /// What the device took up to here does not come again, and need not have its receipt.
+    Unproven {
+        /// The origin that carries on.
+        origin: Origin,
+        /// Last position that it carries over.
+        upto: Position,
+    },
     /// Nothing is owed to it any more.
     Left,
     /// Its client begins anew: what it was shown and has not acknowledged comes again.

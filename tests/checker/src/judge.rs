@@ -82,6 +82,7 @@ impl Judge {
             What::Joined { .. } | What::OriginEnded { .. } => {}
             What::Known { origin, above } => device.known = Some((*origin, *above)),
             What::Dropped { origin, upto } => device.dropped = device.dropped.max(Some((*origin, *upto))),
+            What::Unproven { origin, upto } => device.unproven.push((*origin, *upto)),
             What::Left => device.left = device.left.or(Some(index)),
             What::Opened => device.open(),
             What::Forgot => self.forgot(*id),
@@ -236,11 +237,8 @@ impl Judge {
             self.found.push(Violation::ShownTwice { message, device: id });
             return;
         }
-        // What was given up in its turn, and is stored anew by an origin that lost it, comes when it comes.
-        if device.set_aside.contains(&message) {
-            return;
-        }
-        if let Some(later) = device.last_of.insert(sent.by, message)
+        // Each origin writes in its own order, and one that was restored writes again what a device was not owed before.
+        if let Some(later) = device.last_of.insert((sent.by, place.origin), message)
             && self.messages.get(&later).is_some_and(|later| later.number > sent.number)
         {
             self.found.push(Violation::ArrivalOrder { earlier: message, later, device: id });

@@ -15,6 +15,8 @@ pub(super) struct Device {
     pub(super) known: Option<(Origin, Position)>,
     /// Up to where the server has forgotten what waited for it.
     pub(super) dropped: Option<(Origin, Position)>,
+    /// Up to where nobody remembers what it took.
+    pub(super) unproven: Vec<(Origin, Position)>,
     /// What it came after, if its account had no device then.
     pub(super) heir: Option<Heir>,
     /// Entries before it left.
@@ -34,8 +36,8 @@ pub(super) struct Device {
     pub(super) set_aside: HashSet<Key>,
     /// The last of what it showed, in the order of people.
     pub(super) newest: Option<(Stamp, Origin)>,
-    /// By sending device: what it showed of it last.
-    pub(super) last_of: HashMap<DeviceId, Key>,
+    /// By sending device and origin: what it showed of it last.
+    pub(super) last_of: HashMap<(DeviceId, Origin), Key>,
     pub(super) gaps: Vec<(Origin, Position, Position)>,
     /// Where it was shown something last.
     pub(super) at: Option<Origin>,
@@ -70,6 +72,7 @@ impl Device {
             joined,
             known: None,
             dropped: None,
+            unproven: Vec::new(),
             heir,
             left: None,
             sent: VecDeque::new(),
@@ -109,9 +112,11 @@ impl Device {
     /// Returns whether it acknowledged a message so that it must have come to something: what a device acknowledged just before
     /// it left, or of what the server had forgotten, may have come too late to count.
     pub(super) fn surely_acknowledged(&self, message: &Key, places: &[Place]) -> bool {
-        let is_dropped =
-            |(origin, upto)| places.iter().any(|place| place.origin == origin && place.position <= upto);
-        self.left.is_none() && self.acknowledged.contains(message) && !self.dropped.is_some_and(is_dropped)
+        let is_dropped = |(origin, upto): &_| {
+            places.iter().any(|place| place.origin == *origin && place.position <= *upto)
+        };
+        let is_known = self.left.is_none() && self.acknowledged.contains(message);
+        is_known && !self.dropped.iter().chain(&self.unproven).any(is_dropped)
     }
 
     /// Returns whether a receipt for a message may have been in a gap: receipts lie behind what they are for.

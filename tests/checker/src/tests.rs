@@ -587,6 +587,21 @@ fn what_an_origin_did_not_carry_over_may_be_stored_anew_and_is_shown_once() {
 }
 
 #[test]
+fn what_a_device_took_that_the_copy_does_not_know_need_not_have_its_receipt() {
+    let log = Log::begin().sent(3).accepted(3).shown(ADA_TABLET, 3).shown(BOB_PHONE, 3).shown(BOB_TABLET, 3);
+    let log = log.acknowledged(BOB_PHONE, 3);
+    let ends = |upto| What::OriginEnded { origin: Origin(1), by: Origin(2), upto: Position(upto) };
+    let log = log.note(ADA_PHONE, ends(30));
+    let unproven = |upto| What::Unproven { origin: Origin(2), upto: Position(upto) };
+    let [known, other] = [(); 2].map(|()| Log(log.0.clone()));
+    log.note(BOB_PHONE, unproven(30)).breaks_under(RESTORED, &[]);
+    let missing = Violation::MissingReceipt { message: ada(3), reader: BOB };
+    known.breaks_under(RESTORED, &[missing.clone()]);
+    // What lies above was told to the one that carries on.
+    other.note(BOB_PHONE, unproven(2)).breaks_under(RESTORED, &[missing]);
+}
+
+#[test]
 fn what_was_given_up_may_come_late_from_the_origin_that_stores_it_anew() {
     let log =
         Log::begin().sent(3).sent(4).note(BOB_PHONE, What::SetAside { message: ada(3) }).shown(BOB_PHONE, 4);

@@ -27,7 +27,10 @@ impl State {
             None => Err(Reason::Unauthenticated),
         };
         match opened {
-            Ok(outbox) => outbox.pump(account, device, outcome),
+            Ok(outbox) => {
+                outbox.resolve(account, outcome);
+                outbox.pump(account, device, outcome);
+            }
             Err(reason) => outcome.after.push(Effect::Ended { feed, error: reason.error() }),
         }
     }
@@ -146,6 +149,12 @@ impl AccountOutbox {
         }
         if let Some(older) = device.feed.take() {
             outcome.after.push(Effect::Ended { feed: older.id, error: Reason::Replaced.error() });
+        }
+        if device.record.attach_number == 0 {
+            // It is younger than what was restored. Where it began nobody remembers, so what it says to have taken before does not
+            // come again, and is no proof that it got it.
+            device.record.cursor = device.record.cursor.max(claim.inherited);
+            device.whole_since = device.whole_since.max(claim.inherited);
         }
         // It said so to this origin or to one that it inherited from, found in the backlog or not.
         let claimed = claim.taken.max(device.record.acked.min(claim.closed));

@@ -44,6 +44,8 @@ pub(crate) fn held(
 pub(crate) struct Claim {
     /// The device has taken everything up to here.
     pub(crate) taken: Position,
+    /// So much of that it says by what it had of ancestors.
+    pub(crate) inherited: Position,
     /// The device was told that an ancestor ended and remembers nothing else of it: up to here this origin's own record counts.
     pub(crate) closed: Position,
     /// Gaps to tell: the ancestor and the first position that is missing.
@@ -66,10 +68,11 @@ impl Claim {
             if *position >= Position::END {
                 claim.closed = claim.closed.max(ancestor.inherited);
             } else {
-                claim.taken = claim.taken.max(ancestor.inherited.min(*position));
+                claim.inherited = claim.inherited.max(ancestor.inherited.min(*position));
                 claim.gone.push((ancestor.origin, ancestor.inherited.max(*position).next()));
             }
         }
+        claim.taken = claim.taken.max(claim.inherited);
         claim
     }
 }
@@ -93,12 +96,13 @@ mod tests {
         assert_eq!(claim(&[(7, 1_000)]).taken, Position(500));
         assert_eq!(claim(&[(7, 1_000)]).gone, [(Origin(7), Position(1_001))]);
         assert_eq!(claim(&[(7, 1_000), (9, 600)]).taken, Position(600));
+        assert_eq!(claim(&[(7, 1_000), (9, 600)]).inherited, Position(500));
     }
 
     #[test]
     fn an_ancestor_that_was_told_to_have_ended_is_told_no_more() {
         let told = claim(&[(7, Position::END.0)]);
-        assert_eq!(told, Claim { taken: Position::ZERO, closed: Position(500), gone: vec![] });
+        assert_eq!(told, Claim { closed: Position(500), ..Claim::default() });
     }
 
     #[test]

@@ -473,6 +473,14 @@ impl Checks {
         self.messages.extend(carried.into_iter().map(|(position, message)| ((by.0, position), message)));
         self.answers.retain(|_, answer| answer.position <= upto);
         self.newest = (upto, recovered.last_stamp);
+        let has_spoken = |device| {
+            recovered.devices.iter().any(|(_, id, record)| *id == device && record.attach_number > 0)
+        };
+        for device in self.known.clone() {
+            if !has_spoken(ids::device(device)) {
+                self.note(device, What::Unproven { origin: by, upto });
+            }
+        }
         (self.live, self.waiting) = Default::default();
         self.collapsed_unseen.clear();
         for (account, device, _) in &recovered.devices {

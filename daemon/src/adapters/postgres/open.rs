@@ -142,11 +142,7 @@ impl PostgresDirectory {
                 .await
                 .map_err(|error| migrate_error(place, error))?;
             for migration in &due {
-                tracing::info!(
-                    version = migration.version,
-                    what = migration.description,
-                    "migrated the directory"
-                );
+                tracing::info!(version = migration.version, what = migration.description, "migrated the database");
             }
             let _ = connection.close().await;
             Ok(due)
@@ -212,7 +208,7 @@ async fn warn_of_lost_writes(connection: &mut PgConnection) -> Result<(), sqlx::
     Ok(())
 }
 
-async fn connect_options(options: &PostgresOptions) -> Result<PgConnectOptions, PostgresError> {
+pub(super) async fn connect_options(options: &PostgresOptions) -> Result<PgConnectOptions, PostgresError> {
     let PostgresOptions { place, password, .. } = options;
     let mode = match place.tls {
         TlsMode::Disable => PgSslMode::Disable,
@@ -244,7 +240,7 @@ async fn connect_options(options: &PostgresOptions) -> Result<PgConnectOptions, 
     Ok(connecting)
 }
 
-async fn bounded<T>(
+pub(super) async fn bounded<T>(
     place: &PostgresPlace,
     patience: Duration,
     work: impl Future<Output = Result<T, PostgresError>>,

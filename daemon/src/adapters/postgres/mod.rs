@@ -12,8 +12,8 @@
 //! checked as it is read, and whatever this daemon cannot have written is [`DirectoryError::Corrupt`].
 
 mod accounts;
-pub mod archive;
 mod administration;
+pub mod archive;
 mod devices;
 mod error;
 mod invites;
@@ -53,7 +53,11 @@ impl PostgresDirectory {
     }
 
     /// Runs a single statement that reads.
-    fn read<'a, I, T>(&'a self, input: I, command: Command<I, T, Failure>) -> PortFuture<'a, Result<T, DirectoryError>>
+    fn read<'a, I, T>(
+        &'a self,
+        input: I,
+        command: Command<I, T, Failure>,
+    ) -> PortFuture<'a, Result<T, DirectoryError>>
     where
         I: Send + Sync + 'a,
         T: Send + 'a,

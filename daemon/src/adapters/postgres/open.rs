@@ -142,7 +142,11 @@ impl PostgresDirectory {
                 .await
                 .map_err(|error| migrate_error(place, error))?;
             for migration in &due {
-                tracing::info!(version = migration.version, what = migration.description, "migrated the database");
+                tracing::info!(
+                    version = migration.version,
+                    what = migration.description,
+                    "migrated the database"
+                );
             }
             let _ = connection.close().await;
             Ok(due)

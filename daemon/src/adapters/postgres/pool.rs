@@ -106,7 +106,10 @@ impl Pool {
             Err(_) => {
                 // Whatever else waits there is as old as this one.
                 self.forget_idle();
-                Err(F::unavailable(format!("Postgres did not answer within {} ms", self.patience.as_millis())))
+                Err(F::unavailable(format!(
+                    "Postgres did not answer within {} ms",
+                    self.patience.as_millis()
+                )))
             }
         }
     }

@@ -134,13 +134,7 @@ impl Rows {
 
 impl Row {
     /// Writes a message into its row. What was said of the message before it came holds.
-    fn settle(
-        &mut self,
-        trail: &mut Trail,
-        new: &NewMessage,
-        conversation: ConversationId,
-        hash: [u8; 16],
-    ) {
+    fn settle(&mut self, trail: &mut Trail, new: &NewMessage, conversation: ConversationId, hash: [u8; 16]) {
         if self.edit.is_none() {
             (self.kind, self.body) = (new.kind, new.body.clone());
         }

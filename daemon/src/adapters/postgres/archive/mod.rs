@@ -61,9 +61,9 @@ impl PostgresArchive {
         let mut has_forgotten = false;
         loop {
             for span in self.months.missing(batch) {
-                let widened = self.writers.run(Kind::Read, &span, |connection, span| {
-                    Box::pin(months::widen(connection, *span))
-                });
+                let widened = self
+                    .writers
+                    .run(Kind::Read, &span, |connection, span| Box::pin(months::widen(connection, *span)));
                 widened.await?;
                 self.months.learn(span);
             }

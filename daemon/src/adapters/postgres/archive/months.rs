@@ -45,7 +45,9 @@ impl Months {
         // The message of a change may not be there yet. What is awaited is in no list.
         let changes = batch.changes.iter().map(|change| (change.message.id, change.stamp));
         let soon = batch.messages.iter().map(|new| new.stamp.unix_ms()).max();
-        let soon = soon.map(|newest| newest.saturating_add(AHEAD_MS)).map(|soon| (minted(soon), Stamp::from_ms(soon)));
+        let soon = soon
+            .map(|newest| newest.saturating_add(AHEAD_MS))
+            .map(|soon| (minted(soon), Stamp::from_ms(soon)));
         let mut needed: BTreeMap<i32, (i64, i64)> = BTreeMap::new();
         for (id, stamp) in messages.chain(changes).chain(soon) {
             let stamp = bound(stamp.0);
@@ -166,7 +168,8 @@ impl Iterator for Stretches {
             self.rest.0 = high.saturating_add(1);
         }
         let months = self.overlapping(low, high).map(|span| span.month);
-        let months = months.fold((i32::MAX, i32::MIN), |(first, last), month| (first.min(month), last.max(month)));
+        let months =
+            months.fold((i32::MAX, i32::MIN), |(first, last), month| (first.min(month), last.max(month)));
         if low == i64::MIN || high == i64::MAX {
             // There is no stamp beyond.
             self.rest = (1, 0);
@@ -183,11 +186,13 @@ mod tests {
     use super::*;
 
     fn spans() -> Vec<Span> {
-        (1..=12).map(|month| {
-            let low = i64::from(month) * 30 * DAY;
-            // Some come late.
-            Span { month: 202_600 + month, low, high: low + 50 * DAY }
-        }).collect()
+        (1..=12)
+            .map(|month| {
+                let low = i64::from(month) * 30 * DAY;
+                // Some come late.
+                Span { month: 202_600 + month, low, high: low + 50 * DAY }
+            })
+            .collect()
     }
 
     /// Fails unless the stretches cover what is asked for, once, in order, and name every month that can have something.
@@ -199,7 +204,9 @@ mod tests {
         }
         assert!(all.windows(2).all(|pair| pair[0].high < pair[1].low), "{all:?}");
         for span in spans() {
-            for stamp in (span.low..=span.high).step_by(DAY as usize).filter(|stamp| (low..=high).contains(stamp)) {
+            for stamp in
+                (span.low..=span.high).step_by(DAY as usize).filter(|stamp| (low..=high).contains(stamp))
+            {
                 let found = all.iter().filter(|one| (one.low..=one.high).contains(&stamp));
                 let found: Vec<_> = found.collect();
                 assert_eq!(found.len(), 1, "{stamp} in {all:?}");
@@ -210,7 +217,9 @@ mod tests {
 
     #[test]
     fn stretches_cover_what_is_asked_for_once() {
-        for (low, high) in [(0, i64::MAX), (i64::MIN, i64::MAX), (100 * DAY, 200 * DAY), (40 * DAY, 40 * DAY), (9, 8)] {
+        for (low, high) in
+            [(0, i64::MAX), (i64::MIN, i64::MAX), (100 * DAY, 200 * DAY), (40 * DAY, 40 * DAY), (9, 8)]
+        {
             covers(Stretches::down(spans(), low, high), low, high);
             covers(Stretches::up(spans(), low, high), low, high);
         }

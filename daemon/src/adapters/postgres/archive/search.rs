@@ -107,8 +107,11 @@ mod tests {
 
     #[test]
     fn nothing_that_is_typed_is_an_operator() {
-        let terms =
-            [Term::Phrase("a' | 'b".to_owned()), Term::Prefix("See! C:*".to_owned()), Term::Phrase("--".to_owned())];
+        let terms = [
+            Term::Phrase("a' | 'b".to_owned()),
+            Term::Prefix("See! C:*".to_owned()),
+            Term::Phrase("--".to_owned()),
+        ];
         let expression = expression(AccountId([0xab; 16]), &terms).unwrap();
         assert_eq!(expression, format!("'@{}' & ('a' <-> 'b') & ('see' <-> 'c':*)", "ab".repeat(16)));
         assert_eq!(super::expression(AccountId([1; 16]), &[Term::Phrase("--".to_owned())]), None);

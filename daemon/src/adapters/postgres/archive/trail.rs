@@ -112,7 +112,12 @@ impl Trail {
                  FROM unnest($1::bytea[], $2::bigint[], $3::bigint[]) AS k (conversation, seq, floor)
                  WHERE c.conversation = k.conversation",
             )
-            .bind(changed.iter().map(|(conversation, _)| conversation.as_bytes().as_slice()).collect::<Vec<_>>())
+            .bind(
+                changed
+                    .iter()
+                    .map(|(conversation, _)| conversation.as_bytes().as_slice())
+                    .collect::<Vec<_>>(),
+            )
             .bind(changed.iter().map(|(_, counter)| counter.seq.cast_signed()).collect::<Vec<_>>())
             .bind(changed.iter().map(|(_, counter)| counter.floor.cast_signed()).collect::<Vec<_>>())
             .execute(&mut *connection)

@@ -235,7 +235,9 @@ async fn write(connection: &mut PgConnection, rows: &Rows) -> Result<(), Fault> 
     .bind(changed.iter().map(|((key, _), _)| key.sender.as_bytes().as_slice()).collect::<Vec<_>>())
     .bind(changed.iter().map(|((key, _), _)| key.id.as_bytes().as_slice()).collect::<Vec<_>>())
     .bind(changed.iter().map(|((_, account), _)| account.as_bytes().as_slice()).collect::<Vec<_>>())
-    .bind(changed.iter().map(|(_, one)| one.reaction.as_ref().map(|text| text.as_bytes())).collect::<Vec<_>>())
+    .bind(
+        changed.iter().map(|(_, one)| one.reaction.as_ref().map(|text| text.as_bytes())).collect::<Vec<_>>(),
+    )
     .bind(stamps)
     .bind(changed.iter().map(|(_, one)| i64::from(one.place.origin.0)).collect::<Vec<_>>())
     .execute(connection)

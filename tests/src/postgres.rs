@@ -114,6 +114,14 @@ impl Postgres {
         self.sql_in(USER, statement).await
     }
 
+    /// Runs a statement as the superuser in the daemon's database.
+    ///
+    /// # Errors
+    /// What the server says against it.
+    pub async fn try_sql(&self, statement: &str) -> Result<String, String> {
+        self.psql(USER, statement).await
+    }
+
     /// Returns what the server has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()

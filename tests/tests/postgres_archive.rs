@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use quail_core::ports::archive::conformance::histories::a_random_history_ends_as_in_the_twin;
 use quail_core::ports::archive::conformance::{Archive, archive_conformance};
 use quail_core::ports::archive::{
-    ArchiveBatch, ArchiveError, Browse, Change, ChangeKind, MessageRef, NewMessage, ReadArchive, Search, Term,
-    WriteArchive, direct,
+    ArchiveBatch, ArchiveError, Browse, Change, ChangeKind, MessageRef, NewMessage, ReadArchive, Search,
+    Term, WriteArchive, direct,
 };
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
 use quail_tests::postgres::{PASSWORD, Postgres, USER};

@@ -67,7 +67,8 @@ CREATE TABLE messages (
     words TSVECTOR,
     -- The daemon knows this name: it is how a message that cannot be archived is told.
     CONSTRAINT messages_position_check CHECK (position > 0 OR state = 0),
-    PRIMARY KEY (month, sender, id)
+    -- The month comes last: otherwise a search in some months might look through this index, too.
+    PRIMARY KEY (sender, id, month)
 ) PARTITION BY RANGE (month);
 
 CREATE INDEX messages_by_place ON messages (conversation, stamp, origin) WHERE state > 0;

@@ -122,6 +122,16 @@ impl Postgres {
         self.psql(USER, statement).await
     }
 
+    /// Runs a statement about the daemon's database from beside it, while nobody is in there.
+    pub async fn sql_elsewhere(&self, statement: &str) {
+        self.sql_in("postgres", statement).await;
+    }
+
+    /// Gives a directory to the user who runs the server.
+    pub fn give(&self, path: &Path) {
+        own(path, self.user);
+    }
+
     /// Returns what the server has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()

@@ -10,6 +10,7 @@ use sqlx::{ConnectOptions, Row};
 
 use crate::PATIENCE;
 use crate::checker::{Key, Place, What, fingerprint};
+use crate::postgres::Postgres;
 use crate::witness::Record;
 
 /// A message in an archive.
@@ -84,6 +85,53 @@ impl ArchiveFile {
         };
         (kind(&mut self.0, 2).await, kind(&mut self.0, 3).await)
     }
+}
+
+/// Returns every message of an archive in Postgres, in the order in which people see them.
+pub async fn in_postgres(postgres: &Postgres) -> Vec<Archived> {
+    let rows = postgres
+        .sql(
+            "SELECT encode(sender, 'hex'), encode(id, 'hex'), encode(recipient, 'hex'), origin, position, stamp, encode(body, 'hex')
+             FROM messages WHERE state > 0 ORDER BY stamp, origin",
+        )
+        .await;
+    let archived = |line: &str| {
+        let [sender, id, recipient, origin, position, stamp, body] =
+            line.split('|').collect::<Vec<_>>().try_into().expect("seven columns");
+        let account = |text| AccountId::try_from(&unhex(text)[..]).expect("an id");
+        let number = |text: &str| text.parse::<u64>().expect("a number");
+        let id = MessageId::try_from(&unhex(id)[..]).expect("an id");
+        Archived {
+            message: Key { sender: account(sender), id },
+            recipient: account(recipient),
+            place: Place {
+                origin: Origin(number(origin) as u32),
+                position: Position(number(position)),
+                stamp: Stamp(number(stamp)),
+            },
+            body: unhex(body),
+        }
+    };
+    rows.lines().map(archived).collect()
+}
+
+/// Waits until an archive in Postgres has so many messages, and returns them all.
+pub async fn postgres_has(postgres: &Postgres, count: usize) -> Vec<Archived> {
+    let began = Instant::now();
+    loop {
+        // It may be about to have the tables only, or to be away.
+        let found = postgres.try_sql("SELECT count(*) FROM messages WHERE state > 0").await;
+        if found.as_ref().is_ok_and(|found| found.parse::<usize>().is_ok_and(|found| found >= count)) {
+            return in_postgres(postgres).await;
+        }
+        assert!(began.elapsed() < PATIENCE, "{found:?} of {count} messages are archived");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits = |at| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal digits");
+    (0..text.len()).step_by(2).map(digits).collect()
 }
 
 /// Puts something into the archive's dead letters that no daemon could have archived, as a fault of the daemon would.

@@ -42,6 +42,7 @@ const SETTINGS: &[&str] = &[
 /// A server of its own, with an empty database for a daemon. Killed when it is dropped.
 pub struct Postgres {
     directory: TempDir,
+    settings: Vec<String>,
     binaries: PathBuf,
     port: u16,
     /// Who runs it, where that is not who runs the test.
@@ -52,16 +53,21 @@ pub struct Postgres {
 impl Postgres {
     /// Starts a server. `None` if Postgres is not installed and that [skips](missing) the test.
     pub async fn start() -> Option<Self> {
+        Self::start_with(TempDir::new().expect("a temporary directory"), &[]).await
+    }
+
+    /// Starts a server in this empty directory, with further settings.
+    pub async fn start_with(directory: TempDir, settings: &[&str]) -> Option<Self> {
         let Some(binaries) = binaries() else {
             missing("PostgreSQL is not installed; run: apt-get install --no-install-recommends postgresql");
             return None;
         };
         let user = unprivileged();
-        let directory = TempDir::new().expect("a temporary directory");
         own(directory.path(), user);
         let template = template(&binaries, user);
         run(Command::new("cp").arg("-a").arg(&template).arg(directory.path().join("data")));
-        let mut postgres = Self { directory, binaries, port: 0, user, server: None };
+        let settings = SETTINGS.iter().chain(settings).map(|setting| (*setting).to_owned()).collect();
+        let mut postgres = Self { directory, settings, binaries, port: 0, user, server: None };
         postgres.write("password", PASSWORD);
         // Somebody else may take a port between the look and the start.
         for _ in 0..5 {
@@ -108,6 +114,24 @@ impl Postgres {
         self.sql_in(USER, statement).await
     }
 
+    /// Runs a statement as the superuser in the daemon's database.
+    ///
+    /// # Errors
+    /// What the server says against it.
+    pub async fn try_sql(&self, statement: &str) -> Result<String, String> {
+        self.psql(USER, statement).await
+    }
+
+    /// Runs a statement about the daemon's database from beside it, while nobody is in there.
+    pub async fn sql_elsewhere(&self, statement: &str) {
+        self.sql_in("postgres", statement).await;
+    }
+
+    /// Gives a directory to the user who runs the server.
+    pub fn give(&self, path: &Path) {
+        own(path, self.user);
+    }
+
     /// Returns what the server has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
@@ -148,6 +172,19 @@ impl Postgres {
         }
     }
 
+    /// Returns the CPU time of all its processes since it was started, in ticks of the kernel's clock, those that have ended included.
+    pub fn cpu_ticks(&self) -> u64 {
+        let times = |pid, fields: std::ops::Range<usize>| {
+            let stat = stat(pid).unwrap_or_default();
+            let fields = stat.split_whitespace().skip(fields.start).take(fields.len());
+            fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>()
+        };
+        // Behind the name: user and system time, and the same two of children that were waited for.
+        let of =
+            |pid| if self.server.as_ref().is_some_and(|server| server.id() == pid) { 11..15 } else { 11..13 };
+        self.processes().into_iter().map(|pid| times(pid, of(pid))).sum()
+    }
+
     /// Writes a file that server and daemon can read.
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
         let path = self.directory.path().join(name);
@@ -162,7 +199,7 @@ impl Postgres {
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.directory.path().join("data"));
         command.arg("-p").arg(self.port.to_string()).arg("-k").arg(self.directory.path());
-        for setting in SETTINGS {
+        for setting in &self.settings {
             command.args(["-c", setting]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);

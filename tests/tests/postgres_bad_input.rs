@@ -152,12 +152,20 @@ async fn a_migration_is_told_before_it_is_made() {
             String::from_utf8(output.stdout).unwrap()
         };
         for _ in 0..2 {
-            assert!(told(&["migrate", "--dry-run"]).await.starts_with("would apply 0001 directory\n"));
+            let told = told(&["migrate", "--dry-run"]).await;
+            assert!(
+                told.starts_with("would apply 0001 directory\n") && told.contains(" archive\n"),
+                "{told}"
+            );
             assert!(!data.exists());
         }
-        assert!(told(&["migrate"]).await.starts_with("applied 0001 directory\n"));
+        let applied = told(&["migrate"]).await;
+        assert!(
+            applied.starts_with("applied 0001 directory\n") && applied.contains(" archive\n"),
+            "{applied}"
+        );
         for args in [&["migrate", "--dry-run"][..], &["migrate"]] {
-            assert_eq!(told(args).await, "The schema of the directory is up to date.\n");
+            assert_eq!(told(args).await, "The schema of directory and archive is up to date.\n");
         }
     }
 }

@@ -1,16 +1,20 @@
-//! What the archive costs: its writer on SQLite against a bare batched insert of the same rows with the same indexes, in one run and
-//! in turns.
+//! What the archive costs: its writer on SQLite, and on Postgres, against a bare batched insert of the same rows with the same
+//! indexes, in one run and in turns.
 //!
 //! `cargo bench -p quaild --bench archive`; `-- --test` runs it very small, to see that it works. The disk is that of the temporary
-//! directory (`TMPDIR`).
+//! directory (`TMPDIR`). Postgres is measured where `POSTGRES_URL` names an empty database of which everything may be deleted, and
+//! `POSTGRES_PASSWORD_FILE` has the password, as `cargo run -p quail-tests --bin private-postgres -- cargo bench ...` does.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // A benchmark without a disk ends.
+
+mod postgres;
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use quail_core::ports::archive::WriteArchive;
 use quail_core::ports::outbox::{Note, StoreError, StoredEvent};
 use quail_protocol::id::{AccountId, DeviceId, Origin, Position};
 use quail_protocol::{frame, v1};
@@ -72,8 +76,11 @@ fn person(number: u64) -> AccountId {
 
 fn message(number: u64) -> v1::Message {
     let sender = number % PEOPLE;
+    // An id of version 7 with a time of 2026.
     let mut id = [7; 16];
+    id[..6].copy_from_slice(&1_772_323_200_000_u64.to_be_bytes()[2..]);
     id[8..].copy_from_slice(&number.to_be_bytes());
+    (id[6], id[8]) = (0x70, 0x80);
     let mut body = format!("message {number} of {sender} says what people say: ").into_bytes();
     while body.len() < BODY_BYTES {
         let word = number.wrapping_mul(body.len() as u64) % 5_000;
@@ -113,15 +120,14 @@ fn cpu() -> Duration {
 }
 
 /// What the writer takes for so many messages.
-async fn written(path: &Path, rows: u64) -> Cost {
-    let archive = SqliteArchive::open(&path.join("archive.sqlite")).await.unwrap();
+async fn written(archive: Arc<dyn WriteArchive>, rows: u64) -> Cost {
     let archived = Arc::new(AtomicU64::new(0));
     let events = (1..=rows).map(event).collect();
     let source = Memory { events, archived: archived.clone(), last: Position(rows) };
     let stop = Arc::new(Stop::default());
     let writer = Writer::new(WriterParts {
         source,
-        archive: Arc::new(archive.clone()),
+        archive,
         lineage: Lineage { origin: Origin(1), ancestors: Vec::new() },
         archived: Position::ZERO,
         runtime: tokio::runtime::Handle::current(),
@@ -136,7 +142,6 @@ async fn written(path: &Path, rows: u64) -> Cost {
     let cost = Cost { time: began.elapsed(), cpu: cpu() - cpu_before };
     stop.ask(Duration::from_secs(1));
     thread.join().unwrap();
-    archive.close().await;
     cost
 }
 
@@ -190,29 +195,47 @@ async fn insert(connection: &mut SqliteConnection, batch: &[(u64, v1::Message)])
 fn main() {
     let rows = if std::env::args().any(|argument| argument == "--test") { 2_000 } else { 100_000 };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let ratios = Mutex::new(Vec::new());
     runtime.block_on(async {
+        let mut ratios = Vec::new();
         for round in 1..=ROUNDS {
             let directory = tempfile::TempDir::new().unwrap();
             let floor = bare(directory.path(), rows).await;
-            let written = written(directory.path(), rows).await;
-            let per_second = |cost: Cost| rows as f64 / cost.time.as_secs_f64();
-            let micros = |cost: Cost| cost.cpu.as_secs_f64() * 1e6 / rows as f64;
-            let ratio = per_second(written) / per_second(floor);
-            ratios.lock().unwrap().push(ratio);
-            println!(
-                "round {round}: writer {:.0} rows/s, {:.1} us CPU each; bare insert {:.0} rows/s, {:.1} us CPU each; ratio {ratio:.2}",
-                per_second(written),
-                micros(written),
-                per_second(floor),
-                micros(floor),
-            );
+            let archive = SqliteArchive::open(&directory.path().join("archive.sqlite")).await.unwrap();
+            let written = written(Arc::new(archive.clone()), rows).await;
+            archive.close().await;
+            ratios.push(told(&format!("SQLite, round {round}"), rows, written, floor));
+        }
+        told_all("SQLite", ratios);
+        if let Some(place) = postgres::place() {
+            let mut ratios = Vec::new();
+            for round in 1..=ROUNDS {
+                let (written, floor) = postgres::round(&place, rows).await;
+                ratios.push(told(&format!("Postgres, round {round}"), rows, written, floor));
+            }
+            told_all("Postgres", ratios);
         }
     });
-    let mut ratios = ratios.into_inner().unwrap();
+}
+
+/// Tells what a round came to, and returns the ratio.
+fn told(what: &str, rows: u64, written: Cost, floor: Cost) -> f64 {
+    let per_second = |cost: Cost| rows as f64 / cost.time.as_secs_f64();
+    let micros = |cost: Cost| cost.cpu.as_secs_f64() * 1e6 / rows as f64;
+    let ratio = per_second(written) / per_second(floor);
+    println!(
+        "{what}: writer {:.0} rows/s, {:.1} us CPU each; bare insert {:.0} rows/s, {:.1} us CPU each; ratio {ratio:.2}",
+        per_second(written),
+        micros(written),
+        per_second(floor),
+        micros(floor),
+    );
+    ratio
+}
+
+fn told_all(what: &str, mut ratios: Vec<f64>) {
     ratios.sort_by(f64::total_cmp);
     println!(
-        "archive: the writer does {:.2} of a bare insert (goal 0.5), median of {ROUNDS}",
+        "archive: the writer does {:.2} of a bare insert on {what} (goal 0.5), median of {ROUNDS}",
         ratios[ROUNDS / 2]
     );
 }

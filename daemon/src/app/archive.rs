@@ -1,39 +1,120 @@
-//! The archive of the running daemon: its file, the thread that writes it, and how both end.
+//! The archive of the running daemon: its database, the thread that writes it, and how both end.
+//!
+//! It lies where the directory lies: in a file of the data directory, or in the directory's database of the network.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use quail_core::ports::archive::{ArchiveError, WriteArchive};
 use quail_core::ports::outbox::StoreError;
-use quail_protocol::id::Position;
+use quail_protocol::id::{Origin, Position};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::DataPaths;
 use super::origin::Lineage;
+use super::{DataPaths, storage};
 use crate::adapters::outbox::ArchiveReader;
+use crate::adapters::postgres::archive::PostgresArchive;
 use crate::adapters::sqlite::archive::SqliteArchive;
 use crate::archive::dead::DeadLetters;
 use crate::archive::{self, JournalEvent, Source, Stop, Taken, Writer, WriterParts};
-use crate::config::Config;
+use crate::config::{Config, StorageUrl};
 use crate::ops::metrics::Metrics;
 
 /// How long the writer may take for what is in the journal when the daemon stops. The next start takes the rest.
 const DRAIN: Duration = Duration::from_secs(3);
 
-/// Opens the archive, if it is on.
-pub(super) async fn open(config: &Config, paths: &DataPaths) -> anyhow::Result<Option<SqliteArchive>> {
+/// The first and the longest pause between two tries to ask an archive that is away.
+const RETRY_MIN: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// How long an archive that was opened may not answer before the start fails.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// An archive in either database.
+#[derive(Clone)]
+pub(super) enum OpenArchive {
+    Sqlite(SqliteArchive),
+    Postgres(PostgresArchive),
+}
+
+impl OpenArchive {
+    fn writes(&self) -> Arc<dyn WriteArchive> {
+        match self {
+            Self::Sqlite(archive) => Arc::new(archive.clone()),
+            Self::Postgres(archive) => Arc::new(archive.clone()),
+        }
+    }
+
+    async fn close(&self) {
+        match self {
+            Self::Sqlite(archive) => archive.close().await,
+            Self::Postgres(archive) => archive.close().await,
+        }
+    }
+
+    /// Returns up to where an origin is archived, as soon as the archive can tell: its server may have gone since it was opened.
+    ///
+    /// # Errors
+    /// What waiting for a minute does not mend.
+    pub(super) async fn archived(&self, origin: Origin) -> Result<Option<Position>, ArchiveError> {
+        let (archive, mut pause, since) = (self.writes(), RETRY_MIN, Instant::now());
+        loop {
+            match archive.archived(origin).await {
+                Err(error @ ArchiveError::Unavailable { .. }) if since.elapsed() < ANSWER_TIMEOUT => {
+                    tracing::warn!(%error, "the archive does not answer yet, trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(RETRY_MAX);
+                }
+                answered => return answered,
+            }
+        }
+    }
+}
+
+/// Opens the archive, if it is on. As long as a server is away, `waits` is told why, and it is tried again.
+pub(super) async fn open(
+    config: &Config,
+    paths: &DataPaths,
+    waits: impl Fn(String),
+) -> anyhow::Result<Option<OpenArchive>> {
     if !config.storage.archive {
         return Ok(None);
     }
-    let archive = SqliteArchive::open(&paths.archive_file()).await.context("open the archive")?;
-    Ok(Some(archive))
+    let file = paths.archive_file();
+    Ok(Some(match &config.storage.url {
+        StorageUrl::Sqlite => {
+            OpenArchive::Sqlite(SqliteArchive::open(&file).await.context("open the archive")?)
+        }
+        StorageUrl::Postgres(url) => {
+            if file.exists() {
+                tracing::warn!(
+                    file = %file.display(),
+                    "the archive is in Postgres; what an earlier release wrote to this file is not used"
+                );
+            }
+            let options = storage::postgres(&config.storage, url)?;
+            let mut pause = RETRY_MIN;
+            loop {
+                match PostgresArchive::open(&options).await {
+                    Err(error) if error.is_temporary() => {
+                        tracing::warn!(%error, hint = error.hint(), "the archive is not there yet, trying again");
+                        waits(error.to_string());
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(RETRY_MAX);
+                    }
+                    opened => break OpenArchive::Postgres(opened.context("open the archive")?),
+                }
+            }
+        }
+    }))
 }
 
 /// The archive with its writer.
 pub(super) struct RunningArchive {
-    archive: SqliteArchive,
+    archive: OpenArchive,
     stop: Arc<Stop>,
     thread: JoinHandle<()>,
     dead: DeadLetters,
@@ -41,18 +122,18 @@ pub(super) struct RunningArchive {
 
 /// Starts the writer. `ended` is cancelled when it has ended, however it did.
 pub(super) fn start(
-    archive: SqliteArchive,
+    archive: OpenArchive,
     (lineage, archived, reader): (Lineage, Position, ArchiveReader),
     metrics: Arc<Metrics>,
     ended: &CancellationToken,
 ) -> anyhow::Result<RunningArchive> {
     let ancestors = lineage.ancestors.iter().map(|ancestor| (ancestor.origin, ancestor.inherited));
     let lineage = archive::Lineage { origin: lineage.origin, ancestors: ancestors.collect() };
-    let dead = DeadLetters::new(Arc::new(archive.clone()), lineage.clone());
+    let dead = DeadLetters::new(archive.writes(), lineage.clone());
     let stop = Arc::new(Stop::default());
     let writer = Writer::new(WriterParts {
         source: Journal(reader),
-        archive: Arc::new(archive.clone()),
+        archive: archive.writes(),
         lineage,
         archived,
         runtime: Handle::current(),
@@ -73,7 +154,7 @@ impl RunningArchive {
         self.dead.clone()
     }
 
-    /// Lets the writer take what is there, for a while, and closes the file.
+    /// Lets the writer take what is there, for a while, and closes the database.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
         self.stop.ask(DRAIN);
         let thread = self.thread;

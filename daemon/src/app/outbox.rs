@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use quail_core::ports::archive::WriteArchive;
 use quail_core::ports::directory::Directory;
 use quail_core::{Command, State};
 use quail_protocol::id::{Origin, Position};
 
 use super::DataPaths;
+use super::archive::OpenArchive;
 use super::migrate::migrate;
 use super::origin::{Lineage, OriginFiles, Past};
 use crate::adapters::outbox::{Adopted, ArchiveReader, Expiry, Limits, Opened, OutboxEngine, OutboxOptions};
@@ -30,7 +30,7 @@ pub(super) async fn open(
     config: &Config,
     paths: &DataPaths,
     directory: &dyn Directory,
-    archive: Option<&dyn WriteArchive>,
+    archive: Option<&OpenArchive>,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<OpenOutbox> {
     let files = OriginFiles { outbox: paths.outbox(), history: paths.origins() };

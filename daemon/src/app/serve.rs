@@ -13,7 +13,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use quail_core::ports::archive::WriteArchive;
 use quail_core::ports::directory::Administration;
 use quail_core::ports::outbox::{Outbox, StoreError};
 use quail_protocol::address::Address;
@@ -23,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admin::{Administrator, Standing};
-use super::archive::{self, RunningArchive};
+use super::archive::{self, OpenArchive, RunningArchive};
 use super::notify::{Notifier, Pulse};
 use super::ops_port::OpsPort;
 use super::outbox::{self, OpenOutbox};
@@ -80,16 +79,20 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     // Before the directory, so that those who watch are told what is waited for.
     let ops = OpsPort::open(settings.loaded.config.ops.listen, metrics.clone()).await?;
     let (config, paths) = (&settings.loaded.config, settings.data.paths());
-    let directory = tokio::select! {
-        opened = storage::open(&config.storage, paths, |reason| ops.waits("directory", reason)) => {
-            opened.context("open the directory")?
-        }
+    let waits = |reason| ops.waits("directory", reason);
+    let opening = async {
+        let directory = storage::open(&config.storage, paths, waits).await.context("open the directory")?;
+        // In Postgres it is in the same database.
+        anyhow::Ok((directory, archive::open(config, paths, waits).await?))
+    };
+    let (directory, archive) = tokio::select! {
+        opened = opening => opened?,
         name = signals.end() => {
             tracing::info!(signal = name, "stopped while waiting for the directory");
             return Ok(());
         }
     };
-    let mut running = start(settings, directory, metrics, ops).await?;
+    let mut running = start(settings, (directory, archive), metrics, ops).await?;
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
@@ -133,13 +136,11 @@ struct Inside {
 async fn start_inside(
     config: &Config,
     paths: &DataPaths,
-    directory: Arc<dyn Administration>,
+    (directory, archive): (Arc<dyn Administration>, Option<OpenArchive>),
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Inside> {
-    let archive = archive::open(config, paths).await?;
-    let writes: Option<&dyn WriteArchive> = archive.as_ref().map(|archive| archive as _);
     let OpenOutbox { engine, state, origin, archiving } =
-        outbox::open(config, paths, &*directory, writes, metrics.clone()).await?;
+        outbox::open(config, paths, &*directory, archive.as_ref(), metrics.clone()).await?;
     let archive_ended = CancellationToken::new();
     let archive = archive
         .zip(archiving)
@@ -178,7 +179,7 @@ async fn start_inside(
 
 async fn start(
     settings: Settings,
-    directory: Arc<dyn Administration>,
+    (directory, archive): (Arc<dyn Administration>, Option<OpenArchive>),
     metrics: Arc<Metrics>,
     ops: OpsPort,
 ) -> anyhow::Result<Running> {
@@ -186,7 +187,7 @@ async fn start(
     let (config, paths) = (&loaded.config, data.paths());
     let identity = identity(&config.tls, paths, &config.server.name)?;
     let reset_key = reset_key::load_or_create(&paths.root().join("reset.key"))?;
-    let inside = start_inside(config, paths, directory, metrics.clone()).await?;
+    let inside = start_inside(config, paths, (directory, archive), metrics.clone()).await?;
     let Inside { gateway, directory, admin, rates, reads, threads, disk_full } = inside;
     metrics.certificate_expiry.set(identity.expiry());
     ops.started(&gateway, disk_full);

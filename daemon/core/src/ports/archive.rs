@@ -18,6 +18,7 @@ pub mod conformance;
 mod read;
 mod search;
 mod twin;
+mod words;
 mod write;
 
 use quail_protocol::id::{AccountId, ConversationId};
@@ -29,6 +30,7 @@ pub use read::{
 };
 pub use search::{SEARCH_TERMS_MAX, SEARCH_TEXT_BYTES_MAX, SearchText, Term};
 pub use twin::TwinArchive;
+pub use words::{hits, words};
 pub use write::{
     Advance, Applied, ArchiveBatch, Change, ChangeKind, DeadLetter, Loser, MessageRef, NewMessage,
     WriteArchive,

@@ -86,6 +86,14 @@ pub enum PostgresError {
         /// What the server said.
         reason: String,
     },
+    /// The database cannot keep what people write, but only some of its characters.
+    #[error("Postgres at {place} keeps texts as {encoding}, quaild's archive needs UTF8")]
+    Encoding {
+        /// Where.
+        place: Box<PostgresPlace>,
+        /// How it keeps texts.
+        encoding: String,
+    },
     /// The schema is not for this daemon.
     #[error("Postgres at {place}: {source}")]
     Schema {
@@ -135,6 +143,9 @@ impl PostgresError {
             Self::Standby { .. } => "name the primary in storage.url",
             Self::Rights { .. } => {
                 "let the user own the database, or run `quaild migrate` as one who may and grant it SELECT, INSERT, UPDATE and DELETE on all tables"
+            }
+            Self::Encoding { .. } => {
+                "make the database with createdb --encoding UTF8 --template template0, or set archive = \"off\" in [storage]"
             }
             Self::Schema { .. } => {
                 "run the quaild that belongs to this schema; `quaild migrate --dry-run` tells what another one would do"

@@ -13,6 +13,7 @@
 
 mod accounts;
 mod administration;
+pub mod archive;
 mod devices;
 mod error;
 mod invites;
@@ -29,7 +30,9 @@ use quail_protocol::id::{AccountId, DeviceId, Origin};
 
 pub use error::PostgresError;
 pub use open::{PostgresOptions, PostgresPlace, Secret, TlsMode};
-use pool::{Command, Kind, Pool};
+use pool::{Command, Fault, Kind, Pool};
+
+use crate::adapters::sql::failure::Failure;
 
 /// A directory in a Postgres database; clones share its connections.
 #[derive(Clone)]
@@ -50,25 +53,29 @@ impl PostgresDirectory {
     }
 
     /// Runs a single statement that reads.
-    fn read<'a, I, T>(&'a self, input: I, command: Command<I, T>) -> PortFuture<'a, Result<T, DirectoryError>>
+    fn read<'a, I, T>(
+        &'a self,
+        input: I,
+        command: Command<I, T, Failure>,
+    ) -> PortFuture<'a, Result<T, DirectoryError>>
     where
         I: Send + Sync + 'a,
         T: Send + 'a,
     {
-        Box::pin(async move { self.pool.run(Kind::Read, &input, command).await })
+        Box::pin(async move { Ok(self.pool.run(Kind::Read, &input, command).await?) })
     }
 
     /// Runs a transaction.
     fn write<'a, I, T>(
         &'a self,
         input: I,
-        command: Command<I, T>,
+        command: Command<I, T, Failure>,
     ) -> PortFuture<'a, Result<T, DirectoryError>>
     where
         I: Send + Sync + 'a,
         T: Send + 'a,
     {
-        Box::pin(async move { self.pool.run(Kind::Write, &input, command).await })
+        Box::pin(async move { Ok(self.pool.run(Kind::Write, &input, command).await?) })
     }
 }
 
@@ -192,5 +199,23 @@ impl Directory for PostgresDirectory {
         self.write((invite_hash, now_ms), |connection, (invite, now_ms)| {
             Box::pin(invites::create(connection, invite, *now_ms))
         })
+    }
+}
+
+impl Fault for Failure {
+    fn unavailable(reason: String) -> Self {
+        DirectoryError::Unavailable { reason }.into()
+    }
+
+    fn is_conflict(&self) -> bool {
+        Self::is_conflict(self)
+    }
+
+    fn is_lost_connection(&self) -> bool {
+        Self::is_lost_connection(self)
+    }
+
+    fn is_found(&self) -> bool {
+        matches!(self, Self::Directory(_))
     }
 }

@@ -145,7 +145,7 @@ impl PostgresDirectory {
                 tracing::info!(
                     version = migration.version,
                     what = migration.description,
-                    "migrated the directory"
+                    "migrated the database"
                 );
             }
             let _ = connection.close().await;
@@ -212,7 +212,7 @@ async fn warn_of_lost_writes(connection: &mut PgConnection) -> Result<(), sqlx::
     Ok(())
 }
 
-async fn connect_options(options: &PostgresOptions) -> Result<PgConnectOptions, PostgresError> {
+pub(super) async fn connect_options(options: &PostgresOptions) -> Result<PgConnectOptions, PostgresError> {
     let PostgresOptions { place, password, .. } = options;
     let mode = match place.tls {
         TlsMode::Disable => PgSslMode::Disable,
@@ -244,7 +244,7 @@ async fn connect_options(options: &PostgresOptions) -> Result<PgConnectOptions, 
     Ok(connecting)
 }
 
-async fn bounded<T>(
+pub(super) async fn bounded<T>(
     place: &PostgresPlace,
     patience: Duration,
     work: impl Future<Output = Result<T, PostgresError>>,

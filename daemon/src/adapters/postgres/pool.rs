@@ -11,12 +11,24 @@ use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use quail_core::ports::directory::DirectoryError;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::adapters::sql::failure::Failure;
+/// Why a command did not do what it was asked, as the pool has to know it.
+pub(super) trait Fault: From<sqlx::Error> + std::fmt::Display + Send {
+    /// The server cannot be reached, or not in time.
+    fn unavailable(reason: String) -> Self;
+
+    /// Returns whether somebody else's transaction came between: the same one again may pass at once.
+    fn is_conflict(&self) -> bool;
+
+    /// Returns whether the connection is of no use any more, as after a restart of the server.
+    fn is_lost_connection(&self) -> bool;
+
+    /// Returns whether it was found by the command, and not by the database.
+    fn is_found(&self) -> bool;
+}
 
 /// How often a command is tried on account of other transactions that came between. Each of them got something done, so
 /// more than a few in a row means that something else is wrong.
@@ -28,17 +40,22 @@ const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
 /// How long closing a connection in good order may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How a transaction begins whose statements see one state.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+
 /// The statements of a command on a connection.
-pub(super) type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
+pub(super) type Work<'a, T, F> = Pin<Box<dyn Future<Output = Result<T, F>> + Send + 'a>>;
 
 /// What a command does. What it needs comes as a value, so that it can be done again.
-pub(super) type Command<I, T> = for<'a> fn(&'a mut PgConnection, &'a I) -> Work<'a, T>;
+pub(super) type Command<I, T, F> = for<'a> fn(&'a mut PgConnection, &'a I) -> Work<'a, T, F>;
 
 /// Whether a command needs a transaction of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// One statement that reads.
     Read,
+    /// Statements that read one state.
+    Snapshot,
     /// What has to happen whole or not at all.
     Write,
 }
@@ -54,13 +71,13 @@ pub(super) struct Pool {
 }
 
 /// Why a try failed, and what is known of it.
-enum Failed {
+enum Failed<F> {
     /// The server undid it, and the connection is good.
-    Undone(Failure),
+    Undone(F),
     /// The connection broke before the server was asked to make anything durable.
-    Lost(Failure),
+    Lost(F),
     /// The connection broke while the server was making it durable.
-    Unknown(Failure),
+    Unknown(F),
 }
 
 impl Pool {
@@ -70,26 +87,29 @@ impl Pool {
     }
 
     /// Runs a command. Dropping the future closes its connection, and the server undoes what was not committed.
-    pub(super) async fn run<I: Sync, T>(
+    pub(super) async fn run<I: Sync, T, F: Fault>(
         &self,
         kind: Kind,
         input: &I,
-        command: Command<I, T>,
-    ) -> Result<T, DirectoryError> {
+        command: Command<I, T, F>,
+    ) -> Result<T, F> {
         let place = tokio::time::timeout(self.patience, self.places.acquire());
         let Ok(place) = place.await else {
             let (connections, waited) = (self.connections, self.patience.as_millis());
-            return Err(unavailable(format!(
+            return Err(F::unavailable(format!(
                 "all {connections} connections were busy for {waited} ms; storage.connections allows more"
             )));
         };
-        let place = place.map_err(|_| unavailable("the directory is closed".to_owned()))?;
+        let place = place.map_err(|_| F::unavailable("the database is closed".to_owned()))?;
         match tokio::time::timeout(self.patience, self.run_on(place, kind, input, command)).await {
-            Ok(done) => done.map_err(DirectoryError::from),
+            Ok(done) => done,
             Err(_) => {
                 // Whatever else waits there is as old as this one.
                 self.forget_idle();
-                Err(unavailable(format!("Postgres did not answer within {} ms", self.patience.as_millis())))
+                Err(F::unavailable(format!(
+                    "Postgres did not answer within {} ms",
+                    self.patience.as_millis()
+                )))
             }
         }
     }
@@ -112,13 +132,13 @@ impl Pool {
         }
     }
 
-    async fn run_on<I: Sync, T>(
+    async fn run_on<I: Sync, T, F: Fault>(
         &self,
         _place: SemaphorePermit<'_>,
         kind: Kind,
         input: &I,
-        command: Command<I, T>,
-    ) -> Result<T, Failure> {
+        command: Command<I, T, F>,
+    ) -> Result<T, F> {
         let mut kept = self.take_idle();
         let mut conflicts = 0;
         loop {
@@ -147,10 +167,9 @@ impl Pool {
                 Err(Failed::Lost(failure)) => return Err(failure),
                 Err(Failed::Unknown(failure)) => {
                     self.forget_idle();
-                    let reason = DirectoryError::from(failure);
-                    return Err(
-                        unavailable(format!("whether the command was done is not known: {reason}")).into()
-                    );
+                    return Err(F::unavailable(format!(
+                        "whether the command was done is not known: {failure}"
+                    )));
                 }
             }
         }
@@ -188,19 +207,23 @@ pub(super) async fn connect(
     Ok(connection)
 }
 
-async fn attempt<I: Sync, T>(
+async fn attempt<I: Sync, T, F: Fault>(
     connection: &mut PgConnection,
     kind: Kind,
     input: &I,
-    command: Command<I, T>,
-) -> Result<T, Failed> {
-    let sorted = |failure: Failure| {
+    command: Command<I, T, F>,
+) -> Result<T, Failed<F>> {
+    let sorted = |failure: F| {
         if failure.is_lost_connection() { Failed::Lost(failure) } else { Failed::Undone(failure) }
     };
     if kind == Kind::Read {
         return command(connection, input).await.map_err(sorted);
     }
-    let mut transaction = connection.begin().await.map_err(|error| sorted(error.into()))?;
+    let begun = match kind {
+        Kind::Snapshot => connection.begin_with(SNAPSHOT).await,
+        _ => connection.begin().await,
+    };
+    let mut transaction = begun.map_err(|error| sorted(error.into()))?;
     match command(&mut transaction, input).await {
         Ok(answer) => match transaction.commit().await {
             Ok(()) => Ok(answer),
@@ -213,14 +236,7 @@ async fn attempt<I: Sync, T>(
         Err(failure) => match transaction.rollback().await {
             Ok(()) => Err(Failed::Undone(failure)),
             // What the command found still counts; only the connection does not.
-            Err(error) => Err(match failure {
-                Failure::Directory(_) => Failed::Lost(failure),
-                Failure::Sql(_) => Failed::Lost(error.into()),
-            }),
+            Err(error) => Err(Failed::Lost(if failure.is_found() { failure } else { error.into() })),
         },
     }
-}
-
-fn unavailable(reason: String) -> DirectoryError {
-    DirectoryError::Unavailable { reason }
 }

@@ -5,6 +5,8 @@
 //! mend is unavailable, the rest is damage. The databases' own texts name tables and columns, never values, and go no
 //! further than the reason inside a [`DirectoryError`], which peers do not see.
 
+use std::fmt;
+
 use quail_core::ports::directory::DirectoryError;
 use sqlx::postgres::PgDatabaseError;
 
@@ -45,12 +47,16 @@ impl Failure {
     pub fn is_lost_connection(&self) -> bool {
         match self {
             Self::Directory(_) => false,
-            Self::Sql(sqlx::Error::Database(database)) => {
-                // The server ends this session, or has lost its memory of it.
-                matches!(database.code().as_deref(), Some(code) if code.starts_with("57P") || code.starts_with("08"))
-            }
-            Self::Sql(sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. }) => false,
-            Self::Sql(_) => true,
+            Self::Sql(error) => is_connection_lost(error),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(error) => error.fmt(f),
+            Self::Sql(error) => error.fmt(f),
         }
     }
 }
@@ -87,6 +93,18 @@ pub fn duplicate(what: &'static str) -> impl FnOnce(sqlx::Error) -> Failure {
             DirectoryError::Duplicate { what }.into()
         }
         _ => error.into(),
+    }
+}
+
+/// Returns whether a connection to Postgres is of no use any more after an error.
+pub fn is_connection_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(database) => {
+            // The server ends this session, or has lost its memory of it.
+            matches!(database.code().as_deref(), Some(code) if code.starts_with("57P") || code.starts_with("08"))
+        }
+        sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } => false,
+        _ => true,
     }
 }
 

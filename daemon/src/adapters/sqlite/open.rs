@@ -164,7 +164,7 @@ fn due(path: &Path, applied: &[AppliedMigration]) -> Result<Vec<DueMigration>, O
 }
 
 /// Returns what was applied to a file; nothing if it is new.
-async fn applied(connection: &mut SqliteConnection) -> Result<Vec<AppliedMigration>, sqlx::Error> {
+pub(super) async fn applied(connection: &mut SqliteConnection) -> Result<Vec<AppliedMigration>, sqlx::Error> {
     let table = sqlx::query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'");
     if table.fetch_optional(&mut *connection).await?.is_none() {
         return Ok(Vec::new());

@@ -49,6 +49,15 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often those who watch are told how far the time has run.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
+/// A database of the network for a private daemon.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    /// As in the daemon's `storage.url`.
+    pub url: String,
+    /// The file that holds the password for it, if one is needed.
+    pub password_file: Option<PathBuf>,
+}
+
 /// What is measured.
 #[derive(Clone, Debug)]
 pub enum Target {
@@ -60,6 +69,8 @@ pub enum Target {
         directory: PathBuf,
         /// Whether it keeps the history of conversations too.
         archive: bool,
+        /// The database for accounts and history; none: files in the directory.
+        storage: Option<Storage>,
     },
     /// A server that runs already. Accounts are signed up there and stay; its limits of rates hold.
     Server(Address),
@@ -69,6 +80,7 @@ impl Target {
     /// Returns what the server keeps of messages that were delivered, as far as is known.
     fn archive(&self) -> &'static str {
         match self {
+            Self::Private { archive: true, storage: Some(_), .. } => "postgres",
             Self::Private { archive: true, .. } => "sqlite",
             Self::Private { .. } => "none",
             Self::Server(_) => "unknown",

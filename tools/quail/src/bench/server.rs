@@ -7,7 +7,7 @@ use std::path::Path;
 use quail_client::{Address, Credentials};
 
 use super::process::Usage;
-use super::{BenchError, Target, Watch, provision};
+use super::{BenchError, Storage, Target, Watch, provision};
 use crate::launcher::{Daemon, DaemonOptions, LogTarget};
 
 /// Settings that lift the limits of rates: what is measured is the server, not its patience with one machine.
@@ -32,13 +32,18 @@ pub(super) enum Server {
 
 impl Server {
     pub(super) async fn start(target: &Target) -> Result<Self, BenchError> {
-        let (quaild, directory, archive) = match target {
-            Target::Private { quaild, directory, archive } => (quaild, directory, *archive),
+        let (quaild, directory, archive, storage) = match target {
+            Target::Private { quaild, directory, archive, storage } => (quaild, directory, *archive, storage),
             Target::Server(address) => return Ok(Self::Other(address.clone())),
         };
         let mut options = DaemonOptions::new(quaild, directory.join("data"));
         options.log = LogTarget::File(directory.join("quaild.log"));
         options.env.push(("QUAIL_STORAGE_ARCHIVE".into(), if archive { "on" } else { "off" }.into()));
+        if let Some(Storage { url, password_file }) = storage {
+            options.env.push(("QUAIL_STORAGE_URL".into(), url.into()));
+            let file = password_file.iter().map(|file| ("QUAIL_STORAGE_PASSWORD_FILE".into(), file.into()));
+            options.env.extend(file);
+        }
         options.env.extend(UNLIMITED.iter().map(|name| (name.into(), "off".into())));
         Ok(Self::Private(Box::new(Daemon::start(options).await?)))
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
-use quail::bench::{BenchError, Latency, Phase, Step, Target, Watch};
+use quail::bench::{BenchError, Latency, Phase, Step, Storage, Target, Watch};
 use quail::launcher::find_quaild;
 use quail::output::Output;
 use quail_client::Address;
@@ -71,6 +71,14 @@ pub(super) struct DaemonArgs {
     /// Have the private server keep the history of conversations too
     #[arg(long)]
     archive: bool,
+
+    /// Have the private server keep accounts and history in this database of Postgres, as in its storage.url; they stay there
+    #[arg(long, value_name = "URL")]
+    storage_url: Option<String>,
+
+    /// The file that holds the password for that database
+    #[arg(long, value_name = "PATH", requires = "storage_url")]
+    storage_password_file: Option<std::path::PathBuf>,
 }
 
 /// What is measured, with the directory that goes when it is done.
@@ -89,7 +97,9 @@ impl Stage {
         let directory = tempfile::Builder::new().prefix("quail-bench-").tempdir();
         let directory = directory.context("make a directory")?;
         let (directory_path, archive) = (directory.path().to_owned(), daemon.archive);
-        let target = Target::Private { quaild, directory: directory_path, archive };
+        let storage = daemon.storage_url.clone();
+        let storage = storage.map(|url| Storage { url, password_file: daemon.storage_password_file.clone() });
+        let target = Target::Private { quaild, directory: directory_path, archive, storage };
         Ok(Self { target, directory: Some(directory) })
     }
 

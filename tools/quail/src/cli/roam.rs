@@ -27,7 +27,7 @@ pub(super) struct Roam {
     seconds: u64,
 
     /// Use a server that runs already; two accounts are signed up there and stay
-    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["daemon", "archive"])]
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["daemon", "archive", "storage_url"])]
     server: Option<Address>,
 
     #[command(flatten)]

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "checks are called by tests, which end by panicking")]
 
 pub mod changes;
+pub mod histories;
 pub mod messages;
 pub mod pages;
 pub mod searching;

@@ -7,9 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{ConnectOptions, Connection};
 
 use super::SqliteArchive;
-use crate::adapters::sqlite::open::{READERS_MAX, create, pool, reader_options, writer_options};
+use crate::adapters::sql::schema::{self, DueMigration, SchemaError};
+use crate::adapters::sqlite::open::{READERS_MAX, applied, create, pool, reader_options, writer_options};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite_archive");
 
@@ -71,6 +73,31 @@ impl SqliteArchive {
         MIGRATIONS.run(&writer).await.map_err(|error| migrate_error(path, error))?;
         let readers = pool(READERS_MAX).connect_with(reader_options(path)).await.map_err(unopened)?;
         Ok(Self { writer, readers })
+    }
+}
+
+impl SqliteArchive {
+    /// Returns the migrations that are due in the file at `path`, and applies none; all of them if there is no file.
+    ///
+    /// # Errors
+    /// `Open`, `Newer`, `Migrate`.
+    pub async fn due(path: &Path) -> Result<Vec<DueMigration>, OpenArchiveError> {
+        let mut known = Vec::new();
+        if path.exists() {
+            let unopened = |source| OpenArchiveError::Open { path: path.to_owned(), source };
+            let mut connection = reader_options(path).connect().await.map_err(unopened)?;
+            known = applied(&mut connection).await.map_err(unopened)?;
+            connection.close().await.map_err(unopened)?;
+        }
+        schema::due(&MIGRATIONS, &known).map_err(|error| match error {
+            SchemaError::Newer { version, known } => {
+                OpenArchiveError::Newer { path: path.to_owned(), version, known }
+            }
+            SchemaError::Other { version } => {
+                let source = MigrateError::VersionMismatch(version);
+                OpenArchiveError::Migrate { path: path.to_owned(), source }
+            }
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The archive in SQLite against the port's suite, and what only SQLite can get wrong.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Test code outside of #[test] functions.
 
+use quail_core::ports::archive::conformance::histories::a_random_history_ends_as_in_the_twin;
 use quail_core::ports::archive::conformance::{Archive, archive_conformance};
 use quail_core::ports::archive::{Change, ChangeKind, MessageRef, NewMessage, Place};
 use quail_protocol::id::{DeviceId, MessageId, Stamp};
@@ -29,6 +30,14 @@ async fn sqlite_conforms() {
         Box::new(archive) as Box<dyn Archive>
     })
     .await;
+}
+
+#[tokio::test]
+async fn histories_over_months_end_as_in_the_twin() {
+    for seed in 0..20 {
+        let Temporary { archive, _directory } = temporary().await;
+        a_random_history_ends_as_in_the_twin(&archive, seed).await;
+    }
 }
 
 /// Explains a statement and returns what SQLite would do.

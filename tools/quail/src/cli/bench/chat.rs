@@ -48,7 +48,7 @@ pub(super) struct Chat {
     every: Option<u64>,
 
     /// Measure this server instead of a private one; accounts are signed up there and stay
-    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["daemon", "archive"])]
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["daemon", "archive", "storage_url"])]
     server: Option<Address>,
 
     #[command(flatten)]

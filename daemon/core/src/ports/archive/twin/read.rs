@@ -1,14 +1,12 @@
 //! What the twin shows.
 
-use std::ops::Range;
-
 use quail_protocol::id::{AccountId, ConversationId, Origin, Position};
 use quail_protocol::v1::BodyKind;
 
 use super::super::{
     ArchiveError, ArchivedMessage, Browse, CONVERSATIONS_PAGE, Content, ConversationKey, ConversationPage,
     ConversationSummary, Found, MESSAGES_PAGE_MAX, Marker, Place, Reached, ReadArchive, Search, SyncPage,
-    Synced, Term, UNREAD_MAX,
+    Synced, UNREAD_MAX, hits, words,
 };
 use super::{Conversation, Kind, Row, Tables, TwinArchive};
 use crate::ports::directory::PortFuture;
@@ -243,38 +241,4 @@ fn matches(message: ArchivedMessage, search: &Search) -> Option<Found> {
     highlights.sort_by_key(|range| (range.start, range.end));
     highlights.dedup();
     Some(Found { message, highlights })
-}
-
-/// Returns the words of a text, in lower case, with where they stand.
-fn words(text: &str) -> Vec<(Range<usize>, String)> {
-    let mut words: Vec<(Range<usize>, String)> = Vec::new();
-    for (at, char) in text.char_indices().filter(|(_, char)| char.is_alphanumeric()) {
-        let end = at + char.len_utf8();
-        match words.last_mut() {
-            Some((range, word)) if range.end == at => {
-                range.end = end;
-                word.extend(char.to_lowercase());
-            }
-            _ => words.push((at..end, char.to_lowercase().collect())),
-        }
-    }
-    words
-}
-
-/// Returns where a term stands.
-fn hits(words: &[(Range<usize>, String)], term: &Term) -> Vec<Range<usize>> {
-    let wanted: Vec<_> = self::words(term.text()).into_iter().map(|(_, word)| word).collect();
-    if wanted.is_empty() {
-        return Vec::new();
-    }
-    let is_hit = |window: &&[(Range<usize>, String)]| {
-        let pairs = window.iter().zip(&wanted).enumerate();
-        let mut pairs = pairs.map(|(at, ((_, word), wanted))| match term {
-            Term::Prefix(_) if at + 1 == window.len() => word.starts_with(wanted.as_str()),
-            _ => word == wanted,
-        });
-        pairs.all(|is_same| is_same)
-    };
-    let hits = words.windows(wanted.len()).filter(is_hit);
-    hits.filter_map(|window| Some(window.first()?.0.start..window.last()?.0.end)).collect()
 }

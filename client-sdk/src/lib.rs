@@ -76,6 +76,10 @@ pub mod transport;
 pub use api::accounts::{PROFILES_MAX, Profile};
 pub use api::chat::new_message_id;
 pub use api::devices::Device;
+pub use api::history::{
+    Archived, Content, Conversation, ConversationPager, Direction, Found, HistoryMessage, HistoryPager,
+    HistoryPlace, Marker, Page, SearchPager, SyncPager, SyncState, SyncedConversation,
+};
 pub use api::offline::OfflineQueue;
 pub use api::ping::PingReport;
 pub use api::privacy::Privacy;

@@ -51,6 +51,8 @@ pub enum RateClass {
     Request,
     /// Signals.
     Signal,
+    /// Reading history.
+    History,
 }
 
 /// One row of the command table.
@@ -94,6 +96,10 @@ pub const COMMANDS: &[Command] = &[
     Command { code: 41, name: "ping", kind: Kind::Query, lane: Lane::Request, needs_session: false, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
     Command { code: 42, name: "list_devices", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
     Command { code: 43, name: "get_privacy", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
+    Command { code: 44, name: "conversations", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::History },
+    Command { code: 45, name: "history", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::History },
+    Command { code: 46, name: "sync", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::History },
+    Command { code: 47, name: "search", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::History },
 ];
 
 /// Returns the command of a code.
@@ -116,6 +122,10 @@ impl crate::v1::request::Command {
             C::Ping(_) => 41,
             C::ListDevices(_) => 42,
             C::GetPrivacy(_) => 43,
+            C::Conversations(_) => 44,
+            C::History(_) => 45,
+            C::Sync(_) => 46,
+            C::Search(_) => 47,
         };
         // The table's own test proves that each code above has a row.
         by_code(code).unwrap_or(&COMMANDS[0])
@@ -149,6 +159,10 @@ mod tests {
             (C::ListDevices(Default::default()), "list_devices"),
             (C::SetPrivacy(Default::default()), "set_privacy"),
             (C::GetPrivacy(Default::default()), "get_privacy"),
+            (C::Conversations(Default::default()), "conversations"),
+            (C::History(Default::default()), "history"),
+            (C::Sync(Default::default()), "sync"),
+            (C::Search(Default::default()), "search"),
         ];
         for (command, name) in all {
             assert_eq!(command.meta().name, name);

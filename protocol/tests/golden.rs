@@ -18,6 +18,8 @@
 // Helpers outside of the test functions: a test that panics has failed.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "golden/history.rs"]
+mod history;
 mod support;
 
 use std::collections::BTreeSet;
@@ -145,6 +147,8 @@ fn vectors() -> Vec<Vector> {
     let mut vectors = hello();
     vectors.extend(requests());
     vectors.extend(responses());
+    vectors.extend(history::requests());
+    vectors.extend(history::responses());
     vectors.extend(publish_up());
     vectors.extend(publish_down());
     vectors.extend(feed_up());

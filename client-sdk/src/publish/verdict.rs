@@ -61,6 +61,7 @@ pub(crate) fn verdict(reason: Reason, temporary: bool) -> Verdict {
         | Reason::AckInvalid
         | Reason::ReadInvalid
         | Reason::Replaced
+        | Reason::NoHistory
         // Temporary by the table: a server that says otherwise means it.
         | Reason::Internal
         | Reason::Stalled
@@ -69,6 +70,7 @@ pub(crate) fn verdict(reason: Reason, temporary: bool) -> Verdict {
         | Reason::DirectoryUnavailable
         | Reason::Draining
         | Reason::RateLimited
+        | Reason::ArchiveUnavailable
         | Reason::Unspecified => Verdict::Final,
     }
 }

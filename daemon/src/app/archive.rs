@@ -5,9 +5,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
+use quail_core::ports::directory::Directory;
 use quail_core::ports::outbox::StoreError;
-use quail_protocol::id::Position;
+use quail_protocol::id::{Origin, Position};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::DataPaths;
@@ -18,6 +20,7 @@ use crate::archive::dead::DeadLetters;
 use crate::archive::{self, JournalEvent, Source, Stop, Taken, Writer, WriterParts};
 use crate::config::Config;
 use crate::ops::metrics::Metrics;
+use crate::query::History;
 
 /// How long the writer may take for what is in the journal when the daemon stops. The next start takes the rest.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -37,6 +40,9 @@ pub(super) struct RunningArchive {
     stop: Arc<Stop>,
     thread: JoinHandle<()>,
     dead: DeadLetters,
+    /// Up to where it is.
+    archived: watch::Receiver<Position>,
+    origin: Origin,
 }
 
 /// Starts the writer. `ended` is cancelled when it has ended, however it did.
@@ -49,9 +55,10 @@ pub(super) fn start(
     let ancestors = lineage.ancestors.iter().map(|ancestor| (ancestor.origin, ancestor.inherited));
     let lineage = archive::Lineage { origin: lineage.origin, ancestors: ancestors.collect() };
     let dead = DeadLetters::new(Arc::new(archive.clone()), lineage.clone());
-    let stop = Arc::new(Stop::default());
+    let (stop, origin) = (Arc::new(Stop::default()), lineage.origin);
+    let (told, progress) = watch::channel(archived);
     let writer = Writer::new(WriterParts {
-        source: Journal(reader),
+        source: Journal { reader, told },
         archive: Arc::new(archive.clone()),
         lineage,
         archived,
@@ -64,13 +71,20 @@ pub(super) fn start(
         writer.run();
         drop(ended);
     });
-    Ok(RunningArchive { archive, stop, thread: thread.context("start the archive's thread")?, dead })
+    let thread = thread.context("start the archive's thread")?;
+    Ok(RunningArchive { archive, stop, thread, dead, archived: progress, origin })
 }
 
 impl RunningArchive {
     /// Returns what the operator may do with dead letters.
     pub(super) fn dead(&self) -> DeadLetters {
         self.dead.clone()
+    }
+
+    /// Returns who answers questions of history.
+    pub(super) fn history(&self, directory: Arc<dyn Directory>, metrics: Arc<Metrics>) -> History {
+        let (archive, archived) = (Arc::new(self.archive.clone()), self.archived.clone());
+        History { archive, directory, origin: self.origin, archived, metrics }
     }
 
     /// Lets the writer take what is there, for a while, and closes the file.
@@ -85,21 +99,26 @@ impl RunningArchive {
 }
 
 /// The journal as the writer reads it.
-struct Journal(ArchiveReader);
+struct Journal {
+    reader: ArchiveReader,
+    /// Is told what the journal is told.
+    told: watch::Sender<Position>,
+}
 
 impl Source for Journal {
     fn next(&mut self, bytes_max: usize, patience: Duration) -> Result<Taken, StoreError> {
-        let tailed = self.0.next(bytes_max, patience)?;
+        let tailed = self.reader.next(bytes_max, patience)?;
         let events = tailed.events.into_iter();
         let events = events.map(|tailed| JournalEvent { event: tailed.event, accounts: tailed.accounts });
         Ok(Taken { events: events.collect(), upto: tailed.upto })
     }
 
     fn archived(&self, upto: Position) {
-        self.0.archived(upto);
+        self.reader.archived(upto);
+        self.told.send_replace(upto);
     }
 
     fn last_position(&self) -> Position {
-        self.0.last_position()
+        self.reader.last_position()
     }
 }

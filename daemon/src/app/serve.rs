@@ -159,6 +159,7 @@ async fn start_inside(
     let sequencer = sequencer.with_signals(move |signals| signalled.signal(signals));
     let threads = start_threads(sequencer, committer, backlog)?;
     let threads = Threads { archive: archive.transpose()?, archive_ended, ..threads };
+    let history = threads.archive.as_ref().map(|archive| archive.history(directory.clone(), metrics.clone()));
     let service = DirectoryService::new(directory.clone(), policy(config.accounts.sign_up));
     let admin = AdminService::new(directory.clone(), &service);
     let rates = Arc::new(Rates::new(&config.rates));
@@ -168,6 +169,7 @@ async fn start_inside(
         delivery,
         directory: service.clone(),
         reads: directory,
+        history,
         clock: Arc::new(unix_ms),
         rates: rates.clone(),
         back_pressure,

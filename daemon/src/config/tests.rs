@@ -41,6 +41,7 @@ fn default_rates() -> RateTable {
         "20/s burst 200",
         "100/s burst 2000",
         "5/s burst 50",
+        "20/s burst 400",
     ];
     RateTable::new(texts.map(|text| Rate::parse(text).unwrap()))
 }

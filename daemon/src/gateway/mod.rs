@@ -7,6 +7,7 @@
 //! queue.
 
 mod hello;
+mod history;
 mod known;
 mod lanes;
 mod rates;
@@ -28,6 +29,7 @@ pub use requests::{Requested, SessionChange};
 use crate::delivery::Delivery;
 use crate::directory::DirectoryService;
 use crate::ops::metrics::{CommandLabels, Metrics, Refusals};
+use crate::query::History;
 use crate::sequencer::{SequencerEnded, SequencerHandle};
 use known::KnownAccounts;
 use seen::Seen;
@@ -46,6 +48,8 @@ pub struct Gateway {
     seen: Seen,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     known: KnownAccounts,
+    /// None where no history is kept.
+    history: Option<History>,
     rates: Arc<Rates>,
     back_pressure: Arc<dyn Fn() -> bool + Send + Sync>,
     metrics: Arc<Metrics>,
@@ -65,6 +69,8 @@ pub struct GatewayParts {
     pub directory: DirectoryService,
     /// Answers queries on the directory, and keeps when devices were seen.
     pub reads: Arc<dyn Directory>,
+    /// Answers queries on history, if it is kept.
+    pub history: Option<History>,
     /// Milliseconds since the Unix epoch.
     pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// What peers may try how often.
@@ -84,6 +90,7 @@ impl Gateway {
             delivery,
             directory,
             reads,
+            history,
             clock,
             rates,
             back_pressure,
@@ -99,6 +106,7 @@ impl Gateway {
             seen: Seen::default(),
             clock,
             known,
+            history,
             rates,
             back_pressure,
             metrics,

@@ -85,6 +85,7 @@ impl Gateway {
             (RateClass::Password, Asked::LogIn(asked), _) => self.rates.password(&asked.handle, prefix),
             (RateClass::Password, _, Some(session)) => self.rates.password(&session.handle, prefix),
             (RateClass::LookUp, _, Some(session)) => self.rates.look_up(session.account),
+            (RateClass::History, _, Some(session)) => self.rates.history(session.account),
             // What needs a session and has none is refused right after.
             _ => Ok(()),
         }
@@ -148,6 +149,10 @@ impl Gateway {
                 let listed = query::list_devices(&*self.reads, &session, last_seen_ms).await;
                 Answer::Devices(listed.map_err(|error| error.to_error())?)
             }
+            (
+                asked @ (Asked::Conversations(_) | Asked::History(_) | Asked::Sync(_) | Asked::Search(_)),
+                Some(session),
+            ) => self.history(asked, &session).await?,
             // All others need a session.
             (_, None) => return Err(Reason::Unauthenticated.error()),
         };

@@ -34,14 +34,13 @@ pub use write::{
     WriteArchive,
 };
 
-/// Conversations in one page.
-pub const CONVERSATIONS_PAGE: usize = 50;
+pub use quail_protocol::limits::CONVERSATIONS_PAGE;
 
 /// Most messages in one page.
-pub const MESSAGES_PAGE_MAX: usize = 100;
+pub const MESSAGES_PAGE_MAX: usize = quail_protocol::limits::HISTORY_PAGE_MAX;
 
 /// Unread messages are counted up to here.
-pub const UNREAD_MAX: u32 = 999;
+pub const UNREAD_MAX: u32 = quail_protocol::limits::UNREAD_MAX as u32;
 
 /// What the hash of a direct conversation begins with, so that it is no hash of anything else.
 const DIRECT_DOMAIN: &[u8] = b"quail direct conversation\0";

@@ -117,6 +117,8 @@ mod tests {
         ("DIRECTORY_UNAVAILABLE", Verdict::Final),
         ("DRAINING", Verdict::Final),
         ("RATE_LIMITED", Verdict::Final),
+        ("ARCHIVE_UNAVAILABLE", Verdict::Final),
+        ("NO_HISTORY", Verdict::Final),
     ];
 
     #[test]

@@ -203,7 +203,7 @@ impl Working {
 async fn all(archive: &Double) -> Vec<ArchivedMessage> {
     let (mut all, mut place) = (Vec::new(), None);
     loop {
-        let page = archive.twin.browse(BOB, direct(ADA, BOB), Browse::After(place), 100).await.unwrap();
+        let page = archive.twin.browse(BOB, direct(ADA, BOB), Browse::After(place), 100).await.unwrap().rows;
         let Some(last) = page.last() else { return all };
         place = Some(last.place());
         all.extend(page);

@@ -28,9 +28,8 @@ impl History {
         let limit = page_limit(asked.limit);
         let archived = self.begin(session, asked.accepted).await?;
         let reading = self.archive.browse(session.account, conversation, which, limit);
-        let rows = or_nothing(in_time(reading).await)?;
-        let is_full = rows.len() >= limit;
-        let (messages, is_cut) = Room::new().fill(rows.into_iter().map(wire::message));
-        Ok(v1::History { messages, more: is_full || is_cut, archived: Some(archived) })
+        let page = or_nothing(in_time(reading).await)?;
+        let (messages, is_cut) = Room::new().fill(page.rows.into_iter().map(wire::message));
+        Ok(v1::History { messages, more: page.more || is_cut, archived: Some(archived) })
     }
 }

@@ -40,10 +40,9 @@ impl History {
         };
         let before = asked.before.map(wire::to_place);
         let search = Search { conversation, terms, from, since, until, before, limit };
-        let rows = or_nothing(in_time(self.archive.search(account, search)).await)?;
-        let is_full = rows.len() >= limit;
-        let (found, is_cut) = Room::new().fill(rows.into_iter().map(found));
-        Ok(v1::SearchResults { found, more: is_full || is_cut, ..nothing })
+        let page = or_nothing(in_time(self.archive.search(account, search)).await)?;
+        let (found, is_cut) = Room::new().fill(page.rows.into_iter().map(found));
+        Ok(v1::SearchResults { found, more: page.more || is_cut, ..nothing })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Sync: what changed in conversations since a device looked last.
 //!
-//! Conversations are read one by one until the frame is full. To read all of them at once would take the memory of a frame for each.
+//! All of them are one question to the archive, which ends early where an answer could not carry more anyway.
 
 use quail_core::ports::archive::{Synced, direct};
 use quail_core::ports::directory::SessionFacts;
@@ -31,15 +31,14 @@ impl History {
         let behind = behind(&asked)?;
         let limit = page_limit(asked.limit);
         let archived = self.begin(session, asked.accepted).await?;
+        let named = behind.iter().map(|(peer, seq)| (direct(session.account, *peer), *seq)).collect();
+        let pages = in_time(self.archive.sync(session.account, named, limit)).await?;
         let (mut room, mut conversations) = (Room::new(), Vec::new());
-        for (peer, seq) in behind {
+        for ((peer, seq), found) in behind.into_iter().zip(pages) {
             if !room.take_bytes(CONVERSATION_BYTES) {
                 break;
             }
-            let conversation = direct(session.account, peer);
-            let asking = self.archive.sync(session.account, vec![(conversation, seq)], limit);
-            let synced = in_time(asking).await?.pop().map_or(Synced::Unknown, |page| page.synced);
-            let (page, is_cut) = page(peer, seq, synced, &mut room);
+            let (page, is_cut) = page(peer, seq, found.synced, &mut room);
             if is_cut && page.messages.is_empty() {
                 // Its first message is for the next answer.
                 break;

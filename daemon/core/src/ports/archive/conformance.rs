@@ -48,6 +48,7 @@ pub async fn archive_conformance<F: AsyncFn() -> Box<dyn Archive>>(make: F) {
     pages::a_conversation_is_browsed_both_ways(&*make().await).await;
     pages::a_sync_has_every_change_once_in_pages(&*make().await).await;
     pages::a_sync_from_elsewhere_reloads(&*make().await).await;
+    pages::a_page_ends_early_where_its_bytes_end(&*make().await).await;
     pages::conversations_come_newest_first_in_pages(&*make().await).await;
     pages::nobody_sees_conversations_of_others(&*make().await).await;
     unread::what_is_above_the_read_marker_of_its_origin_is_unread(&*make().await).await;
@@ -113,7 +114,7 @@ async fn changed(archive: &dyn Archive, upto: u64, changes: Vec<Change>) {
 
 async fn shown(archive: &dyn Archive, asking: u8, peer: u8) -> Vec<ArchivedMessage> {
     let conversation = direct(account(asking), account(peer));
-    archive.browse(account(asking), conversation, Browse::After(None), 100).await.unwrap()
+    archive.browse(account(asking), conversation, Browse::After(None), 100).await.unwrap().rows
 }
 
 fn text(message: &ArchivedMessage) -> &str {

@@ -91,7 +91,7 @@ async fn no_query_goes_through_all_messages() {
         ("newest", read::browse_query(account, conversation, Browse::Before(None), 10)),
         ("before", read::browse_query(account, conversation, Browse::Before(place), 10)),
         ("after", read::browse_query(account, conversation, Browse::After(place), 10)),
-        ("sync", read::sync_query(account, conversation, 5, 10)),
+        ("sync", read::sync_query(conversation, 5, 10)),
         ("search", search::search_query(account, "x", &Search::default())),
         ("narrow search", search::search_query(account, "x", &search)),
         ("highlights", search::highlight_query("x", &[1, 2, 3])),
@@ -136,7 +136,7 @@ async fn what_is_answered_is_synced_and_survives_as_it_is() {
         assert_eq!(found.archived(Origin(1)).await, Ok(Some(Position(upto))));
         let conversation = quail_core::ports::archive::direct(AccountId([1; 16]), AccountId([2; 16]));
         let rows = found.browse(AccountId([1; 16]), conversation, Browse::After(None), 100).await.unwrap();
-        assert_eq!(rows.len() as u64, upto, "archived is not ahead of the rows");
+        assert_eq!(rows.rows.len() as u64, upto, "archived is not ahead of the rows");
     }
 }
 

@@ -131,5 +131,8 @@ async fn texts(archive: &dyn Archive, asking: u8, peer: u8) -> Vec<String> {
 
 async fn summary(archive: &dyn Archive, asking: u8, peer: u8) -> ConversationSummary {
     let page = archive.conversations(account(asking), None).await.unwrap();
-    page.conversations.into_iter().find(|found| found.peer == account(peer)).unwrap()
+    let found = page.conversations.into_iter().find(|found| found.peer == account(peer)).unwrap();
+    let unread = archive.unread(account(asking), found.conversation).await;
+    assert_eq!(unread, Ok(found.unread), "alone it is what the list says");
+    found
 }

@@ -253,6 +253,17 @@ pub trait ReadArchive: Send + Sync {
         after: Option<ConversationKey>,
     ) -> PortFuture<'_, Result<ConversationPage, ArchiveError>>;
 
+    /// Counts the messages of others in a conversation that the account has not read, up to [`UNREAD_MAX`](super::UNREAD_MAX): the
+    /// number that a list shows.
+    ///
+    /// # Errors
+    /// `UnknownConversation`, `Unavailable`, `Damaged`.
+    fn unread(
+        &self,
+        account: AccountId,
+        conversation: ConversationId,
+    ) -> PortFuture<'_, Result<u32, ArchiveError>>;
+
     /// Returns messages of a conversation, at most `limit` and at most [`MESSAGES_PAGE_MAX`](super::MESSAGES_PAGE_MAX), as many as
     /// there is [room](PageRoom) for. What the account has deleted for itself is left out.
     ///

@@ -115,6 +115,14 @@ impl ReadArchive for SqliteArchive {
         answer(async move { read::conversations(&mut *self.snapshot().await?, account, after).await })
     }
 
+    fn unread(
+        &self,
+        account: AccountId,
+        conversation: ConversationId,
+    ) -> PortFuture<'_, Result<u32, ArchiveError>> {
+        answer(async move { read::unread(&mut *self.readers.acquire().await?, account, conversation).await })
+    }
+
     fn browse(
         &self,
         account: AccountId,

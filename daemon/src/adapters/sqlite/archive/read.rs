@@ -15,11 +15,14 @@ use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use super::fault::Fault;
 use super::rows::{self, SEEN, SEEN_BY, archived, id, number, origin};
 
-/// Conversations of an account with what a list shows of each.
+/// Conversations of an account with what a list shows of each, up to [`UNREAD`].
 const CONVERSATIONS: &str = "SELECT m.conversation, m.peer, m.stamp, m.origin, c.seq,
     (SELECT x.n FROM messages AS x WHERE x.conversation = m.conversation AND x.state > 0
         AND NOT EXISTS (SELECT 1 FROM hidden AS h WHERE h.account = m.account AND h.n = x.n)
-        ORDER BY x.stamp DESC, x.origin DESC LIMIT 1) AS last,
+        ORDER BY x.stamp DESC, x.origin DESC LIMIT 1) AS last, ";
+
+/// How many messages are unread in a conversation of `members AS m`, up to the most that are counted.
+const UNREAD: &str = "
     (SELECT count(*) FROM (SELECT 1 FROM reach AS r CROSS JOIN messages AS x
         ON x.conversation = r.conversation AND x.origin = r.origin AND x.state = 1
         AND x.position > coalesce((SELECT k.position FROM markers AS k WHERE k.conversation = r.conversation
@@ -28,7 +31,7 @@ const CONVERSATIONS: &str = "SELECT m.conversation, m.peer, m.stamp, m.origin, c
         AND NOT EXISTS (SELECT 1 FROM hidden AS h WHERE h.account = m.account AND h.n = x.n)
         LIMIT ";
 
-/// The rest of it, behind the most unread that are counted; the account follows.
+/// The rest of the list, behind the most unread that are counted; the account follows.
 const CONVERSATIONS_OF: &str = ")) AS unread
     FROM members AS m CROSS JOIN conversations AS c ON c.conversation = m.conversation WHERE m.account = ";
 
@@ -87,7 +90,7 @@ pub(super) async fn conversations(
 
 pub(super) fn list_query(account: AccountId, after: Option<ConversationKey>) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::<Sqlite>::new(CONVERSATIONS);
-    query.push_bind(i64::from(UNREAD_MAX)).push(CONVERSATIONS_OF);
+    query.push(UNREAD).push_bind(i64::from(UNREAD_MAX)).push(CONVERSATIONS_OF);
     query.push_bind(account.as_bytes().as_slice());
     if let Some(ConversationKey { place, conversation }) = after {
         query.push(" AND (m.stamp, m.origin, m.conversation) < (");
@@ -97,6 +100,28 @@ pub(super) fn list_query(account: AccountId, after: Option<ConversationKey>) -> 
     }
     query.push(NEWEST_FIRST);
     query.push_bind(CONVERSATIONS_PAGE as i64 + 1);
+    query
+}
+
+/// Counts what is unread in one conversation.
+pub(super) async fn unread(
+    connection: &mut SqliteConnection,
+    account: AccountId,
+    conversation: ConversationId,
+) -> Result<u32, Fault> {
+    let found = unread_query(account, conversation).build().fetch_optional(connection).await?;
+    let row = found.ok_or(ArchiveError::UnknownConversation)?;
+    Ok(u32::try_from(row.try_get::<i64, _>("unread")?).unwrap_or(UNREAD_MAX))
+}
+
+pub(super) fn unread_query(account: AccountId, conversation: ConversationId) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+    query
+        .push(UNREAD)
+        .push_bind(i64::from(UNREAD_MAX))
+        .push(")) AS unread FROM members AS m WHERE m.account = ");
+    query.push_bind(account.as_bytes().as_slice()).push(" AND m.conversation = ");
+    query.push_bind(conversation.as_bytes().as_slice());
     query
 }
 

@@ -87,6 +87,7 @@ async fn no_query_goes_through_all_messages() {
     let queries = [
         ("conversations", read::list_query(account, None)),
         ("more conversations", read::list_query(account, key)),
+        ("unread", read::unread_query(account, conversation)),
         ("by row", read::by_n_query(account, &[1, 2, 3])),
         ("newest", read::browse_query(account, conversation, Browse::Before(None), 10)),
         ("before", read::browse_query(account, conversation, Browse::Before(place), 10)),

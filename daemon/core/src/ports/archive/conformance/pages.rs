@@ -169,6 +169,7 @@ pub async fn nobody_sees_conversations_of_others(archive: &dyn Archive) {
     let (theirs, nobodys) = (direct(account(1), account(2)), direct(account(8), account(9)));
     let eve = account(3);
     for conversation in [theirs, nobodys] {
+        assert_eq!(archive.unread(eve, conversation).await, Err(ArchiveError::UnknownConversation));
         let browsed = archive.browse(eve, conversation, Browse::After(None), 10).await;
         assert_eq!(browsed, Err(ArchiveError::UnknownConversation));
         let synced = archive.sync(eve, vec![(conversation, 0)], 10).await.unwrap();

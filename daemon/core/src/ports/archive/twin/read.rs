@@ -22,6 +22,18 @@ impl ReadArchive for TwinArchive {
         Box::pin(async move { Ok(self.lock().page(account, after)) })
     }
 
+    fn unread(
+        &self,
+        account: AccountId,
+        conversation: ConversationId,
+    ) -> PortFuture<'_, Result<u32, ArchiveError>> {
+        Box::pin(async move {
+            let tables = self.lock();
+            tables.own(account, conversation).ok_or(ArchiveError::UnknownConversation)?;
+            Ok(tables.unread(account, conversation))
+        })
+    }
+
     fn browse(
         &self,
         account: AccountId,

@@ -121,7 +121,8 @@ fn feed_down() -> BoxedStrategy<v1::FeedDown> {
 
 fn signal() -> BoxedStrategy<v1::Signal> {
     let typing = any::<i32>().prop_map(|state| v1::signal::Body::Typing(v1::Typing { state }));
-    (id(), id(), number(), option::of(typing))
+    let unread = any::<u32>().prop_map(|count| v1::signal::Body::Unread(v1::Unread { count }));
+    (id(), id(), number(), option::of(prop_oneof![typing, unread]))
         .prop_map(|(account, device, counter, body)| v1::Signal { account, device, counter, body })
         .boxed()
 }
@@ -364,8 +365,8 @@ every_message! {
     ConversationKey Conversations Cursor Device Devices Done Error Event FeedDown FeedUp FoundMessage Gap GetPrivacy
     Hello HelloReply History Limits ListConversations ListDevices LogIn LogOut LookUp Marker Message Open OpenPublish
     Ping Place Pong Privacy Profile PublishDown PublishUp Read ReadAnswer ReadStretch Receipt Refused Request Response
-    Restart SearchHistory SearchResults Send Session SetPrivacy SignUp Signal SyncHistory Synced SyncedConversation
-    Typing UnlinkDevice Welcome
+    Restart SearchHistory SearchResults Send Session SetConversation SetPrivacy SignUp Signal SyncHistory Synced
+    SyncedConversation Typing UnlinkDevice Unread Welcome
 }
 
 #[test]

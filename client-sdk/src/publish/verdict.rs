@@ -62,6 +62,7 @@ pub(crate) fn verdict(reason: Reason, temporary: bool) -> Verdict {
         | Reason::ReadInvalid
         | Reason::Replaced
         | Reason::NoHistory
+        | Reason::UnknownConversation
         // Temporary by the table: a server that says otherwise means it.
         | Reason::Internal
         | Reason::Stalled
@@ -119,6 +120,7 @@ mod tests {
         ("RATE_LIMITED", Verdict::Final),
         ("ARCHIVE_UNAVAILABLE", Verdict::Final),
         ("NO_HISTORY", Verdict::Final),
+        ("UNKNOWN_CONVERSATION", Verdict::Final),
     ];
 
     #[test]

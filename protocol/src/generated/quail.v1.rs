@@ -157,6 +157,8 @@ pub enum Reason {
     ArchiveUnavailable = 85,
     /// The server keeps no history.
     NoHistory = 86,
+    /// The account has no such conversation. Also the answer where it is one of others.
+    UnknownConversation = 87,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -202,6 +204,7 @@ impl Reason {
             Self::RateLimited => "RATE_LIMITED",
             Self::ArchiveUnavailable => "ARCHIVE_UNAVAILABLE",
             Self::NoHistory => "NO_HISTORY",
+            Self::UnknownConversation => "UNKNOWN_CONVERSATION",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -244,6 +247,7 @@ impl Reason {
             "RATE_LIMITED" => Some(Self::RateLimited),
             "ARCHIVE_UNAVAILABLE" => Some(Self::ArchiveUnavailable),
             "NO_HISTORY" => Some(Self::NoHistory),
+            "UNKNOWN_CONVERSATION" => Some(Self::UnknownConversation),
             _ => None,
         }
     }
@@ -509,7 +513,7 @@ pub struct Signal {
     #[prost(uint64, tag = "3")]
     pub counter: u64,
     /// What it says. A peer passes over what it does not know.
-    #[prost(oneof = "signal::Body", tags = "4")]
+    #[prost(oneof = "signal::Body", tags = "4, 5")]
     pub body: ::core::option::Option<signal::Body>,
 }
 /// Nested message and enum types in `Signal`.
@@ -520,6 +524,9 @@ pub mod signal {
         /// Somebody is writing, or is not any more.
         #[prost(message, tag = "4")]
         Typing(super::Typing),
+        /// Downwards only, from the server itself: how much is unread in the conversation with `account`. `device` is empty.
+        #[prost(message, tag = "5")]
+        Unread(super::Unread),
     }
 }
 /// Somebody is writing a message to the account that gets this, or is not any more.
@@ -528,6 +535,14 @@ pub struct Typing {
     /// Which of both.
     #[prost(enumeration = "TypingState", tag = "1")]
     pub state: i32,
+}
+/// How much is unread in a conversation, as it is now. Sent to those who have asked for the list of conversations on this connection,
+/// whenever it may have changed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Unread {
+    /// Messages of the peer that were not read, counted up to 999.
+    #[prost(uint32, tag = "1")]
+    pub count: u32,
 }
 /// Whether somebody is writing a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -795,6 +810,56 @@ pub struct Limits {
     #[prost(uint32, tag = "5")]
     pub requests_max: u32,
 }
+/// Changes what the account lets others know. What is not said stays as it is. Answered by Done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetPrivacy {
+    /// Whether those who wrote to the account are told that it has read their messages.
+    #[prost(enumeration = "Switch", tag = "1")]
+    pub read_receipts: i32,
+}
+/// Asks what the account lets others know. Answered by Privacy.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetPrivacy {}
+/// What the account lets others know. At first everything is on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Privacy {
+    /// Whether those who wrote to the account are told that it has read their messages.
+    #[prost(enumeration = "Switch", tag = "1")]
+    pub read_receipts: i32,
+}
+/// A setting that is on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Switch {
+    /// Not said.
+    Unspecified = 0,
+    /// On.
+    On = 1,
+    /// Off.
+    Off = 2,
+}
+impl Switch {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SWITCH_UNSPECIFIED",
+            Self::On => "ON",
+            Self::Off => "OFF",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SWITCH_UNSPECIFIED" => Some(Self::Unspecified),
+            "ON" => Some(Self::On),
+            "OFF" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
 /// Where a message stands in its conversation: first by stamp, then by origin.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Place {
@@ -869,6 +934,34 @@ pub struct Conversation {
     /// How far the two accounts are. At most 16: those of the newest origins.
     #[prost(message, repeated, tag = "5")]
     pub markers: ::prost::alloc::vec::Vec<Marker>,
+    /// The account wants no noise about it.
+    #[prost(bool, tag = "6")]
+    pub muted: bool,
+    /// The account wants it above the others.
+    #[prost(bool, tag = "7")]
+    pub pinned: bool,
+    /// The account wants it out of its list; many clients call that archived. It is all there.
+    #[prost(bool, tag = "8")]
+    pub put_away: bool,
+}
+/// Says how the account wants to see a conversation, on all of its devices. What is not said stays as it is. Answered by Done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetConversation {
+    /// The conversation's peer, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub peer: ::prost::bytes::Bytes,
+    /// Whether there is to be no noise about it.
+    #[prost(enumeration = "Switch", tag = "2")]
+    pub muted: i32,
+    /// Whether it is to stand above the others.
+    #[prost(enumeration = "Switch", tag = "3")]
+    pub pinned: i32,
+    /// Whether it is to be out of the list.
+    #[prost(enumeration = "Switch", tag = "4")]
+    pub put_away: i32,
+    /// As in ListConversations.
+    #[prost(message, optional, tag = "5")]
+    pub accepted: ::core::option::Option<Cursor>,
 }
 /// How far an account is in a conversation at an origin.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1172,56 +1265,6 @@ impl SyncState {
         }
     }
 }
-/// Changes what the account lets others know. What is not said stays as it is. Answered by Done.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SetPrivacy {
-    /// Whether those who wrote to the account are told that it has read their messages.
-    #[prost(enumeration = "Switch", tag = "1")]
-    pub read_receipts: i32,
-}
-/// Asks what the account lets others know. Answered by Privacy.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct GetPrivacy {}
-/// What the account lets others know. At first everything is on.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Privacy {
-    /// Whether those who wrote to the account are told that it has read their messages.
-    #[prost(enumeration = "Switch", tag = "1")]
-    pub read_receipts: i32,
-}
-/// A setting that is on or off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum Switch {
-    /// Not said.
-    Unspecified = 0,
-    /// On.
-    On = 1,
-    /// Off.
-    Off = 2,
-}
-impl Switch {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "SWITCH_UNSPECIFIED",
-            Self::On => "ON",
-            Self::Off => "OFF",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "SWITCH_UNSPECIFIED" => Some(Self::Unspecified),
-            "ON" => Some(Self::On),
-            "OFF" => Some(Self::Off),
-            _ => None,
-        }
-    }
-}
 /// Opens a session for a new device. Answered by Session.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -1289,7 +1332,7 @@ pub mod open {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Request {
     /// The command. The field number is the command's code in the command table.
-    #[prost(oneof = "request::Command", tags = "20, 21, 22, 23, 24, 25, 40, 41, 42, 43, 44, 45, 46, 47")]
+    #[prost(oneof = "request::Command", tags = "20, 21, 22, 23, 24, 25, 26, 40, 41, 42, 43, 44, 45, 46, 47")]
     pub command: ::core::option::Option<request::Command>,
 }
 /// Nested message and enum types in `Request`.
@@ -1315,6 +1358,9 @@ pub mod request {
         /// Changes what the account lets others know.
         #[prost(message, tag = "25")]
         SetPrivacy(super::SetPrivacy),
+        /// Says how the account wants to see a conversation.
+        #[prost(message, tag = "26")]
+        SetConversation(super::SetConversation),
         /// Finds an account by handle or id.
         #[prost(message, tag = "40")]
         LookUp(super::LookUp),
@@ -1359,7 +1405,7 @@ pub mod response {
         /// Answers sign_up and log_in.
         #[prost(message, tag = "2")]
         Session(super::Session),
-        /// Answers log_out, change_password, unlink_device and set_privacy: done, on disk.
+        /// Answers log_out, change_password, unlink_device, set_privacy and set_conversation: done, on disk.
         #[prost(message, tag = "3")]
         Done(super::Done),
         /// Answers look_up.

@@ -42,7 +42,10 @@ pub(super) fn requests() -> Vec<Vector> {
         limit: 20,
         accepted: accepted(),
     };
+    let (on, off) = (v1::Switch::On.into(), v1::Switch::Off.into());
+    let set = v1::SetConversation { peer: bob(), muted: on, pinned: off, put_away: on, accepted: accepted() };
     vec![
+        both_ways("open_request_set_conversation", request(C::SetConversation(set))),
         both_ways("open_request_conversations", request(C::Conversations(Default::default()))),
         both_ways("open_request_conversations_next", request(C::Conversations(next))),
         both_ways("open_request_history", request(C::History(newest))),
@@ -106,7 +109,17 @@ pub(super) fn responses() -> Vec<Vector> {
             marker(ada(), v1::ReceiptKind::Delivered, 4710),
             marker(bob(), v1::ReceiptKind::Read, 4712),
         ],
+        ..Default::default()
     };
+    let flags = v1::Conversation {
+        peer: bob(),
+        seq: 9,
+        muted: true,
+        pinned: true,
+        put_away: true,
+        ..Default::default()
+    };
+    let flags = v1::Conversations { conversations: vec![flags], next: None, archived: archived(false) };
     let conversations = v1::Conversations {
         conversations: vec![conversation],
         next: Some(v1::ConversationKey { place: place(bob_stamp()), peer: bob() }),
@@ -143,6 +156,7 @@ pub(super) fn responses() -> Vec<Vector> {
     let found = v1::SearchResults { found: vec![found], more: true, archived: archived(false) };
     vec![
         both_ways("response_conversations", response(R::Conversations(conversations))),
+        both_ways("response_conversations_flags", response(R::Conversations(flags))),
         both_ways("response_history", response(R::History(history))),
         both_ways("response_synced", response(R::Synced(synced))),
         both_ways("response_found", response(R::Found(found))),

@@ -7,6 +7,7 @@
 //! once and a refused command leaves no trace.
 
 mod administration;
+mod flags;
 mod privacy;
 
 use std::collections::BTreeMap;
@@ -17,8 +18,8 @@ use quail_protocol::id::{AccountId, DeviceId, Origin};
 use quail_protocol::limits::DEVICES_MAX;
 
 use super::{
-    AccountFacts, Credentials, DeviceSummary, Directory, DirectoryError, NewAccount, NewDevice, PortFuture,
-    SecretHash, SessionFacts,
+    AccountFacts, ConversationFlags, Credentials, DeviceSummary, Directory, DirectoryError, FlagChange,
+    FlagsByPeer, NewAccount, NewDevice, PortFuture, SecretHash, SessionFacts,
 };
 
 /// A directory that lives as long as the value.
@@ -35,6 +36,7 @@ struct State {
     handles: BTreeMap<String, AccountId>,
     sessions: BTreeMap<SecretHash, (AccountId, DeviceId)>,
     invites: BTreeMap<SecretHash, Invite>,
+    flags: BTreeMap<(AccountId, AccountId), ConversationFlags>,
 }
 
 struct Account {
@@ -368,6 +370,24 @@ impl Directory for TwinDirectory {
         read_receipts: bool,
     ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
         Box::pin(ready(self.state().set_privacy(account, by, read_receipts)))
+    }
+
+    fn set_conversation(
+        &self,
+        account: AccountId,
+        by: DeviceId,
+        peer: AccountId,
+        change: FlagChange,
+    ) -> PortFuture<'_, Result<ConversationFlags, DirectoryError>> {
+        Box::pin(ready(self.state().set_conversation(account, by, peer, change)))
+    }
+
+    fn conversation_flags(
+        &self,
+        account: AccountId,
+        peers: Vec<AccountId>,
+    ) -> PortFuture<'_, Result<FlagsByPeer, DirectoryError>> {
+        Box::pin(ready(Ok(self.state().conversation_flags(account, &peers))))
     }
 
     fn facts(&self, account: AccountId) -> PortFuture<'_, Result<Option<AccountFacts>, DirectoryError>> {

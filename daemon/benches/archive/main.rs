@@ -127,6 +127,7 @@ async fn written(path: &Path, rows: u64) -> Cost {
         runtime: tokio::runtime::Handle::current(),
         metrics: Arc::new(Metrics::new()),
         stop: stop.clone(),
+        changed: Box::new(|_| ()),
     });
     let (began, cpu_before) = (Instant::now(), cpu());
     let thread = std::thread::spawn(move || writer.run());

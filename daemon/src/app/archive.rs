@@ -19,8 +19,10 @@ use crate::adapters::sqlite::archive::SqliteArchive;
 use crate::archive::dead::DeadLetters;
 use crate::archive::{self, JournalEvent, Source, Stop, Taken, Writer, WriterParts};
 use crate::config::Config;
+use crate::delivery::Delivery;
 use crate::ops::metrics::Metrics;
-use crate::query::History;
+use crate::query::{History, Unread};
+use crate::sequencer::SequencerHandle;
 
 /// How long the writer may take for what is in the journal when the daemon stops. The next start takes the rest.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -43,6 +45,7 @@ pub(super) struct RunningArchive {
     /// Up to where it is.
     archived: watch::Receiver<Position>,
     origin: Origin,
+    unread: Arc<Unread>,
 }
 
 /// Starts the writer. `ended` is cancelled when it has ended, however it did.
@@ -50,6 +53,7 @@ pub(super) fn start(
     archive: SqliteArchive,
     (lineage, archived, reader): (Lineage, Position, ArchiveReader),
     metrics: Arc<Metrics>,
+    delivery: Arc<Delivery>,
     ended: &CancellationToken,
 ) -> anyhow::Result<RunningArchive> {
     let ancestors = lineage.ancestors.iter().map(|ancestor| (ancestor.origin, ancestor.inherited));
@@ -57,6 +61,8 @@ pub(super) fn start(
     let dead = DeadLetters::new(Arc::new(archive.clone()), lineage.clone());
     let (stop, origin) = (Arc::new(Stop::default()), lineage.origin);
     let (told, progress) = watch::channel(archived);
+    let unread = Arc::new(Unread::new(delivery));
+    let noted = unread.clone();
     let writer = Writer::new(WriterParts {
         source: Journal { reader, told },
         archive: Arc::new(archive.clone()),
@@ -65,6 +71,7 @@ pub(super) fn start(
         runtime: Handle::current(),
         metrics,
         stop: stop.clone(),
+        changed: Box::new(move |batch| noted.changed(batch)),
     });
     let ended = ended.clone().drop_guard();
     let thread = std::thread::Builder::new().name("archive".to_owned()).spawn(move || {
@@ -72,13 +79,23 @@ pub(super) fn start(
         drop(ended);
     });
     let thread = thread.context("start the archive's thread")?;
-    Ok(RunningArchive { archive, stop, thread, dead, archived: progress, origin })
+    Ok(RunningArchive { archive, stop, thread, dead, archived: progress, origin, unread })
 }
 
 impl RunningArchive {
     /// Returns what the operator may do with dead letters.
     pub(super) fn dead(&self) -> DeadLetters {
         self.dead.clone()
+    }
+
+    /// Returns what tells devices how much is unread, until it is asked to stop.
+    pub(super) fn tell_unread(
+        &self,
+        sequencer: SequencerHandle,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (unread, archive) = (self.unread.clone(), Arc::new(self.archive.clone()));
+        async move { unread.tell_until(archive, sequencer, stop).await }
     }
 
     /// Returns who answers questions of history.

@@ -141,11 +141,11 @@ async fn start_inside(
     let OpenOutbox { engine, state, origin, archiving } =
         outbox::open(config, paths, &*directory, writes, metrics.clone()).await?;
     let archive_ended = CancellationToken::new();
+    let (delivery, reads) = (Arc::new(Delivery::new(metrics.clone())), Reads::default());
     let archive = archive
         .zip(archiving)
-        .map(|(archive, archiving)| archive::start(archive, archiving, metrics.clone(), &archive_ended));
+        .map(|(open, from)| archive::start(open, from, metrics.clone(), delivery.clone(), &archive_ended));
 
-    let (delivery, reads) = (Arc::new(Delivery::new(metrics.clone())), Reads::default());
     let (reader, back_pressure) = (engine.reader(), engine.back_pressure());
     let (expiry, disk_full) = (engine.expiry(), engine.disk_full());
     let releaser = Box::new(Releaser::new(delivery.clone(), reads.clone()));
@@ -238,6 +238,9 @@ async fn start(
         watchdog: Pulse::system_watchdog(),
     };
     chores.spawn(pulse.run(drain.clone()));
+    if let Some(archive) = &threads.archive {
+        chores.spawn(archive.tell_unread(gateway.sequencer().clone(), drain.clone()));
+    }
     let (recorder, drained) = (gateway.clone(), drain.clone());
     chores.spawn(async move { recorder.record_seen_until(drained).await });
     let sockets = Sockets { endpoint, endpoint_failed, ops };

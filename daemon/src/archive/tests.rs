@@ -181,6 +181,7 @@ fn work(journal: &Journal, archive: &Double, lineage: Lineage) -> Working {
         runtime: Handle::current(),
         metrics: metrics.clone(),
         stop: stop.clone(),
+        changed: Box::new(|_| ()),
     });
     Working { stop, thread: std::thread::spawn(move || writer.run()), metrics }
 }

@@ -1,4 +1,4 @@
-//! Questions of history.
+//! Questions of history, and how conversations are to be seen.
 
 use quail_core::ports::directory::SessionFacts;
 use quail_protocol::v1::request::Command as Asked;
@@ -6,6 +6,7 @@ use quail_protocol::v1::response::Result as Answer;
 use quail_protocol::v1::{self, Reason};
 
 use super::Gateway;
+use crate::directory::DirectoryService;
 
 impl Gateway {
     /// Answers a question of history.
@@ -21,5 +22,18 @@ impl Gateway {
             _ => return Err(Reason::WrongFrame.error()),
         };
         answer.map_err(|error| error.to_error())
+    }
+
+    /// Says how the account of a session wants to see one of its conversations.
+    pub(super) async fn set_conversation(
+        &self,
+        asked: v1::SetConversation,
+        session: &SessionFacts,
+    ) -> Result<(), v1::Error> {
+        let history = self.history.as_ref().ok_or_else(|| Reason::NoHistory.error())?;
+        DirectoryService::check_conversation(&asked).map_err(|refusal| refusal.to_error())?;
+        let own = history.check_own(session, &asked.peer, asked.accepted).await;
+        own.map_err(|error| error.to_error())?;
+        self.directory.set_conversation(session, asked).await.map_err(|refusal| refusal.to_error())
     }
 }

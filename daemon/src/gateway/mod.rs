@@ -119,6 +119,11 @@ impl Gateway {
         &self.delivery
     }
 
+    /// Returns where commands go.
+    pub fn sequencer(&self) -> &SequencerHandle {
+        &self.sequencer
+    }
+
     /// Returns whether so much waits for the disk that new messages are better not read for a while.
     pub fn is_backed_up(&self) -> bool {
         (self.back_pressure)()

@@ -50,6 +50,10 @@ impl Gateway {
         prefix: Prefix,
     ) -> Requested {
         let meta = asked.meta();
+        if let (Asked::Conversations(_), Some(session)) = (&asked, &session) {
+            // Before it is read, so that no change falls between.
+            self.delivery().watch(connection, session.account);
+        }
         let answer = match (self.admit(&asked, session.as_ref(), prefix), session) {
             (Err(limited), _) => Err(limited.refuse(&self.metrics)),
             (Ok(()), None) if meta.needs_session => Err(Reason::Unauthenticated.error()),
@@ -129,6 +133,10 @@ impl Gateway {
                 // Once this is applied, no receipt leaves that the account does not want.
                 let changed = self.directory.set_privacy(&session, asked).await.map_err(refused)?;
                 self.apply(vec![changed]).await.map_err(Reason::error)?;
+                Answer::Done(v1::Done {})
+            }
+            (Asked::SetConversation(asked), Some(session)) => {
+                self.set_conversation(asked, &session).await?;
                 Answer::Done(v1::Done {})
             }
             (Asked::GetPrivacy(v1::GetPrivacy {}), Some(session)) => {

@@ -30,7 +30,7 @@ pub enum QueryError {
         /// For the log, never for peers.
         reason: String,
     },
-    /// There is no such conversation of the account that asks. Questions of history answer it with nothing.
+    /// There is no such conversation of the account that asks.
     #[error("no such conversation")]
     UnknownConversation,
     /// The archive cannot be reached; a retry may help.
@@ -52,7 +52,8 @@ impl QueryError {
     pub fn to_error(&self) -> v1::Error {
         match self {
             Self::Malformed(why) => Reason::Malformed.with_text(why),
-            Self::UnknownAccount | Self::UnknownConversation => Reason::UnknownAccount.error(),
+            Self::UnknownAccount => Reason::UnknownAccount.error(),
+            Self::UnknownConversation => Reason::UnknownConversation.error(),
             Self::Unauthenticated => Reason::Unauthenticated.error(),
             Self::Unavailable { reason } => {
                 tracing::warn!(%reason, "the directory is unavailable");

@@ -5,14 +5,14 @@ use quail_core::ports::directory::SessionFacts;
 use quail_protocol::v1::{self, Direction};
 
 use super::page::Room;
-use super::{History, QueryError, in_time, or_nothing, page_limit, peer, wire};
+use super::{History, QueryError, in_time, page_limit, peer, unless_behind, wire};
 
 impl History {
     /// Shows a part of a conversation.
     ///
     /// # Errors
-    /// `MALFORMED` for a peer or a direction that is none, `UNAUTHENTICATED`, `ARCHIVE_UNAVAILABLE`, `DIRECTORY_UNAVAILABLE`,
-    /// `INTERNAL`.
+    /// `MALFORMED` for a peer or a direction that is none, `UNKNOWN_CONVERSATION`, `UNAUTHENTICATED`, `ARCHIVE_UNAVAILABLE`,
+    /// `DIRECTORY_UNAVAILABLE`, `INTERNAL`.
     pub async fn browse(
         &self,
         session: &SessionFacts,
@@ -28,7 +28,7 @@ impl History {
         let limit = page_limit(asked.limit);
         let archived = self.begin(session, asked.accepted).await?;
         let reading = self.archive.browse(session.account, conversation, which, limit);
-        let page = or_nothing(in_time(reading).await)?;
+        let page = unless_behind(&archived, in_time(reading).await)?;
         let (messages, is_cut) = Room::new().fill(page.rows.into_iter().map(wire::message));
         Ok(v1::History { messages, more: page.more || is_cut, archived: Some(archived) })
     }

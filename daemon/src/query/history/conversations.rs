@@ -1,7 +1,7 @@
 //! Conversations: what the account that asks talks about, and how much of it is new.
 
 use quail_core::ports::archive::{ConversationKey, ConversationSummary, direct};
-use quail_core::ports::directory::SessionFacts;
+use quail_core::ports::directory::{ConversationFlags, SessionFacts};
 use quail_protocol::v1;
 
 use super::{History, QueryError, in_time, peer, wire};
@@ -33,12 +33,16 @@ impl History {
             place: Some(wire::from_place(next.place)),
             peer: peer.to_bytes(),
         });
-        let conversations = page.conversations.into_iter().map(conversation).collect();
+        let peers = page.conversations.iter().map(|one| one.peer).collect();
+        let flags = self.directory.conversation_flags(account, peers).await?;
+        let flags_of = |one: &ConversationSummary| flags.get(&one.peer).copied().unwrap_or_default();
+        let conversations =
+            page.conversations.into_iter().map(|one| conversation(flags_of(&one), one)).collect();
         Ok(v1::Conversations { conversations, next, archived: Some(archived) })
     }
 }
 
-fn conversation(summary: ConversationSummary) -> v1::Conversation {
+fn conversation(flags: ConversationFlags, summary: ConversationSummary) -> v1::Conversation {
     let mut markers = summary.markers;
     markers.sort_by_key(|marker| std::cmp::Reverse(marker.origin));
     v1::Conversation {
@@ -47,5 +51,8 @@ fn conversation(summary: ConversationSummary) -> v1::Conversation {
         last: summary.last.map(wire::preview),
         unread: summary.unread,
         markers: markers.into_iter().take(MARKERS_MAX).map(wire::marker).collect(),
+        muted: flags.muted,
+        pinned: flags.pinned,
+        put_away: flags.put_away,
     }
 }

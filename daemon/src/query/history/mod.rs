@@ -19,7 +19,7 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quail_core::ports::archive::{ArchiveError, ReadArchive};
+use quail_core::ports::archive::{ArchiveError, ReadArchive, direct};
 use quail_core::ports::directory::{Directory, PortFuture, SessionFacts};
 use quail_protocol::id::{AccountId, Origin, Position};
 use quail_protocol::limits::{ARCHIVE_WAIT, HISTORY_PAGE, HISTORY_PAGE_MAX};
@@ -74,6 +74,27 @@ impl History {
         Ok(v1::Archived { origin: self.origin.0, position: position.0, behind })
     }
 
+    /// Checks that a conversation is one of the account of a session.
+    ///
+    /// # Errors
+    /// `MALFORMED` for a peer that is none, `UNKNOWN_CONVERSATION`, `UNAUTHENTICATED`, `ARCHIVE_UNAVAILABLE` also where the archive is
+    /// behind what it was to be asked after, `DIRECTORY_UNAVAILABLE`, `INTERNAL`.
+    pub async fn check_own(
+        &self,
+        session: &SessionFacts,
+        peer: &[u8],
+        accepted: Option<v1::Cursor>,
+    ) -> Result<(), QueryError> {
+        let conversation = direct(session.account, self::peer(peer)?);
+        let archived = self.begin(session, accepted).await?;
+        match in_time(self.archive.unread(session.account, conversation)).await {
+            Err(QueryError::UnknownConversation) if archived.behind => {
+                Err(QueryError::ArchiveUnavailable { reason: "it is behind".to_owned() })
+            }
+            answer => answer.map(|_| ()),
+        }
+    }
+
     /// Waits until a position is archived; returns whether it is.
     async fn has(&self, position: Position) -> bool {
         let mut archived = self.archived.clone();
@@ -93,10 +114,13 @@ async fn in_time<T>(asking: PortFuture<'_, Result<T, ArchiveError>>) -> Result<T
     }
 }
 
-/// Turns what is not there, and what is not the asker's, into nothing.
-fn or_nothing<T: Default>(answer: Result<T, QueryError>) -> Result<T, QueryError> {
+/// Turns a conversation that is not there into nothing, where it may only be that the archive is behind.
+fn unless_behind<T: Default>(
+    archived: &v1::Archived,
+    answer: Result<T, QueryError>,
+) -> Result<T, QueryError> {
     match answer {
-        Err(QueryError::UnknownConversation) => Ok(T::default()),
+        Err(QueryError::UnknownConversation) if archived.behind => Ok(T::default()),
         answer => answer,
     }
 }

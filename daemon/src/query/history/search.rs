@@ -5,7 +5,7 @@ use quail_core::ports::directory::SessionFacts;
 use quail_protocol::v1;
 
 use super::page::Room;
-use super::{History, QueryError, in_time, or_nothing, page_limit, peer, wire};
+use super::{History, QueryError, in_time, page_limit, peer, unless_behind, wire};
 
 /// Most stretches of one message that are marked.
 const HIGHLIGHTS_MAX: usize = 64;
@@ -14,8 +14,8 @@ impl History {
     /// Searches the account's conversations, or one of them.
     ///
     /// # Errors
-    /// `MALFORMED` for a peer that is none, `UNAUTHENTICATED`, `ARCHIVE_UNAVAILABLE`, `DIRECTORY_UNAVAILABLE`, `INTERNAL`. No text
-    /// is an error.
+    /// `MALFORMED` for a peer that is none, `UNKNOWN_CONVERSATION`, `UNAUTHENTICATED`, `ARCHIVE_UNAVAILABLE`,
+    /// `DIRECTORY_UNAVAILABLE`, `INTERNAL`. No text is an error.
     pub async fn search(
         &self,
         session: &SessionFacts,
@@ -40,7 +40,7 @@ impl History {
         };
         let before = asked.before.map(wire::to_place);
         let search = Search { conversation, terms, from, since, until, before, limit };
-        let page = or_nothing(in_time(self.archive.search(account, search)).await)?;
+        let page = unless_behind(&archived, in_time(self.archive.search(account, search)).await)?;
         let (found, is_cut) = Room::new().fill(page.rows.into_iter().map(found));
         Ok(v1::SearchResults { found, more: page.more || is_cut, ..nothing })
     }

@@ -140,18 +140,29 @@ async fn the_largest_messages_come_one_a_page() {
 }
 
 #[tokio::test]
-async fn what_is_not_mine_and_what_is_not_there_is_nothing() {
+async fn what_is_not_mine_and_what_is_not_there_are_one_answer() {
     let room = room().await;
     room.has(1, 1, 2, "between us").await;
-    let (eve, stranger) = (room.browse(3, of(1)).await, room.browse(3, of(9)).await);
-    assert_eq!(eve, stranger);
-    assert!(eve.messages.is_empty() && !eve.more);
+    for peer in [1, 2, 3, 9] {
+        let browsed = room.history.browse(&session(3, 3), of(peer)).await;
+        assert_eq!(browsed, Err(QueryError::UnknownConversation));
+        let own = room.history.check_own(&session(3, 3), account(peer).as_bytes(), None).await;
+        assert_eq!(own, Err(QueryError::UnknownConversation));
+        let asked =
+            v1::SearchHistory { text: "x".to_owned(), peer: account(peer).to_bytes(), ..Default::default() };
+        let found = room.history.search(&session(3, 3), asked).await;
+        assert_eq!(found, Err(QueryError::UnknownConversation));
+    }
+    // Where the archive may only be behind, that is not said.
+    let accepted = Some(v1::Cursor { origin: HERE.0, position: 9 });
+    let page = room.browse(3, v1::BrowseHistory { accepted: accepted.clone(), ..of(1) }).await;
+    assert!(page.messages.is_empty() && !page.more && page.archived.unwrap().behind);
+    let own = room.history.check_own(&session(3, 3), account(1).as_bytes(), accepted).await;
+    assert!(matches!(own, Err(QueryError::ArchiveUnavailable { .. })));
     let listed = room.history.conversations(&session(3, 3), Default::default()).await.unwrap();
     assert!(listed.conversations.is_empty());
-    for (peer, from) in
-        [(account(1).to_bytes(), ""), (Bytes::new(), "from:ada "), (Bytes::new(), "from:nobody ")]
-    {
-        let asked = v1::SearchHistory { text: format!("{from}between"), peer, ..Default::default() };
+    for from in ["", "from:ada ", "from:nobody "] {
+        let asked = v1::SearchHistory { text: format!("{from}between"), ..Default::default() };
         assert!(room.history.search(&session(3, 3), asked).await.unwrap().found.is_empty());
     }
     let peers = [account(1).to_bytes(), account(9).to_bytes()].concat().into();

@@ -177,12 +177,23 @@ async fn another_account_finds_nothing_and_nonsense_gets_a_typed_error_or_a_sane
     for peer in [ada.account(), bob.account(), AccountId([7; 16])] {
         let peer = peer.to_bytes();
         let browse = v1::BrowseHistory { peer: peer.clone(), limit: 1_000_000, ..Default::default() };
-        let Answer::History(page) = ask(&client, Command::History(browse)).await else { panic!("a page") };
-        assert!(page.messages.is_empty() && !page.more);
-        for peer in [peer.clone(), Bytes::new()] {
-            let search = v1::SearchHistory { text: "secret".to_owned(), peer, ..Default::default() };
-            let Answer::Found(page) = ask(&client, Command::Search(search)).await else { panic!("a page") };
-            assert!(page.found.is_empty());
+        let search = v1::SearchHistory { text: "secret".to_owned(), ..Default::default() };
+        let Answer::Found(page) = ask(&client, Command::Search(search.clone())).await else {
+            panic!("a page")
+        };
+        assert!(page.found.is_empty());
+        let mute = v1::Switch::On.into();
+        for command in [
+            Command::History(browse),
+            Command::Search(v1::SearchHistory { peer: peer.clone(), ..search }),
+            Command::SetConversation(v1::SetConversation {
+                peer: peer.clone(),
+                muted: mute,
+                ..Default::default()
+            }),
+        ] {
+            let Answer::Error(error) = ask(&client, command.clone()).await else { panic!("{command:?}") };
+            assert_eq!(error.reason(), Reason::UnknownConversation, "{command:?}");
         }
         let sync = v1::SyncHistory { peers: peer, seqs: vec![0], ..Default::default() };
         let Answer::Synced(page) = ask(&client, Command::Sync(sync)).await else { panic!("a page") };
@@ -205,10 +216,13 @@ async fn another_account_finds_nothing_and_nonsense_gets_a_typed_error_or_a_sane
         panic!("a page")
     };
     assert_eq!(page.messages.len(), 2, "all of it is before the end of time");
+    let set = v1::SetConversation { peer: ada.account().to_bytes(), ..Default::default() };
     let refused = [
         Command::History(v1::BrowseHistory { peer: Bytes::from_static(b"short"), ..Default::default() }),
         Command::History(v1::BrowseHistory { direction: 77, ..browse }),
         Command::Search(v1::SearchHistory { peer: vec![0; 17].into(), ..Default::default() }),
+        Command::SetConversation(v1::SetConversation { peer: vec![0; 15].into(), ..Default::default() }),
+        Command::SetConversation(v1::SetConversation { pinned: 9, ..set }),
         Command::Sync(v1::SyncHistory { peers: vec![0; 16].into(), seqs: vec![1, 2], ..Default::default() }),
         Command::Conversations(v1::ListConversations {
             after: Some(v1::ConversationKey::default()),

@@ -16,7 +16,10 @@ use quail_protocol::id::{AccountId, MessageId, Origin, Position, Stamp};
 pub use pagers::{ConversationPager, HistoryPager, SearchPager, SyncPager};
 pub(crate) use recent::Recent;
 
-use crate::{Body, Client};
+use quail_protocol::v1::{request, response};
+
+use super::{Repeat, wrong_answer};
+use crate::{Body, Client, Error};
 
 /// Where a message stands in its conversation: first by stamp, then by origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,6 +127,31 @@ pub struct Conversation {
     pub unread: u32,
     /// How far the accounts are.
     pub markers: Vec<Marker>,
+    /// How the account wants to see it.
+    pub flags: ConversationFlags,
+}
+
+/// How the account wants to see a conversation, on all of its devices. The server keeps it; what it means is up to the program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConversationFlags {
+    /// No noise is to be made about it.
+    pub muted: bool,
+    /// It is to stand above the others.
+    pub pinned: bool,
+    /// It is to be out of the list; many programs call that archived.
+    pub put_away: bool,
+}
+
+/// A change of [`ConversationFlags`]. What is `None` stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConversationChange {
+    /// Whether no noise is to be made about it.
+    pub muted: Option<bool>,
+    /// Whether it is to stand above the others.
+    pub pinned: Option<bool>,
+    /// Whether it is to be out of the list.
+    pub put_away: Option<bool>,
 }
 
 /// A page of something.
@@ -182,9 +210,25 @@ pub enum Direction {
 }
 
 impl Client {
-    /// Lists the conversations of the account, the newest message first, page by page.
+    /// Lists the conversations of the account, the newest message first, page by page. From then on
+    /// [`Event::Unread`](crate::Event::Unread) says when the number of unread messages changes, as long as the connection lasts: a
+    /// program that shows the list asks for it again after it was connected anew.
     pub fn conversations(&self) -> ConversationPager {
         ConversationPager::new(self)
+    }
+
+    /// Says how the account wants to see its conversation with `peer`. Returns once the server has it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `UNKNOWN_CONVERSATION` or `NO_HISTORY`, or temporarily with `ARCHIVE_UNAVAILABLE`, `RATE_LIMITED`,
+    /// `DIRECTORY_UNAVAILABLE`; [`Error::TimedOut`] if the server cannot be reached; the reason if the client has ended.
+    pub async fn set_conversation(&self, peer: AccountId, change: ConversationChange) -> Result<(), Error> {
+        let shared = self.shared();
+        let asked = wire::change(peer, change, shared.recent.accepted());
+        match shared.ask("set_conversation", request::Command::SetConversation(asked), Repeat::Yes).await? {
+            response::Result::Done(_) => Ok(()),
+            _ => Err(wrong_answer("set_conversation")),
+        }
     }
 
     /// Reads the conversation with an account, page by page, from a place on or from the end; at most `limit` messages a page, of which

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use quail_protocol::id::AccountId;
 use quail_protocol::limits::SYNC_CONVERSATIONS_MAX;
-use quail_protocol::v1::{self, request, response};
+use quail_protocol::v1::{self, Reason, request, response};
 
 use super::super::{Repeat, wrong_answer};
 use super::{Conversation, Direction, Found, HistoryMessage, HistoryPlace, Page, SyncedConversation, wire};
@@ -73,7 +73,7 @@ impl HistoryPager {
     /// Returns the next page; `None` behind the last.
     ///
     /// # Errors
-    /// As [`ConversationPager::next_page`].
+    /// As [`ConversationPager::next_page`], and [`Error::Refused`] with `UNKNOWN_CONVERSATION` if the account has none with this peer.
     pub async fn next_page(&mut self) -> Result<Option<Page<HistoryMessage>>, Error> {
         if self.is_over {
             return Ok(None);
@@ -90,14 +90,25 @@ impl HistoryPager {
             limit: self.limit,
             accepted: shared.recent.accepted(),
         };
-        let answer = ask(shared, "history", request::Command::History(asked)).await?;
-        let response::Result::History(page) = answer else { return Err(wrong_answer("history")) };
+        let own = self.client.account();
+        let page = match ask(shared, "history", request::Command::History(asked)).await {
+            Ok(response::Result::History(page)) => page,
+            Ok(_) => return Err(wrong_answer("history")),
+            // A first message is known here before it is archived.
+            Err(Error::Refused(refusal))
+                if refusal.reason == Reason::UnknownConversation && shared.recent.holds(own, self.peer) =>
+            {
+                let archived = v1::Archived { behind: true, ..Default::default() };
+                v1::History { archived: Some(archived), ..Default::default() }
+            }
+            Err(error) => return Err(error),
+        };
         let archived = wire::archived(page.archived);
         let mut items = page.messages.into_iter().map(wire::message).collect::<Result<Vec<_>, _>>()?;
         // Without a message there is no place to go on from.
         self.is_over = !page.more || items.is_empty();
         let last = items.last().map(HistoryMessage::place);
-        let held = shared.recent.beside((self.client.account(), self.peer), &archived, &items);
+        let held = shared.recent.beside((own, self.peer), &archived, &items);
         match self.direction {
             Direction::Older if self.is_first => {
                 // What is older than this page belongs to one that is archived by then.
@@ -140,7 +151,7 @@ impl SearchPager {
     /// Returns the next page; `None` behind the last.
     ///
     /// # Errors
-    /// As [`ConversationPager::next_page`].
+    /// As [`HistoryPager::next_page`].
     pub async fn next_page(&mut self) -> Result<Option<Page<Found>>, Error> {
         if self.is_over {
             return Ok(None);

@@ -61,6 +61,11 @@ impl Recent {
         accepted.map(|(origin, position)| v1::Cursor { origin: origin.0, position: position.0 })
     }
 
+    /// Returns whether anything is held of a conversation.
+    pub(super) fn holds(&self, own: AccountId, peer: AccountId) -> bool {
+        self.lock().held.iter().any(|held| is_between(held, own, peer))
+    }
+
     /// Returns what is held of a conversation beside a page, and lets go of what the archive has.
     pub(super) fn beside(
         &self,
@@ -73,17 +78,20 @@ impl Recent {
             |held: &HistoryMessage| held.origin == archived.origin && held.position <= archived.position;
         inner.held.retain(|held| !has(held));
         let mut shown: HashSet<_> = page.iter().map(|message| (message.sender, message.id)).collect();
-        let is_of = |held: &&HistoryMessage| match held.sender == own {
-            true => held.recipient == peer,
-            false => held.sender == peer,
-        };
-        let of_peer = inner.held.iter().filter(is_of);
+        let of_peer = inner.held.iter().filter(|held| is_between(held, own, peer));
         of_peer.filter(|held| shown.insert((held.sender, held.id))).cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // What a panic may have left out is only shown a little later.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_between(held: &HistoryMessage, own: AccountId, peer: AccountId) -> bool {
+    match held.sender == own {
+        true => held.recipient == peer,
+        false => held.sender == peer,
     }
 }
 
@@ -152,6 +160,7 @@ mod tests {
         [&to_bob, &from_bob, &to_self].into_iter().for_each(|message| note(&recent, message));
         let page = std::slice::from_ref(&from_bob);
         assert_eq!(recent.beside((OWN, BOB), &upto(1), page), [to_bob], "what is on the page is not doubled");
+        assert!(recent.holds(OWN, OWN) && !recent.holds(OWN, AccountId([9; 16])));
         assert_eq!(recent.beside((OWN, OWN), &upto(3), &[]), [to_self]);
         assert_eq!(recent.beside((OWN, BOB), &upto(3), &[]), [], "the archive has them");
         assert_eq!(recent.accepted(), Some(v1::Cursor { origin: 1, position: 4 }));

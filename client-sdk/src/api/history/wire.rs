@@ -4,8 +4,8 @@ use quail_protocol::id::{AccountId, IdLengthError, MessageId, Origin, Position, 
 use quail_protocol::v1;
 
 use super::{
-    Archived, Content, Conversation, Found, HistoryMessage, HistoryPlace, Marker, SyncState,
-    SyncedConversation,
+    Archived, Content, Conversation, ConversationChange, ConversationFlags, Found, HistoryMessage,
+    HistoryPlace, Marker, SyncState, SyncedConversation,
 };
 use crate::{Body, Error};
 
@@ -23,6 +23,25 @@ fn message_id(bytes: &[u8]) -> Result<MessageId, Error> {
 
 pub(super) fn place(place: HistoryPlace) -> v1::Place {
     v1::Place { stamp: place.stamp.0, origin: place.origin.0 }
+}
+
+pub(super) fn change(
+    peer: AccountId,
+    change: ConversationChange,
+    accepted: Option<v1::Cursor>,
+) -> v1::SetConversation {
+    let switch = |said: Option<bool>| match said {
+        None => v1::Switch::Unspecified,
+        Some(true) => v1::Switch::On,
+        Some(false) => v1::Switch::Off,
+    };
+    v1::SetConversation {
+        peer: peer.to_bytes(),
+        muted: switch(change.muted).into(),
+        pinned: switch(change.pinned).into(),
+        put_away: switch(change.put_away).into(),
+        accepted,
+    }
 }
 
 pub(super) fn archived(archived: Option<v1::Archived>) -> Archived {
@@ -74,6 +93,7 @@ pub(super) fn conversation(wire: v1::Conversation) -> Result<Conversation, Error
         last: wire.last.map(message).transpose()?,
         unread: wire.unread,
         markers: wire.markers.into_iter().map(marker).collect::<Result<_, Error>>()?,
+        flags: ConversationFlags { muted: wire.muted, pinned: wire.pinned, put_away: wire.put_away },
     })
 }
 

@@ -198,6 +198,7 @@ fn of_reason(reason: Reason) -> Option<&'static str> {
             "try again later; the operator finds more in the log"
         }
         Reason::ArchiveUnavailable => "try again later; the operator finds more in the log",
+        Reason::UnknownConversation => "nothing was said between you yet",
         Reason::NoHistory => "the operator has turned history off; quail tail prints what comes",
         Reason::RateLimited => "wait a little before the next try",
         Reason::Version => "update quail, or ask the operator to update quaild",

@@ -332,6 +332,23 @@ async fn what_was_said_is_listed_read_searched_and_synced() {
     assert_eq!(synced.lines().filter(|line| line.contains("\"kind\":\"message\"")).count(), 2, "{synced}");
     let synced = succeeded(&ask(&["sync", "--state", &state, "--json"]).await);
     assert!(synced.starts_with("{\"kind\":\"caught_up\""), "nothing is new: {synced}");
+    let set = ask(&["conversations", "set", "ada", "--mute", "on", "--put-away", "on", "--json"]).await;
+    assert_eq!((&json(&set)["muted"], &json(&set)["pinned"]), (&true.into(), &Value::Null));
+    let table = succeeded(&ask(&["conversations"]).await);
+    assert!(table.contains("\nada (muted, put away)       2  20"), "{table}");
+    succeeded(&ask(&["conversations", "set", "ada", "--mute", "off"]).await);
+    let listed = json(&ask(&["conversations", "--json"]).await);
+    assert_eq!((&listed["muted"], &listed["put_away"]), (&false.into(), &true.into()));
+    failed(&ask(&["conversations", "set", "ada"]).await, 2, "usage:");
+    failed(&ask(&["conversations", "set", "bob", "--pin", "on"]).await, 1, "nothing was said between you");
+    failed(&ask(&["history", "bob"]).await, 1, "nothing was said between you");
+    let early = json(&ask(&["read", "ada", "--json"]).await);
+    assert_eq!((&early["read"], &early["unread"]), (&2.into(), &2.into()), "nothing was taken yet");
+    succeeded(&ask(&["tail", "--count", "2"]).await);
+    let read = json(&ask(&["read", "ada", "--json"]).await);
+    assert_eq!(read["unread"], 0, "{read}");
+    assert_eq!(json(&ask(&["conversations", "--json"]).await)["unread"], 0);
+    assert_eq!(succeeded(&ask(&["read", "ada"]).await), "nothing of ada is unread\n");
     failed(&ask(&["history", "nobody"]).await, 1, "check how the handle is written");
     failed(&ask(&["history", "ada", "--count", "0"]).await, 2, "invalid value");
 }

@@ -8,6 +8,7 @@
 //! before it is shown.
 
 mod pagers;
+mod read;
 mod recent;
 mod wire;
 

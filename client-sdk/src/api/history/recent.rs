@@ -108,7 +108,7 @@ impl HistoryMessage {
         Self::held(sent.id, (own, sent.recipient), accepted, body)
     }
 
-    fn held(id: MessageId, of: (AccountId, AccountId), accepted: Accepted, body: Body) -> Self {
+    pub(super) fn held(id: MessageId, of: (AccountId, AccountId), accepted: Accepted, body: Body) -> Self {
         let Accepted { origin, position, stamp } = accepted;
         Self {
             id,

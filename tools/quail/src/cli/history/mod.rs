@@ -1,10 +1,11 @@
 //! `quail history` and what belongs to it: reading what was said, in all conversations.
 //!
-//! Invariants: nothing here acknowledges a message or marks it as read; texts are text of strangers, so a terminal is shown them and
+//! Invariants: nothing here acknowledges a message, and only `quail read` marks one as read; texts are text of strangers, so a terminal is shown them and
 //! does not obey them.
 
 pub(super) mod conversations;
 mod line;
+pub(super) mod read;
 pub(super) mod search;
 pub(super) mod sync;
 

@@ -5,7 +5,8 @@
 use std::time::Instant;
 
 use quail_client::{
-    AccountId, Client, Conversation, ConversationChange, ConversationFlags, Event, Events, Mark, Reason, Unread,
+    AccountId, Client, Conversation, ConversationChange, ConversationFlags, Event, Events, Mark, Reason,
+    Unread,
 };
 use quail_tests::{PATIENCE, World, expect};
 

@@ -60,12 +60,14 @@ fn batch(upto: u64, messages: Vec<NewMessage>) -> ArchiveBatch {
     ArchiveBatch { origin: Some(Origin(1)), upto: Position(upto), messages, ..ArchiveBatch::default() }
 }
 
+/// `QUAIL_ROWS=1000000` looks at an archive of a million messages.
 #[tokio::test]
 async fn no_query_goes_through_all_messages() {
     /// Enough for SQLite to have a choice.
     const ROWS: u64 = 100_000;
+    let rows = std::env::var("QUAIL_ROWS").map_or(ROWS, |rows| rows.parse().expect("a number of rows"));
     let Temporary { archive, _directory } = temporary().await;
-    for first in (0..ROWS).step_by(10_000) {
+    for first in (0..rows).step_by(10_000) {
         let some = (first + 1..=first + 10_000).map(|number| {
             let (sender, recipient) = ((number % 50) as u8, (number % 49) as u8 + 50);
             message(sender, recipient, number)

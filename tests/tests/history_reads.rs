@@ -13,6 +13,7 @@ use quail_protocol::v1::{self, request::Command, response::Result as Answer};
 use quail_tests::archive::HeldArchive;
 use quail_tests::raw::RawClient;
 use quail_tests::{PATIENCE, Person, World, expect, next_message};
+use tokio::task::JoinSet;
 
 /// Messages that are there before somebody reads.
 const MESSAGES: usize = 120;
@@ -61,7 +62,8 @@ async fn pages_go_both_ways_without_doubles_or_holes_while_messages_come() {
     archived(&sender, ada.account()).await;
     let stop = Arc::new(AtomicBool::new(false));
     let (stopped, to) = (stop.clone(), ada.account());
-    let sending = tokio::spawn(async move {
+    let mut sending = JoinSet::new();
+    sending.spawn(async move {
         let mut number = MESSAGES;
         while !stopped.load(Ordering::Relaxed) {
             say(&sender, to, &number.to_string()).await;
@@ -79,7 +81,7 @@ async fn pages_go_both_ways_without_doubles_or_holes_while_messages_come() {
         assert_eq!(numbers, (0..numbers.len()).collect::<Vec<_>>(), "{direction:?}: each once, in order");
     }
     stop.store(true, Ordering::Relaxed);
-    let count = expect("the sender", sending).await.unwrap();
+    let count = expect("the sender", sending.join_next()).await.unwrap().unwrap();
     let began = Instant::now();
     loop {
         let messages = all(reader.history(bob.account(), Direction::Newer, None, 1_000_000)).await;

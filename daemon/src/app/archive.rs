@@ -20,8 +20,9 @@ use crate::archive::dead::DeadLetters;
 use crate::archive::{self, JournalEvent, Source, Stop, Taken, Writer, WriterParts};
 use crate::config::Config;
 use crate::delivery::Delivery;
+use crate::gateway::Unread;
 use crate::ops::metrics::Metrics;
-use crate::query::{History, Unread};
+use crate::query::History;
 use crate::sequencer::SequencerHandle;
 
 /// How long the writer may take for what is in the journal when the daemon stops. The next start takes the rest.

@@ -29,11 +29,12 @@ impl Gateway {
         &self,
         asked: v1::SetConversation,
         session: &SessionFacts,
-    ) -> Result<(), v1::Error> {
+    ) -> Result<Answer, v1::Error> {
         let history = self.history.as_ref().ok_or_else(|| Reason::NoHistory.error())?;
         DirectoryService::check_conversation(&asked).map_err(|refusal| refusal.to_error())?;
         let own = history.check_own(session, &asked.peer, asked.accepted).await;
         own.map_err(|error| error.to_error())?;
-        self.directory.set_conversation(session, asked).await.map_err(|refusal| refusal.to_error())
+        let set = self.directory.set_conversation(session, asked).await;
+        set.map(|()| Answer::Done(v1::Done {})).map_err(|refusal| refusal.to_error())
     }
 }

@@ -14,6 +14,7 @@ mod rates;
 mod requests;
 mod seen;
 mod signals;
+mod unread;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 pub use rates::{Limited, Prefix, Rates};
 pub use requests::{Requested, SessionChange};
+pub use unread::Unread;
 
 use crate::delivery::Delivery;
 use crate::directory::DirectoryService;

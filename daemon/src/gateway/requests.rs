@@ -135,10 +135,7 @@ impl Gateway {
                 self.apply(vec![changed]).await.map_err(Reason::error)?;
                 Answer::Done(v1::Done {})
             }
-            (Asked::SetConversation(asked), Some(session)) => {
-                self.set_conversation(asked, &session).await?;
-                Answer::Done(v1::Done {})
-            }
+            (Asked::SetConversation(asked), Some(session)) => self.set_conversation(asked, &session).await?,
             (Asked::GetPrivacy(v1::GetPrivacy {}), Some(session)) => {
                 let found = query::get_privacy(&*self.reads, &session).await;
                 Answer::Privacy(found.map_err(|error| error.to_error())?)

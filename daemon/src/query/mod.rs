@@ -7,11 +7,9 @@ mod history;
 mod list_devices;
 mod look_up;
 mod query_error;
-mod unread;
 
 pub use get_privacy::get_privacy;
 pub use history::History;
 pub use list_devices::list_devices;
 pub use look_up::look_up;
 pub use query_error::QueryError;
-pub use unread::Unread;

@@ -1,7 +1,7 @@
 //! Reading history: conversations, their messages, what changed in them, and searching them.
 //!
-//! The server answers one page per question, so what comes page by page is a pager here: it asks when it is asked, holds nothing
-//! between, and may be dropped at any time. The archive of a server is written behind delivery; what this client knows to be
+//! The server answers one page per question, so what comes page by page is a pager here, an asynchronous stream: it asks when it is asked,
+//! holds nothing between, and it or the future of a page may be dropped at any time. The archive of a server is written behind delivery; what this client knows to be
 //! accepted is waited for, and what it holds that the archive does not have yet is shown beside it (`recent.rs`).
 //!
 //! Invariants: a pager shows no message twice and leaves out none that was there when it began; everything from the server is checked

@@ -1,6 +1,6 @@
 //! Page by page: each pager asks the server when it is asked, and goes on where the page before ended.
 //!
-//! Invariant: a page that failed changes nothing, so it can be asked for again.
+//! Invariant: a page that failed, or whose future was dropped, changes nothing, so it can be asked for again.
 
 use std::collections::VecDeque;
 

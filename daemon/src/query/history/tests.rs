@@ -155,7 +155,7 @@ async fn what_is_not_mine_and_what_is_not_there_are_one_answer() {
     }
     // Where the archive may only be behind, that is not said.
     let accepted = Some(v1::Cursor { origin: HERE.0, position: 9 });
-    let page = room.browse(3, v1::BrowseHistory { accepted: accepted.clone(), ..of(1) }).await;
+    let page = room.browse(3, v1::BrowseHistory { accepted, ..of(1) }).await;
     assert!(page.messages.is_empty() && !page.more && page.archived.unwrap().behind);
     let own = room.history.check_own(&session(3, 3), account(1).as_bytes(), accepted).await;
     assert!(matches!(own, Err(QueryError::ArchiveUnavailable { .. })));
@@ -231,7 +231,7 @@ async fn an_answer_waits_for_the_archive_and_says_when_it_waited_in_vain() {
         room.has(8, 2, 1, "y").await;
     };
     let (page, ()) = tokio::join!(asked(8), writing);
-    assert_eq!((page.archived.clone(), positions(&page)), (state(8, false), vec![8, 7]));
+    assert_eq!((page.archived, positions(&page)), (state(8, false), vec![8, 7]));
     let elsewhere = Some(v1::Cursor { origin: 5, position: 1 });
     let page = room.browse(1, v1::BrowseHistory { accepted: elsewhere, ..of(2) }).await;
     assert_eq!(page.archived, state(8, true), "of an origin that is not archived");

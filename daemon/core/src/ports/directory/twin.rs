@@ -7,6 +7,7 @@
 //! once and a refused command leaves no trace.
 
 mod administration;
+mod devices;
 mod flags;
 mod privacy;
 
@@ -15,7 +16,6 @@ use std::future::ready;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use quail_protocol::id::{AccountId, DeviceId, Origin};
-use quail_protocol::limits::DEVICES_MAX;
 
 use super::{
     AccountFacts, ConversationFlags, Credentials, DeviceSummary, Directory, DirectoryError, FlagChange,
@@ -127,41 +127,6 @@ impl State {
         facts
     }
 
-    fn add_device(
-        &mut self,
-        id: AccountId,
-        device: NewDevice,
-        expected_password_hash: &str,
-        now_ms: u64,
-    ) -> Result<AccountFacts, DirectoryError> {
-        let account = self.accounts.get(&id).ok_or(DirectoryError::UnknownAccount)?;
-        if account.is_disabled {
-            return Err(DirectoryError::AccountDisabled);
-        }
-        if account.password_hash != expected_password_hash {
-            return Err(DirectoryError::PasswordChanged);
-        }
-        if account.devices.len() >= DEVICES_MAX {
-            return Err(DirectoryError::DeviceLimit);
-        }
-        self.check_fresh(&device)?;
-        self.sessions.insert(device.token_hash, (id, device.device));
-        let account = self.account(id)?;
-        account.devices.insert(device.device, Device::new(device.name, device.platform, now_ms));
-        account.version += 1;
-        Ok(account.facts(id))
-    }
-
-    fn remove_device(&mut self, id: AccountId, device: DeviceId) -> Result<AccountFacts, DirectoryError> {
-        let account = self.account(id)?;
-        if account.devices.remove(&device).is_some() {
-            account.version += 1;
-        }
-        let facts = account.facts(id);
-        self.sessions.retain(|_, owner| *owner != (id, device));
-        Ok(facts)
-    }
-
     fn change_password(
         &mut self,
         id: AccountId,
@@ -213,18 +178,6 @@ impl State {
         let (id, device) = *self.sessions.get(token_hash)?;
         let account = self.accounts.get(&id)?;
         Some(SessionFacts { account: id, device, handle: account.handle.clone() })
-    }
-
-    fn unlink_device(
-        &mut self,
-        id: AccountId,
-        by: DeviceId,
-        device: DeviceId,
-    ) -> Result<AccountFacts, DirectoryError> {
-        if !self.account(id)?.devices.contains_key(&by) {
-            return Err(DirectoryError::UnknownDevice);
-        }
-        self.remove_device(id, device)
     }
 
     fn devices(&self, id: AccountId) -> Vec<DeviceSummary> {

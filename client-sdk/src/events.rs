@@ -56,8 +56,8 @@ impl Events {
                     Some(delivery) => self.hold(delivery),
                     None => return Err(self.shared.feed.ended().unwrap_or(Error::Closed)),
                 },
-                typing = self.shared.signals.next() => {
-                    return Ok(Delivery::new(Event::Typing(typing), None, 1, &self.shared));
+                event = self.shared.signals.next() => {
+                    return Ok(Delivery::new(event, None, 1, &self.shared));
                 }
             }
         }

@@ -76,6 +76,11 @@ pub mod transport;
 pub use api::accounts::{PROFILES_MAX, Profile};
 pub use api::chat::new_message_id;
 pub use api::devices::Device;
+pub use api::history::{
+    Archived, Content, Conversation, ConversationChange, ConversationFlags, ConversationPager, Direction,
+    Found, HistoryMessage, HistoryPager, HistoryPlace, Marker, Page, SearchPager, SyncPager, SyncState,
+    SyncedConversation,
+};
 pub use api::offline::OfflineQueue;
 pub use api::ping::PingReport;
 pub use api::privacy::Privacy;
@@ -91,6 +96,6 @@ pub use quail_protocol::address::{Address, AddressError, Pin};
 pub use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
 pub use quail_protocol::v1::Reason;
 pub use sending::{Accepted, Sending};
-pub use signals::Typing;
+pub use signals::{Typing, Unread};
 pub use state::{ConnectionState, Stats};
 pub use store::{FileStore, Mark, MemoryStore, Store, StoreError};

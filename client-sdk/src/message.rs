@@ -5,7 +5,7 @@ use quail_protocol::id::{AccountId, MessageId, Origin, Position, Stamp};
 use quail_protocol::limits::BODY_BYTES_MAX;
 use quail_protocol::v1::{self, BodyKind};
 
-use crate::{Error, Mark, Typing};
+use crate::{Error, Mark, Typing, Unread};
 
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,6 +182,9 @@ pub enum Event {
     Read(ReadReceipt),
     /// Somebody is typing, or has stopped. Comes while it is true and not again; there is nothing to acknowledge.
     Typing(Typing),
+    /// How much is unread in a conversation has changed. Comes after the client has asked for its list of conversations, until the
+    /// connection is lost; there is nothing to acknowledge.
+    Unread(Unread),
     /// Everything that waited when the feed was attached has been handed out. Comes once per attach, so again after
     /// every reconnect.
     CaughtUp,

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::accounts::Profiles;
+use crate::api::history::Recent;
 use crate::feed::Feed;
 use crate::hello::Welcome;
 use crate::link::Link;
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) reads: Reads,
     pub(crate) signals: Signals,
     pub(crate) profiles: Profiles,
+    pub(crate) recent: Recent,
     pub(crate) counters: Counters,
     /// As many as the server allows at once.
     pub(crate) requests: Semaphore,
@@ -71,6 +73,7 @@ impl Shared {
             reads: Reads::new(),
             signals: Signals::new(),
             profiles: Profiles::new(),
+            recent: Recent::default(),
             counters: Counters::default(),
             requests: Semaphore::new(REQUESTS_MAX),
             live: watch::Sender::new(None),

@@ -17,6 +17,8 @@ use quail_protocol::limits::{TYPING_EXPIRY, TYPING_RENEWAL};
 use quail_protocol::v1::{self, TypingState, signal::Body};
 use tokio::sync::Notify;
 
+use crate::Event;
+
 /// Most accounts that this client is typing to at once, and that have a word waiting.
 const PEERS_MAX: usize = 256;
 
@@ -41,6 +43,16 @@ pub struct Typing {
     pub active: bool,
 }
 
+/// How much is unread in a conversation, as it is now; what was said of it before does not count any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unread {
+    /// With whom; the account itself for notes to oneself.
+    pub peer: AccountId,
+    /// Messages of the peer that were not read; [`UNREAD_MAX`](quail_protocol::limits::UNREAD_MAX) says so many or more.
+    pub count: u32,
+}
+
 /// The signals of a client.
 #[derive(Debug)]
 pub(crate) struct Signals {
@@ -63,6 +75,8 @@ struct Inner {
     /// Who is typing, and until when without another word.
     typing: HashMap<(AccountId, DeviceId), Instant>,
     news: VecDeque<Typing>,
+    /// Of each conversation the newest number.
+    unread: VecDeque<Unread>,
 }
 
 impl Signals {
@@ -115,6 +129,14 @@ impl Signals {
 
     /// Takes in a signal.
     pub(crate) fn arrived(&self, signal: &v1::Signal) {
+        if let Some(Body::Unread(v1::Unread { count })) = signal.body {
+            if let Ok(peer) = AccountId::try_from(signal.account.as_ref()) {
+                // They come on one lane, so the last one is the newest.
+                self.lock().unread(Unread { peer, count });
+                self.news.notify_one();
+            }
+            return;
+        }
         let (Ok(from), Ok(device)) =
             (AccountId::try_from(signal.account.as_ref()), DeviceId::try_from(signal.device.as_ref()))
         else {
@@ -132,13 +154,16 @@ impl Signals {
     }
 
     /// Waits for the next word for the application. Cancel safe.
-    pub(crate) async fn next(&self) -> Typing {
+    pub(crate) async fn next(&self) -> Event {
         loop {
             // Made before looking, so that a word in between is not missed.
             let news = self.news.notified();
+            if let Some(unread) = self.lock().unread.pop_front() {
+                return Event::Unread(unread);
+            }
             let (word, expiry) = self.lock().next(Instant::now());
             if let Some(word) = word {
-                return word;
+                return Event::Typing(word);
             }
             let expired = async {
                 match expiry {
@@ -220,6 +245,14 @@ impl Inner {
         }
         self.tell(word);
         true
+    }
+
+    fn unread(&mut self, unread: Unread) {
+        self.unread.retain(|other| other.peer != unread.peer);
+        if self.unread.len() >= NEWS_MAX {
+            self.unread.pop_front();
+        }
+        self.unread.push_back(unread);
     }
 
     fn tell(&mut self, word: Typing) {
@@ -316,15 +349,31 @@ mod tests {
     }
 
     #[test]
+    fn of_each_conversation_the_last_number_waits() {
+        let signals = Signals::new();
+        let unread = |peer: u8, count| v1::Signal {
+            account: AccountId([peer; 16]).to_bytes(),
+            body: Some(Body::Unread(v1::Unread { count })),
+            ..Default::default()
+        };
+        for (peer, count) in [(2, 5), (3, 1), (2, 0)] {
+            signals.arrived(&unread(peer, count));
+        }
+        let waiting: Vec<_> = signals.lock().unread.iter().map(|one| (one.peer.0[0], one.count)).collect();
+        assert_eq!(waiting, [(3, 1), (2, 0)]);
+    }
+
+    #[test]
     fn everything_is_bounded() {
         let (mut inner, now) = (Inner::default(), Instant::now());
         for number in 0..2 * DEVICES_MAX as u128 {
             let key = number.to_be_bytes();
             inner.say(AccountId(key), true, now);
+            inner.unread(Unread { peer: AccountId(key), count: 1 });
             inner.arrived(Typing { from: AccountId(key), device: DeviceId(key), active: true }, 1, now);
         }
         assert!(inner.said.len() <= PEERS_MAX && inner.waiting.len() <= PEERS_MAX);
         assert!(inner.seen.len() <= DEVICES_MAX && inner.typing.len() <= DEVICES_MAX);
-        assert!(inner.news.len() <= NEWS_MAX);
+        assert!(inner.news.len() <= NEWS_MAX && inner.unread.len() <= NEWS_MAX);
     }
 }

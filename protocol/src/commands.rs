@@ -51,6 +51,8 @@ pub enum RateClass {
     Request,
     /// Signals.
     Signal,
+    /// Reading history.
+    History,
 }
 
 /// One row of the command table.
@@ -90,10 +92,15 @@ pub const COMMANDS: &[Command] = &[
     Command { code: 23, name: "change_password", kind: Kind::Directory, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Password },
     Command { code: 24, name: "unlink_device", kind: Kind::Directory, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
     Command { code: 25, name: "set_privacy", kind: Kind::Directory, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
+    Command { code: 26, name: "set_conversation", kind: Kind::Directory, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
     Command { code: 40, name: "look_up", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::LookUp },
     Command { code: 41, name: "ping", kind: Kind::Query, lane: Lane::Request, needs_session: false, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
     Command { code: 42, name: "list_devices", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
     Command { code: 43, name: "get_privacy", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::Request },
+    Command { code: 44, name: "conversations", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::History },
+    Command { code: 45, name: "history", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::History },
+    Command { code: 46, name: "sync", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::History },
+    Command { code: 47, name: "search", kind: Kind::Query, lane: Lane::Request, needs_session: true, bytes_max: OPEN_BYTES_MAX, rate: RateClass::History },
 ];
 
 /// Returns the command of a code.
@@ -112,10 +119,15 @@ impl crate::v1::request::Command {
             C::ChangePassword(_) => 23,
             C::UnlinkDevice(_) => 24,
             C::SetPrivacy(_) => 25,
+            C::SetConversation(_) => 26,
             C::LookUp(_) => 40,
             C::Ping(_) => 41,
             C::ListDevices(_) => 42,
             C::GetPrivacy(_) => 43,
+            C::Conversations(_) => 44,
+            C::History(_) => 45,
+            C::Sync(_) => 46,
+            C::Search(_) => 47,
         };
         // The table's own test proves that each code above has a row.
         by_code(code).unwrap_or(&COMMANDS[0])
@@ -149,6 +161,11 @@ mod tests {
             (C::ListDevices(Default::default()), "list_devices"),
             (C::SetPrivacy(Default::default()), "set_privacy"),
             (C::GetPrivacy(Default::default()), "get_privacy"),
+            (C::SetConversation(Default::default()), "set_conversation"),
+            (C::Conversations(Default::default()), "conversations"),
+            (C::History(Default::default()), "history"),
+            (C::Sync(Default::default()), "sync"),
+            (C::Search(Default::default()), "search"),
         ];
         for (command, name) in all {
             assert_eq!(command.meta().name, name);

@@ -67,6 +67,9 @@ pub const REASONS: &[ReasonMeta] = &[
     row(Reason::DirectoryUnavailable, "DIRECTORY_UNAVAILABLE", true, "the directory cannot be reached"),
     row(Reason::Draining, "DRAINING", true, "the server is stopping"),
     row(Reason::RateLimited, "RATE_LIMITED", true, "too many tries"),
+    row(Reason::ArchiveUnavailable, "ARCHIVE_UNAVAILABLE", true, "the archive cannot be reached"),
+    row(Reason::NoHistory, "NO_HISTORY", false, "this server keeps no history"),
+    row(Reason::UnknownConversation, "UNKNOWN_CONVERSATION", false, "you have no such conversation"),
 ];
 
 impl Reason {

@@ -4,10 +4,11 @@
 //! reserved, and frames must come out of one received chunk without copying their bodies.
 //!
 //! A field of two bytes can stand for a message of many: decoded, a list of empty messages takes several times the memory of its
-//! frame. So fields are counted before anything is decoded. All lists of this protocol lie on the first two levels of a
-//! frame and all bodies and texts below them, so two levels are counted: no body is ever taken for fields. With at most
-//! [`FIELDS_MAX`] of them a decoded frame takes at most 8 times its bytes in list elements, and never over 16 KiB; everything else in
-//! it is no larger than its bytes.
+//! frame. So fields are counted before anything is decoded. All lists of messages that a client sends lie on the first two levels of a
+//! frame, or are packed (the seqs of a sync), and all bodies and texts lie below them, so two levels are counted: no body is ever
+//! taken for fields. With at most [`FIELDS_MAX`] of them a decoded frame takes at most 8 times its bytes in list elements, and never
+//! over 16 KiB; everything else in it is no larger than its bytes. The answers of the archive have lists further down: a client that is
+//! given a frame full of empty ones, by a server gone bad, holds some megabytes for as long as it reads that frame.
 //!
 //! Invariants: a length prefix has at most [`PREFIX_BYTES_MAX`] bytes and is written in the shortest form; a decoder that
 //! returned an error is finished with, because the border of the next frame is lost.

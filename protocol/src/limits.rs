@@ -57,6 +57,30 @@ pub const READ_STRETCHES_MAX: usize = 64;
 /// Most `Read`s of one feed without an answer.
 pub const READS_UNANSWERED_MAX: usize = 16;
 
+/// Most conversations in one page of a list.
+pub const CONVERSATIONS_PAGE: usize = 50;
+
+/// Most messages in one page of history, of what was found, or of one conversation of a sync.
+pub const HISTORY_PAGE_MAX: usize = 100;
+
+/// Messages in such a page where the question does not say how many.
+pub const HISTORY_PAGE: usize = 50;
+
+/// Most conversations in one sync.
+pub const SYNC_CONVERSATIONS_MAX: usize = 256;
+
+/// Most bytes of a body in a list of conversations.
+pub const PREVIEW_BYTES_MAX: usize = 256;
+
+/// Most bytes of a search text that count.
+pub const SEARCH_TEXT_BYTES_MAX: usize = 512;
+
+/// Unread messages are counted up to here.
+pub const UNREAD_MAX: usize = 999;
+
+/// How long a question of history waits for the archive.
+pub const ARCHIVE_WAIT: Duration = Duration::from_millis(500);
+
 /// Longest signal in bytes.
 pub const SIGNAL_BYTES_MAX: usize = 256;
 

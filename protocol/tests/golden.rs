@@ -18,6 +18,8 @@
 // Helpers outside of the test functions: a test that panics has failed.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "golden/history.rs"]
+mod history;
 mod support;
 
 use std::collections::BTreeSet;
@@ -145,6 +147,8 @@ fn vectors() -> Vec<Vector> {
     let mut vectors = hello();
     vectors.extend(requests());
     vectors.extend(responses());
+    vectors.extend(history::requests());
+    vectors.extend(history::responses());
     vectors.extend(publish_up());
     vectors.extend(publish_down());
     vectors.extend(feed_up());
@@ -393,6 +397,12 @@ fn feed_down() -> Vec<Vector> {
     let message = event(4710, bob_stamp(), v1::event::Body::Message(message));
     let receipt = event(4713, receipt_stamp(), v1::event::Body::Receipt(receipt));
     let read = event(4715, receipt_stamp() + 2, v1::event::Body::Receipt(read));
+    let unread = v1::Signal {
+        account: bob(),
+        counter: MIDNIGHT_MS + 3000,
+        body: Some(v1::signal::Body::Unread(v1::Unread { count: 2 })),
+        ..Default::default()
+    };
     vec![
         both_ways("feed_down_event_message", down(message)),
         both_ways("feed_down_event_receipt", down(receipt)),
@@ -406,6 +416,7 @@ fn feed_down() -> Vec<Vector> {
             "feed_down_signal_typing",
             down(F::Signal(typing(ada(), laptop(), MIDNIGHT_MS + 2500, v1::TypingState::Stopped))),
         ),
+        both_ways("feed_down_signal_unread", down(F::Signal(unread))),
         both_ways("feed_down_gap", down(F::Gap(v1::Gap { origin: 1, from: 4000, upto: 4709 }))),
         both_ways("feed_down_caught_up", down(F::CaughtUp(v1::CaughtUp {}))),
         both_ways("feed_down_ended", down(F::Ended(Reason::Replaced.error()))),

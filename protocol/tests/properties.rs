@@ -121,7 +121,8 @@ fn feed_down() -> BoxedStrategy<v1::FeedDown> {
 
 fn signal() -> BoxedStrategy<v1::Signal> {
     let typing = any::<i32>().prop_map(|state| v1::signal::Body::Typing(v1::Typing { state }));
-    (id(), id(), number(), option::of(typing))
+    let unread = any::<u32>().prop_map(|count| v1::signal::Body::Unread(v1::Unread { count }));
+    (id(), id(), number(), option::of(prop_oneof![typing, unread]))
         .prop_map(|(account, device, counter, body)| v1::Signal { account, device, counter, body })
         .boxed()
 }
@@ -164,7 +165,25 @@ fn request() -> BoxedStrategy<v1::Request> {
         Just(C::GetPrivacy(v1::GetPrivacy {})),
     ];
     let privacy = any::<i32>().prop_map(|read_receipts| C::SetPrivacy(v1::SetPrivacy { read_receipts }));
-    option::of(prop_oneof![sign_up, log_in, change_password, unlink, look_up, privacy, empty])
+    let accepted = || {
+        option::of((any::<u32>(), number()).prop_map(|(origin, position)| v1::Cursor { origin, position }))
+    };
+    let place =
+        || option::of((number(), any::<u32>()).prop_map(|(stamp, origin)| v1::Place { stamp, origin }));
+    let history = (id(), any::<i32>(), place(), any::<u32>(), accepted()).prop_map(
+        |(peer, direction, place, limit, accepted)| {
+            C::History(v1::BrowseHistory { peer, direction, place, limit, accepted })
+        },
+    );
+    let sync = (bytes_to(100), vec(number(), 0..9), any::<u32>(), accepted())
+        .prop_map(|(peers, seqs, limit, accepted)| C::Sync(v1::SyncHistory { peers, seqs, limit, accepted }));
+    let search = (text(), id(), place(), any::<u32>(), accepted()).prop_map(
+        |(text, peer, before, limit, accepted)| {
+            C::Search(v1::SearchHistory { text, peer, before, limit, accepted })
+        },
+    );
+    let reading = prop_oneof![history, sync, search];
+    option::of(prop_oneof![sign_up, log_in, change_password, unlink, look_up, privacy, empty, reading])
         .prop_map(|command| v1::Request { command })
         .boxed()
 }
@@ -342,10 +361,12 @@ macro_rules! every_message {
 }
 
 every_message! {
-    Accepted Ack Attach CaughtUp ChangePassword Cursor Device Devices Done Error Event FeedDown FeedUp Gap
-    GetPrivacy Hello HelloReply Limits ListDevices LogIn LogOut LookUp Message Open OpenPublish Ping Pong
-    Privacy Profile PublishDown PublishUp Read ReadAnswer ReadStretch Receipt Refused Request Response Restart
-    Send Session SetPrivacy SignUp Signal Typing UnlinkDevice Welcome
+    Accepted Ack Archived ArchivedMessage ArchivedReaction Attach BrowseHistory CaughtUp ChangePassword Conversation
+    ConversationKey Conversations Cursor Device Devices Done Error Event FeedDown FeedUp FoundMessage Gap GetPrivacy
+    Hello HelloReply History Limits ListConversations ListDevices LogIn LogOut LookUp Marker Message Open OpenPublish
+    Ping Place Pong Privacy Profile PublishDown PublishUp Read ReadAnswer ReadStretch Receipt Refused Request Response
+    Restart SearchHistory SearchResults Send Session SetConversation SetPrivacy SignUp Signal SyncHistory Synced
+    SyncedConversation Typing UnlinkDevice Unread Welcome
 }
 
 #[test]

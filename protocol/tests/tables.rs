@@ -85,6 +85,7 @@ fn the_command_table_is_that_of_the_code() {
         RateClass::Feed => "feed",
         RateClass::Request => "request",
         RateClass::Signal => "signal",
+        RateClass::History => "history",
     };
     let expected = COMMANDS.iter().map(|command| {
         vec![
@@ -146,6 +147,14 @@ fn the_limits_are_those_of_the_code() {
         ("CURSORS_MAX", size(limits::CURSORS_MAX), "origins"),
         ("READ_STRETCHES_MAX", size(limits::READ_STRETCHES_MAX), "stretches"),
         ("READS_UNANSWERED_MAX", size(limits::READS_UNANSWERED_MAX), "reads"),
+        ("CONVERSATIONS_PAGE", size(limits::CONVERSATIONS_PAGE), "conversations"),
+        ("HISTORY_PAGE_MAX", size(limits::HISTORY_PAGE_MAX), "messages"),
+        ("HISTORY_PAGE", size(limits::HISTORY_PAGE), "messages"),
+        ("SYNC_CONVERSATIONS_MAX", size(limits::SYNC_CONVERSATIONS_MAX), "conversations"),
+        ("PREVIEW_BYTES_MAX", size(limits::PREVIEW_BYTES_MAX), "bytes"),
+        ("SEARCH_TEXT_BYTES_MAX", size(limits::SEARCH_TEXT_BYTES_MAX), "bytes"),
+        ("UNREAD_MAX", size(limits::UNREAD_MAX), "messages"),
+        ("ARCHIVE_WAIT", grouped(limits::ARCHIVE_WAIT.as_millis()), "ms"),
         ("SIGNAL_BYTES_MAX", size(limits::SIGNAL_BYTES_MAX), "bytes"),
         ("TYPING_RENEWAL", seconds(limits::TYPING_RENEWAL), "s"),
         ("TYPING_EXPIRY", seconds(limits::TYPING_EXPIRY), "s"),

@@ -134,6 +134,25 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(digits).collect()
 }
 
+/// An archive that cannot be written, and can still be read, until it is released.
+pub struct HeldArchive(SqliteConnection);
+
+impl HeldArchive {
+    /// Takes the lock of whoever writes.
+    pub async fn hold(data: &Path) -> Self {
+        let options =
+            SqliteConnectOptions::new().filename(data.join("archive.sqlite")).busy_timeout(PATIENCE);
+        let mut connection = options.disable_statement_logging().connect().await.expect("the archive opens");
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.expect("the archive is free");
+        Self(connection)
+    }
+
+    /// Gives it back.
+    pub async fn release(mut self) {
+        sqlx::query("ROLLBACK").execute(&mut self.0).await.expect("the archive is held");
+    }
+}
+
 /// Puts something into the archive's dead letters that no daemon could have archived, as a fault of the daemon would.
 pub async fn bury_garbage(data: &Path) {
     let options = SqliteConnectOptions::new().filename(data.join("archive.sqlite")).busy_timeout(PATIENCE);

@@ -69,6 +69,16 @@ fn chat_counts_every_message_once() {
 }
 
 #[test]
+fn history_is_filled_whole_and_pages_of_every_kind_are_timed() {
+    let report = measured(&["history", "--conversations", "3", "--messages", "125", "--pages", "7"]);
+    is_zero(&report, &["missing"]);
+    for kind in ["list", "first_page", "browse", "search_rare", "search_common"] {
+        is_above_zero(&report[kind], &["pages_per_s", "page_ms.p50", "page_ms.p99"]);
+    }
+    assert_eq!((&report["conversations"], &report["messages"]), (&3.into(), &125.into()), "{report}");
+}
+
+#[test]
 fn chat_at_a_fixed_rate_sends_what_was_asked_for() {
     let report = measured(&["chat", "--users", "6", "--rate", "50", "--seconds", "2"]);
     is_above_zero(&report, CHAT);

@@ -295,3 +295,60 @@ async fn what_was_read_is_told_to_who_waits_for_it_unless_it_is_private() {
     failed(&sent, 1, "NOT_READ");
     failed(&privacy(&["read-receipts", "perhaps"]).await, 2, "on");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_said_is_listed_read_searched_and_synced() {
+    let world = World::start().await;
+    let terminal = Terminal::new(&world);
+    terminal.sign_up("ada").await;
+    terminal.sign_up("bob").await;
+    for text in ["See you at eight", "Bring the maps\u{1b}[2J"] {
+        succeeded(&terminal.run(&["send", "--profile", "ada", "bob", text]).await);
+    }
+    let ask = async |args: &[&str]| terminal.run(&[args, &["--profile", "bob"]].concat()).await;
+    // The archive comes a moment behind.
+    let began = std::time::Instant::now();
+    let listed = loop {
+        let listed = ask(&["conversations", "--json"]).await;
+        if !listed.stdout.is_empty() && json(&listed)["unread"] == 2 {
+            break json(&listed);
+        }
+        assert!(began.elapsed() < quail_tests::PATIENCE, "the archive comes");
+    };
+    assert_eq!((&listed["handle"], &listed["seq"]), (&"ada".into(), &2.into()));
+    let table = succeeded(&ask(&["conversations"]).await);
+    assert!(table.starts_with("HANDLE  UNREAD  LAST") && table.contains("ada          2  20"), "{table}");
+    let history = succeeded(&ask(&["history", "ada"]).await);
+    let lines: Vec<_> = history.lines().collect();
+    assert!(lines[0].ends_with(" ada: See you at eight"), "{history}");
+    assert!(lines[1].ends_with(" ada: Bring the maps\\u{1b}[2J"), "a terminal is not obeyed: {history}");
+    let first = ask(&["history", "ada", "--first", "--count", "1", "--json"]).await;
+    assert_eq!(json(&first)["body"], "See you at eight");
+    let found = json(&ask(&["search", "map*", "--with", "ada", "--json"]).await);
+    assert_eq!(found["highlights"], serde_json::json!([[10, 14]]));
+    assert_eq!(succeeded(&ask(&["search", "from:bob", "maps"]).await), "");
+    let state = terminal.directory.path().join("seqs.json").display().to_string();
+    let synced = succeeded(&ask(&["sync", "--state", &state, "--json"]).await);
+    assert_eq!(synced.lines().filter(|line| line.contains("\"kind\":\"message\"")).count(), 2, "{synced}");
+    let synced = succeeded(&ask(&["sync", "--state", &state, "--json"]).await);
+    assert!(synced.starts_with("{\"kind\":\"caught_up\""), "nothing is new: {synced}");
+    let set = ask(&["conversations", "set", "ada", "--mute", "on", "--put-away", "on", "--json"]).await;
+    assert_eq!((&json(&set)["muted"], &json(&set)["pinned"]), (&true.into(), &Value::Null));
+    let table = succeeded(&ask(&["conversations"]).await);
+    assert!(table.contains("\nada (muted, put away)       2  20"), "{table}");
+    succeeded(&ask(&["conversations", "set", "ada", "--mute", "off"]).await);
+    let listed = json(&ask(&["conversations", "--json"]).await);
+    assert_eq!((&listed["muted"], &listed["put_away"]), (&false.into(), &true.into()));
+    failed(&ask(&["conversations", "set", "ada"]).await, 2, "usage:");
+    failed(&ask(&["conversations", "set", "bob", "--pin", "on"]).await, 1, "nothing was said between you");
+    failed(&ask(&["history", "bob"]).await, 1, "nothing was said between you");
+    let early = json(&ask(&["read", "ada", "--json"]).await);
+    assert_eq!((&early["read"], &early["unread"]), (&2.into(), &2.into()), "nothing was taken yet");
+    succeeded(&ask(&["tail", "--count", "2"]).await);
+    let read = json(&ask(&["read", "ada", "--json"]).await);
+    assert_eq!(read["unread"], 0, "{read}");
+    assert_eq!(json(&ask(&["conversations", "--json"]).await)["unread"], 0);
+    assert_eq!(succeeded(&ask(&["read", "ada"]).await), "nothing of ada is unread\n");
+    failed(&ask(&["history", "nobody"]).await, 1, "check how the handle is written");
+    failed(&ask(&["history", "ada", "--count", "0"]).await, 2, "invalid value");
+}

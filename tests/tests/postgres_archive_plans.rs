@@ -108,11 +108,13 @@ async fn call(archive: &PostgresArchive, name: &str, rows: u64, turn: u64) {
         before: Some(place),
         ..search("everybody")
     };
-    let browse = async |which| assert_ne!(archive.browse(ada, conversation, which, 50).await.unwrap(), []);
-    let found = async |search| assert_ne!(archive.search(ada, search).await.unwrap(), []);
+    let browse =
+        async |which| assert_ne!(archive.browse(ada, conversation, which, 50).await.unwrap().rows, []);
+    let found = async |search| assert_ne!(archive.search(ada, search).await.unwrap().rows, []);
     match name {
         "conversations" => assert!(archive.conversations(ada, None).await.unwrap().conversations.len() > 3),
         "more conversations" => drop(archive.conversations(ada, Some(key)).await.unwrap()),
+        "unread" => assert!(archive.unread(ada, conversation).await.unwrap() > 0),
         "newest" => browse(Browse::Before(None)).await,
         "before" => browse(Browse::Before(Some(place))).await,
         "oldest" => browse(Browse::After(None)).await,
@@ -199,6 +201,7 @@ async fn no_query_goes_through_all_messages() {
     let names = [
         "conversations",
         "more conversations",
+        "unread",
         "newest",
         "before",
         "oldest",

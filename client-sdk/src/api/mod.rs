@@ -9,6 +9,7 @@ pub(crate) mod accounts;
 pub(crate) mod chat;
 pub(crate) mod devices;
 pub(crate) mod feed;
+pub(crate) mod history;
 pub(crate) mod offline;
 pub(crate) mod ping;
 pub(crate) mod privacy;

@@ -18,7 +18,7 @@ use crate::sending::Progress;
 use crate::shared::Shared;
 use crate::state::Counters;
 use crate::store::Place;
-use crate::{Delivery, Error, Event, Message, ReadReceipt};
+use crate::{Delivery, Error, Event, HistoryMessage, Message, ReadReceipt};
 
 /// Something that arrived, understood.
 pub(super) enum Arrived {
@@ -203,6 +203,7 @@ fn delivery(
             if message.recipient == shared.credentials.account {
                 message.after = shared.reads.handed_out(message.sender, origin, position);
             }
+            shared.recent.note(place, || HistoryMessage::handed_out(&message));
             Event::Message(message)
         }
         _ if offer.gives_up => Event::SetAside { origin, position, message: None },

@@ -22,7 +22,7 @@ use crate::publish::queue::Next;
 use crate::publish::{Answer, Decided};
 use crate::shared::Shared;
 use crate::state::Counters;
-use crate::{Accepted, Error};
+use crate::{Accepted, Error, HistoryMessage};
 
 /// How many bytes of messages are gathered for one write; one message more may go over it.
 const WRITE_BYTES: usize = 64 * 1024;
@@ -138,11 +138,13 @@ fn settle(shared: &Shared, decided: Decided) {
     if let Ok(accepted) = &decided.outcome {
         Counters::add(&shared.counters.accepted, 1);
         shared.saw(accepted.stamp);
+        let held = || HistoryMessage::accepted(shared.credentials.account, &decided.sent, *accepted);
+        shared.recent.note((accepted.origin, accepted.position), held);
     }
     // Without a handle nobody asks what became of it.
     let Some(ticket) = decided.ticket else { return };
     if let Ok(accepted) = &decided.outcome {
-        shared.feed.watch(&ticket, decided.recipient, accepted);
+        shared.feed.watch(&ticket, decided.sent.recipient, accepted);
     }
     ticket.decide(decided.outcome);
 }

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use quail_protocol::id::{AccountId, Stamp};
+use quail_protocol::id::Stamp;
 
-use super::queue::{OutOfOrder, Queued};
+use super::queue::{OutOfOrder, Outgoing, Queued};
 use super::verdict::{Verdict, verdict};
 use super::{Inner, Waiter, charge};
 use crate::backoff::chance;
@@ -30,7 +30,7 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 pub(crate) struct Decided {
     pub(crate) ticket: Option<Arc<Ticket>>,
-    pub(crate) recipient: AccountId,
+    pub(crate) sent: Outgoing,
     pub(crate) outcome: Result<Accepted, SendError>,
 }
 
@@ -121,8 +121,8 @@ impl Inner {
         self.pending_answers += 1;
         self.queue.settling(1);
         *room += charge(queued.message.body.len());
-        let (ticket, recipient) = (queued.waiter.upgrade(), queued.message.recipient);
-        all.decided.push(Decided { ticket, recipient, outcome });
+        let (ticket, sent) = (queued.waiter.upgrade(), queued.message.clone());
+        all.decided.push(Decided { ticket, sent, outcome });
     }
 
     pub(super) fn remember(&mut self, answer: &AnsweredSend) {

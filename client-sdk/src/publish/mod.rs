@@ -35,6 +35,7 @@ use crate::sending::Ticket;
 use crate::store::{Owner, PublishChange, QueuedSend, RefusedSend, Store};
 use crate::{Accepted, Error, SendError};
 pub(crate) use answers::{Answer, Answered, Decided};
+pub(crate) use queue::Outgoing as Sent;
 use queue::{Filled, Next, Outgoing, Queue, Queued};
 
 /// Most messages without an answer that a client holds. [`Client::send`](crate::Client::send) waits for room.

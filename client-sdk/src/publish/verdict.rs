@@ -61,6 +61,8 @@ pub(crate) fn verdict(reason: Reason, temporary: bool) -> Verdict {
         | Reason::AckInvalid
         | Reason::ReadInvalid
         | Reason::Replaced
+        | Reason::NoHistory
+        | Reason::UnknownConversation
         // Temporary by the table: a server that says otherwise means it.
         | Reason::Internal
         | Reason::Stalled
@@ -69,6 +71,7 @@ pub(crate) fn verdict(reason: Reason, temporary: bool) -> Verdict {
         | Reason::DirectoryUnavailable
         | Reason::Draining
         | Reason::RateLimited
+        | Reason::ArchiveUnavailable
         | Reason::Unspecified => Verdict::Final,
     }
 }
@@ -115,6 +118,9 @@ mod tests {
         ("DIRECTORY_UNAVAILABLE", Verdict::Final),
         ("DRAINING", Verdict::Final),
         ("RATE_LIMITED", Verdict::Final),
+        ("ARCHIVE_UNAVAILABLE", Verdict::Final),
+        ("NO_HISTORY", Verdict::Final),
+        ("UNKNOWN_CONVERSATION", Verdict::Final),
     ];
 
     #[test]

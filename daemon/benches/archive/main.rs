@@ -133,6 +133,7 @@ async fn written(archive: Arc<dyn WriteArchive>, rows: u64) -> Cost {
         runtime: tokio::runtime::Handle::current(),
         metrics: Arc::new(Metrics::new()),
         stop: stop.clone(),
+        changed: Box::new(|_| ()),
     });
     let (began, cpu_before) = (Instant::now(), cpu());
     let thread = std::thread::spawn(move || writer.run());

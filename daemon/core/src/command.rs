@@ -8,7 +8,7 @@ use quail_protocol::v1;
 
 use crate::ports::directory::AccountFacts;
 use crate::ports::outbox::{Entry, StoredEvent, Stretch};
-use crate::signals::{SignalCommand, SignalOut};
+use crate::signals::{SignalCommand, SignalOut, UnreadCommand};
 
 /// One connection of this process. It has one publish lane at the most, so it names that too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -139,6 +139,8 @@ pub enum Command {
     Read(ReadCommand),
     /// Passes on what is true for a moment.
     Signal(SignalCommand),
+    /// How much is unread changed: its devices may be told. Nothing is answered.
+    Unread(UnreadCommand),
     /// A connection with its lanes is gone.
     Disconnected {
         /// The connection.

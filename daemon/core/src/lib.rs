@@ -24,5 +24,5 @@ pub use command::{
 };
 pub use id_map::{IdHasher, IdMap};
 pub use outbox::{ANCESTORS_MAX, Ancestor, OUTBOX_AGE_MAX, OUTBOX_BYTES_MAX, OUTBOX_EVENTS_MAX};
-pub use signals::{SignalCommand, SignalOut};
+pub use signals::{SignalCommand, SignalOut, UnreadCommand};
 pub use state::State;

@@ -112,6 +112,7 @@ impl State {
                 }
             }
             Command::Signal(signal) => self.signal(&signal, outcome),
+            Command::Unread(unread) => self.unread(unread, outcome),
             Command::Read(read) => self.read(read, now_ms, outcome),
             Command::Disconnected { connection, account, device } => {
                 self.refusing.remove(&connection);

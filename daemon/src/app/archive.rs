@@ -7,10 +7,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use quail_core::ports::archive::{ArchiveError, WriteArchive};
+use quail_core::ports::archive::{ArchiveError, ReadArchive, WriteArchive};
+use quail_core::ports::directory::Directory;
 use quail_core::ports::outbox::StoreError;
 use quail_protocol::id::{Origin, Position};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::origin::Lineage;
@@ -21,7 +23,11 @@ use crate::adapters::sqlite::archive::SqliteArchive;
 use crate::archive::dead::DeadLetters;
 use crate::archive::{self, JournalEvent, Source, Stop, Taken, Writer, WriterParts};
 use crate::config::{Config, StorageUrl};
+use crate::delivery::Delivery;
+use crate::gateway::Unread;
 use crate::ops::metrics::Metrics;
+use crate::query::History;
+use crate::sequencer::SequencerHandle;
 
 /// How long the writer may take for what is in the journal when the daemon stops. The next start takes the rest.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -42,6 +48,13 @@ pub(super) enum OpenArchive {
 
 impl OpenArchive {
     fn writes(&self) -> Arc<dyn WriteArchive> {
+        match self {
+            Self::Sqlite(archive) => Arc::new(archive.clone()),
+            Self::Postgres(archive) => Arc::new(archive.clone()),
+        }
+    }
+
+    fn reads(&self) -> Arc<dyn ReadArchive> {
         match self {
             Self::Sqlite(archive) => Arc::new(archive.clone()),
             Self::Postgres(archive) => Arc::new(archive.clone()),
@@ -118,6 +131,10 @@ pub(super) struct RunningArchive {
     stop: Arc<Stop>,
     thread: JoinHandle<()>,
     dead: DeadLetters,
+    /// Up to where it is.
+    archived: watch::Receiver<Position>,
+    origin: Origin,
+    unread: Arc<Unread>,
 }
 
 /// Starts the writer. `ended` is cancelled when it has ended, however it did.
@@ -125,33 +142,55 @@ pub(super) fn start(
     archive: OpenArchive,
     (lineage, archived, reader): (Lineage, Position, ArchiveReader),
     metrics: Arc<Metrics>,
+    delivery: Arc<Delivery>,
     ended: &CancellationToken,
 ) -> anyhow::Result<RunningArchive> {
     let ancestors = lineage.ancestors.iter().map(|ancestor| (ancestor.origin, ancestor.inherited));
     let lineage = archive::Lineage { origin: lineage.origin, ancestors: ancestors.collect() };
     let dead = DeadLetters::new(archive.writes(), lineage.clone());
-    let stop = Arc::new(Stop::default());
+    let (stop, origin) = (Arc::new(Stop::default()), lineage.origin);
+    let (told, progress) = watch::channel(archived);
+    let unread = Arc::new(Unread::new(delivery));
+    let noted = unread.clone();
     let writer = Writer::new(WriterParts {
-        source: Journal(reader),
+        source: Journal { reader, told },
         archive: archive.writes(),
         lineage,
         archived,
         runtime: Handle::current(),
         metrics,
         stop: stop.clone(),
+        changed: Box::new(move |batch| noted.changed(batch)),
     });
     let ended = ended.clone().drop_guard();
     let thread = std::thread::Builder::new().name("archive".to_owned()).spawn(move || {
         writer.run();
         drop(ended);
     });
-    Ok(RunningArchive { archive, stop, thread: thread.context("start the archive's thread")?, dead })
+    let thread = thread.context("start the archive's thread")?;
+    Ok(RunningArchive { archive, stop, thread, dead, archived: progress, origin, unread })
 }
 
 impl RunningArchive {
     /// Returns what the operator may do with dead letters.
     pub(super) fn dead(&self) -> DeadLetters {
         self.dead.clone()
+    }
+
+    /// Returns what tells devices how much is unread, until it is asked to stop.
+    pub(super) fn tell_unread(
+        &self,
+        sequencer: SequencerHandle,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (unread, archive) = (self.unread.clone(), self.archive.reads());
+        async move { unread.tell_until(archive, sequencer, stop).await }
+    }
+
+    /// Returns who answers questions of history.
+    pub(super) fn history(&self, directory: Arc<dyn Directory>, metrics: Arc<Metrics>) -> History {
+        let (archive, archived) = (self.archive.reads(), self.archived.clone());
+        History { archive, directory, origin: self.origin, archived, metrics }
     }
 
     /// Lets the writer take what is there, for a while, and closes the database.
@@ -166,21 +205,26 @@ impl RunningArchive {
 }
 
 /// The journal as the writer reads it.
-struct Journal(ArchiveReader);
+struct Journal {
+    reader: ArchiveReader,
+    /// Is told what the journal is told.
+    told: watch::Sender<Position>,
+}
 
 impl Source for Journal {
     fn next(&mut self, bytes_max: usize, patience: Duration) -> Result<Taken, StoreError> {
-        let tailed = self.0.next(bytes_max, patience)?;
+        let tailed = self.reader.next(bytes_max, patience)?;
         let events = tailed.events.into_iter();
         let events = events.map(|tailed| JournalEvent { event: tailed.event, accounts: tailed.accounts });
         Ok(Taken { events: events.collect(), upto: tailed.upto })
     }
 
     fn archived(&self, upto: Position) {
-        self.0.archived(upto);
+        self.reader.archived(upto);
+        self.told.send_replace(upto);
     }
 
     fn last_position(&self) -> Position {
-        self.0.last_position()
+        self.reader.last_position()
     }
 }

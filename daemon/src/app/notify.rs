@@ -173,6 +173,7 @@ mod tests {
             delivery,
             directory: DirectoryService::new(directory.clone(), SignUpPolicy::Open),
             reads: directory,
+            history: None,
             clock: Arc::new(|| 1),
             rates: Arc::new(Rates::new(&RateTable::new([None; Class::ALL.len()]))),
             back_pressure: Arc::new(|| false),

@@ -142,11 +142,11 @@ async fn start_inside(
     let OpenOutbox { engine, state, origin, archiving } =
         outbox::open(config, paths, &*directory, archive.as_ref(), metrics.clone()).await?;
     let archive_ended = CancellationToken::new();
+    let (delivery, reads) = (Arc::new(Delivery::new(metrics.clone())), Reads::default());
     let archive = archive
         .zip(archiving)
-        .map(|(archive, archiving)| archive::start(archive, archiving, metrics.clone(), &archive_ended));
+        .map(|(open, from)| archive::start(open, from, metrics.clone(), delivery.clone(), &archive_ended));
 
-    let (delivery, reads) = (Arc::new(Delivery::new(metrics.clone())), Reads::default());
     let (reader, back_pressure) = (engine.reader(), engine.back_pressure());
     let (expiry, disk_full) = (engine.expiry(), engine.disk_full());
     let releaser = Box::new(Releaser::new(delivery.clone(), reads.clone()));
@@ -160,6 +160,7 @@ async fn start_inside(
     let sequencer = sequencer.with_signals(move |signals| signalled.signal(signals));
     let threads = start_threads(sequencer, committer, backlog)?;
     let threads = Threads { archive: archive.transpose()?, archive_ended, ..threads };
+    let history = threads.archive.as_ref().map(|archive| archive.history(directory.clone(), metrics.clone()));
     let service = DirectoryService::new(directory.clone(), policy(config.accounts.sign_up));
     let admin = AdminService::new(directory.clone(), &service);
     let rates = Arc::new(Rates::new(&config.rates));
@@ -169,6 +170,7 @@ async fn start_inside(
         delivery,
         directory: service.clone(),
         reads: directory,
+        history,
         clock: Arc::new(unix_ms),
         rates: rates.clone(),
         back_pressure,
@@ -237,6 +239,9 @@ async fn start(
         watchdog: Pulse::system_watchdog(),
     };
     chores.spawn(pulse.run(drain.clone()));
+    if let Some(archive) = &threads.archive {
+        chores.spawn(archive.tell_unread(gateway.sequencer().clone(), drain.clone()));
+    }
     let (recorder, drained) = (gateway.clone(), drain.clone());
     chores.spawn(async move { recorder.record_seen_until(drained).await });
     let sockets = Sockets { endpoint, endpoint_failed, ops };

@@ -110,6 +110,8 @@ pub struct WriterParts<S> {
     pub metrics: Arc<Metrics>,
     /// How it is asked to stop.
     pub stop: Arc<Stop>,
+    /// Is shown each batch once it is applied. Must not wait.
+    pub changed: Box<dyn Fn(&ArchiveBatch) + Send>,
 }
 
 /// The writer; a thread runs it.
@@ -244,6 +246,7 @@ impl<S: Source> Writer<S> {
         self.parts.archived = batch.upto;
         self.quiet_since = Instant::now();
         self.parts.source.archived(batch.upto);
+        (self.parts.changed)(batch);
         self.show(None);
     }
 

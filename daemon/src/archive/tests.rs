@@ -181,6 +181,7 @@ fn work(journal: &Journal, archive: &Double, lineage: Lineage) -> Working {
         runtime: Handle::current(),
         metrics: metrics.clone(),
         stop: stop.clone(),
+        changed: Box::new(|_| ()),
     });
     Working { stop, thread: std::thread::spawn(move || writer.run()), metrics }
 }
@@ -203,7 +204,7 @@ impl Working {
 async fn all(archive: &Double) -> Vec<ArchivedMessage> {
     let (mut all, mut place) = (Vec::new(), None);
     loop {
-        let page = archive.twin.browse(BOB, direct(ADA, BOB), Browse::After(place), 100).await.unwrap();
+        let page = archive.twin.browse(BOB, direct(ADA, BOB), Browse::After(place), 100).await.unwrap().rows;
         let Some(last) = page.last() else { return all };
         place = Some(last.place());
         all.extend(page);

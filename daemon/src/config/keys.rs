@@ -66,6 +66,7 @@ pub(super) const RATE_UNKNOWN: Key = rate("rates.unknown");
 pub(super) const RATE_REQUEST: Key = rate("rates.request");
 pub(super) const RATE_SEND: Key = rate("rates.send");
 pub(super) const RATE_SIGNAL: Key = rate("rates.signal");
+pub(super) const RATE_HISTORY: Key = rate("rates.history");
 pub(super) const STALL: Key = Key {
     path: "limits.stall",
     wants: r#"a whole number with its unit, ms, s, m or h, of 1s to 24h, as in "10m""#,
@@ -119,6 +120,7 @@ pub(super) const KEYS: &[&Key] = &[
     &RATE_REQUEST,
     &RATE_SEND,
     &RATE_SIGNAL,
+    &RATE_HISTORY,
     &STALL,
     &UNSETTLED,
     &UNARCHIVED,
@@ -146,6 +148,7 @@ pub(super) fn of_class(class: Class) -> &'static Key {
         Class::Request => &RATE_REQUEST,
         Class::Send => &RATE_SEND,
         Class::Signal => &RATE_SIGNAL,
+        Class::History => &RATE_HISTORY,
     }
 }
 

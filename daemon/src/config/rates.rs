@@ -28,11 +28,13 @@ pub enum Class {
     Send,
     /// Signals, per device.
     Signal,
+    /// Questions of history, per account.
+    History,
 }
 
 impl Class {
     /// Every class, in the order of the default configuration.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Handshake,
         Self::SignUp,
         Self::LogIn,
@@ -43,6 +45,7 @@ impl Class {
         Self::Request,
         Self::Send,
         Self::Signal,
+        Self::History,
     ];
 
     /// Returns the name of the class in the section `[rates]` and in metrics.
@@ -58,6 +61,7 @@ impl Class {
             Self::Request => "request",
             Self::Send => "send",
             Self::Signal => "signal",
+            Self::History => "history",
         }
     }
 }

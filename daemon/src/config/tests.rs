@@ -41,6 +41,7 @@ fn default_rates() -> RateTable {
         "20/s burst 200",
         "100/s burst 2000",
         "5/s burst 50",
+        "20/s burst 400",
     ];
     RateTable::new(texts.map(|text| Rate::parse(text).unwrap()))
 }
@@ -148,6 +149,7 @@ fn every_setting_has_a_variable_and_the_flags_theirs() {
         ("QUAIL_RATES_REQUEST", "off"),
         ("QUAIL_RATES_SEND", "9/m burst 8"),
         ("QUAIL_RATES_SIGNAL", "off"),
+        ("QUAIL_RATES_HISTORY", "off"),
         ("QUAIL_LIMITS_STALL", "90s"),
         ("QUAIL_LIMITS_UNSETTLED", "64MiB"),
         ("QUAIL_LIMITS_UNARCHIVED", "1GiB"),

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quail_core::ports::outbox::StoredEvent;
 use quail_core::{Accepted, ConnectionId, Effect, FeedId, IdMap, SignalOut, Ticket};
-use quail_protocol::id::{DeviceId, Origin, Position};
+use quail_protocol::id::{AccountId, DeviceId, Origin, Position};
 use quail_protocol::v1::{self, Reason};
 use tokio::sync::oneshot;
 
@@ -94,12 +94,16 @@ pub struct Delivery {
 struct Routes {
     mailboxes: IdMap<ConnectionId, Route>,
     devices: IdMap<DeviceId, Vec<ConnectionId>>,
+    /// How many connections watch what is unread, by account.
+    watching: IdMap<AccountId, usize>,
 }
 
 struct Route {
     sender: mailbox::Sender,
     signals: Arc<SignalBox>,
     device: Option<DeviceId>,
+    /// Whose unread counts it is told.
+    watches: Option<AccountId>,
 }
 
 impl Delivery {
@@ -111,7 +115,7 @@ impl Delivery {
     /// Opens the mailbox of a connection. It is gone when the returned end is dropped.
     pub fn open(self: &Arc<Self>, connection: ConnectionId) -> Mailbox {
         let (sender, mailbox) = mailbox::open(connection, self.clone());
-        let route = Route { sender, signals: mailbox.signals(), device: None };
+        let route = Route { sender, signals: mailbox.signals(), device: None, watches: None };
         lock(&self.routes).mailboxes.insert(connection, route);
         mailbox
     }
@@ -123,6 +127,21 @@ impl Delivery {
             route.device = Some(device);
             routes.devices.entry(device).or_default().push(connection);
         }
+    }
+
+    /// Takes note that a connection wants to know how much its account has not read.
+    pub fn watch(&self, connection: ConnectionId, account: AccountId) {
+        let mut routes = lock(&self.routes);
+        let Some(route) = routes.mailboxes.get_mut(&connection) else { return };
+        // A connection has one session in its life, and that one account.
+        if route.watches.replace(account).is_none() {
+            *routes.watching.entry(account).or_default() += 1;
+        }
+    }
+
+    /// Returns whether anybody wants to know how much an account has not read.
+    pub fn is_watched(&self, account: AccountId) -> bool {
+        lock(&self.routes).watching.contains_key(&account)
     }
 
     /// Returns whether a connection carries the session of a device.
@@ -145,7 +164,16 @@ impl Delivery {
 
     fn close(&self, connection: ConnectionId) {
         let mut routes = lock(&self.routes);
-        let Some(Route { device: Some(device), .. }) = routes.mailboxes.remove(&connection) else { return };
+        let Some(Route { device, watches, .. }) = routes.mailboxes.remove(&connection) else { return };
+        if let Some(account) = watches
+            && let Some(count) = routes.watching.get_mut(&account)
+        {
+            *count -= 1;
+            if *count == 0 {
+                routes.watching.remove(&account);
+            }
+        }
+        let Some(device) = device else { return };
         if let Some(connections) = routes.devices.get_mut(&device) {
             connections.retain(|other| *other != connection);
             if connections.is_empty() {
@@ -159,6 +187,10 @@ impl Delivery {
         let routes = lock(&self.routes);
         for signal in signals {
             let Some(route) = routes.mailboxes.get(&signal.feed.connection) else { continue };
+            let is_unread = matches!(signal.signal.body, Some(v1::signal::Body::Unread(_)));
+            if is_unread && route.watches.is_none() {
+                continue;
+            }
             if route.signals.push(signal) {
                 self.metrics.signals_dropped.inc();
             }
@@ -319,6 +351,27 @@ mod tests {
         drop(first);
         assert!(!delivery.is_bound(device));
         assert!(lock(&delivery.routes).devices.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_unread_goes_to_who_watches_until_it_is_gone() {
+        let delivery = Arc::new(Delivery::default());
+        let (watching, other) = (delivery.open(ConnectionId(1)), delivery.open(ConnectionId(2)));
+        let account = AccountId([1; 16]);
+        delivery.watch(ConnectionId(1), account);
+        delivery.watch(ConnectionId(1), account);
+        let body = Some(v1::signal::Body::Unread(v1::Unread { count: 3 }));
+        let signal = Arc::new(v1::Signal { body, ..Default::default() });
+        let out = |connection| SignalOut {
+            feed: feed(connection),
+            from: DeviceId([2; 16]),
+            signal: signal.clone(),
+        };
+        delivery.signal(vec![out(1), out(2)]);
+        assert_eq!((watching.signals().take().len(), other.signals().take().len()), (1, 0));
+        assert!(delivery.is_watched(account));
+        drop(watching);
+        assert!(!delivery.is_watched(account));
     }
 
     #[tokio::test]

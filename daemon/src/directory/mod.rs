@@ -12,6 +12,7 @@
 
 mod admin;
 mod change_password;
+mod conversations;
 mod invites;
 mod log_in;
 mod passwords;

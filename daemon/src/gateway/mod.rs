@@ -7,12 +7,14 @@
 //! queue.
 
 mod hello;
+mod history;
 mod known;
 mod lanes;
 mod rates;
 mod requests;
 mod seen;
 mod signals;
+mod unread;
 
 use std::sync::Arc;
 
@@ -24,10 +26,12 @@ use tokio_util::task::TaskTracker;
 
 pub use rates::{Limited, Prefix, Rates};
 pub use requests::{Requested, SessionChange};
+pub use unread::Unread;
 
 use crate::delivery::Delivery;
 use crate::directory::DirectoryService;
 use crate::ops::metrics::{CommandLabels, Metrics, Refusals};
+use crate::query::History;
 use crate::sequencer::{SequencerEnded, SequencerHandle};
 use known::KnownAccounts;
 use seen::Seen;
@@ -46,6 +50,8 @@ pub struct Gateway {
     seen: Seen,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     known: KnownAccounts,
+    /// None where no history is kept.
+    history: Option<History>,
     rates: Arc<Rates>,
     back_pressure: Arc<dyn Fn() -> bool + Send + Sync>,
     metrics: Arc<Metrics>,
@@ -65,6 +71,8 @@ pub struct GatewayParts {
     pub directory: DirectoryService,
     /// Answers queries on the directory, and keeps when devices were seen.
     pub reads: Arc<dyn Directory>,
+    /// Answers queries on history, if it is kept.
+    pub history: Option<History>,
     /// Milliseconds since the Unix epoch.
     pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// What peers may try how often.
@@ -84,6 +92,7 @@ impl Gateway {
             delivery,
             directory,
             reads,
+            history,
             clock,
             rates,
             back_pressure,
@@ -99,6 +108,7 @@ impl Gateway {
             seen: Seen::default(),
             clock,
             known,
+            history,
             rates,
             back_pressure,
             metrics,
@@ -109,6 +119,11 @@ impl Gateway {
     /// Returns the delivery that this gateway's connections register with.
     pub fn delivery(&self) -> &Arc<Delivery> {
         &self.delivery
+    }
+
+    /// Returns where commands go.
+    pub fn sequencer(&self) -> &SequencerHandle {
+        &self.sequencer
     }
 
     /// Returns whether so much waits for the disk that new messages are better not read for a while.

@@ -50,6 +50,10 @@ impl Gateway {
         prefix: Prefix,
     ) -> Requested {
         let meta = asked.meta();
+        if let (Asked::Conversations(_), Some(session)) = (&asked, &session) {
+            // Before it is read, so that no change falls between.
+            self.delivery().watch(connection, session.account);
+        }
         let answer = match (self.admit(&asked, session.as_ref(), prefix), session) {
             (Err(limited), _) => Err(limited.refuse(&self.metrics)),
             (Ok(()), None) if meta.needs_session => Err(Reason::Unauthenticated.error()),
@@ -85,6 +89,7 @@ impl Gateway {
             (RateClass::Password, Asked::LogIn(asked), _) => self.rates.password(&asked.handle, prefix),
             (RateClass::Password, _, Some(session)) => self.rates.password(&session.handle, prefix),
             (RateClass::LookUp, _, Some(session)) => self.rates.look_up(session.account),
+            (RateClass::History, _, Some(session)) => self.rates.history(session.account),
             // What needs a session and has none is refused right after.
             _ => Ok(()),
         }
@@ -130,6 +135,7 @@ impl Gateway {
                 self.apply(vec![changed]).await.map_err(Reason::error)?;
                 Answer::Done(v1::Done {})
             }
+            (Asked::SetConversation(asked), Some(session)) => self.set_conversation(asked, &session).await?,
             (Asked::GetPrivacy(v1::GetPrivacy {}), Some(session)) => {
                 let found = query::get_privacy(&*self.reads, &session).await;
                 Answer::Privacy(found.map_err(|error| error.to_error())?)
@@ -148,6 +154,10 @@ impl Gateway {
                 let listed = query::list_devices(&*self.reads, &session, last_seen_ms).await;
                 Answer::Devices(listed.map_err(|error| error.to_error())?)
             }
+            (
+                asked @ (Asked::Conversations(_) | Asked::History(_) | Asked::Sync(_) | Asked::Search(_)),
+                Some(session),
+            ) => self.history(asked, &session).await?,
             // All others need a session.
             (_, None) => return Err(Reason::Unauthenticated.error()),
         };

@@ -43,7 +43,8 @@ fn valid_signal(session: &SessionFacts, signal: &v1::Signal) -> Result<Option<Si
     let to = AccountId::try_from(&*signal.account).map_err(|_| Reason::Malformed)?;
     let is_known = match &signal.body {
         Some(Body::Typing(typing)) => matches!(typing.state(), TypingState::Started | TypingState::Stopped),
-        None => false,
+        // That is for the server alone to say.
+        Some(Body::Unread(_)) | None => false,
     };
     let (account, device, counter) = (session.account, session.device, signal.counter);
     let body = signal.body.filter(|_| is_known);
@@ -78,5 +79,7 @@ mod tests {
         assert_eq!(valid_signal(&session, &signal(16, 0, typing(9))), Ok(None));
         assert_eq!(valid_signal(&session, &signal(16, 0, typing(0))), Ok(None));
         assert_eq!(valid_signal(&session, &signal(16, 0, None)), Ok(None));
+        let unread = Some(Body::Unread(v1::Unread { count: 7 }));
+        assert_eq!(valid_signal(&session, &signal(16, 0, unread)), Ok(None), "only the server says so");
     }
 }

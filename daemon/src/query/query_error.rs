@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
+use quail_core::ports::archive::ArchiveError;
 use quail_core::ports::directory::DirectoryError;
 use quail_protocol::v1::{self, Reason};
 
-/// When to try again while the directory is away.
+/// When to try again while the directory or the archive is away.
 const UNAVAILABLE_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Why a query has no answer.
@@ -29,6 +30,15 @@ pub enum QueryError {
         /// For the log, never for peers.
         reason: String,
     },
+    /// There is no such conversation of the account that asks.
+    #[error("no such conversation")]
+    UnknownConversation,
+    /// The archive cannot be reached; a retry may help.
+    #[error("the archive is unavailable: {reason}")]
+    ArchiveUnavailable {
+        /// For the log, never for peers.
+        reason: String,
+    },
     /// The daemon or what it stored is at fault.
     #[error("query failed: {reason}")]
     Internal {
@@ -43,10 +53,15 @@ impl QueryError {
         match self {
             Self::Malformed(why) => Reason::Malformed.with_text(why),
             Self::UnknownAccount => Reason::UnknownAccount.error(),
+            Self::UnknownConversation => Reason::UnknownConversation.error(),
             Self::Unauthenticated => Reason::Unauthenticated.error(),
             Self::Unavailable { reason } => {
                 tracing::warn!(%reason, "the directory is unavailable");
                 Reason::DirectoryUnavailable.retry_after(UNAVAILABLE_RETRY_AFTER)
+            }
+            Self::ArchiveUnavailable { reason } => {
+                tracing::warn!(%reason, "the archive is unavailable");
+                Reason::ArchiveUnavailable.retry_after(UNAVAILABLE_RETRY_AFTER)
             }
             Self::Internal { reason } => {
                 tracing::error!(%reason, "a query failed");
@@ -63,6 +78,19 @@ impl From<DirectoryError> for QueryError {
             DirectoryError::Unavailable { reason } => Self::Unavailable { reason },
             // The others answer commands; a read that gets one has found a fault.
             other => Self::Internal { reason: other.to_string() },
+        }
+    }
+}
+
+impl From<ArchiveError> for QueryError {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::UnknownConversation => Self::UnknownConversation,
+            ArchiveError::Unavailable { reason } => Self::ArchiveUnavailable { reason },
+            // Nothing that is read can be refused; a read that is has found a fault.
+            ArchiveError::Refused { .. } | ArchiveError::Damaged { .. } => {
+                Self::Internal { reason: error.to_string() }
+            }
         }
     }
 }

@@ -153,6 +153,12 @@ pub enum Reason {
     Draining = 83,
     /// Too many tries of this kind.
     RateLimited = 84,
+    /// The archive cannot be reached.
+    ArchiveUnavailable = 85,
+    /// The server keeps no history.
+    NoHistory = 86,
+    /// The account has no such conversation. Also the answer where it is one of others.
+    UnknownConversation = 87,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -196,6 +202,9 @@ impl Reason {
             Self::DirectoryUnavailable => "DIRECTORY_UNAVAILABLE",
             Self::Draining => "DRAINING",
             Self::RateLimited => "RATE_LIMITED",
+            Self::ArchiveUnavailable => "ARCHIVE_UNAVAILABLE",
+            Self::NoHistory => "NO_HISTORY",
+            Self::UnknownConversation => "UNKNOWN_CONVERSATION",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -236,6 +245,9 @@ impl Reason {
             "DIRECTORY_UNAVAILABLE" => Some(Self::DirectoryUnavailable),
             "DRAINING" => Some(Self::Draining),
             "RATE_LIMITED" => Some(Self::RateLimited),
+            "ARCHIVE_UNAVAILABLE" => Some(Self::ArchiveUnavailable),
+            "NO_HISTORY" => Some(Self::NoHistory),
+            "UNKNOWN_CONVERSATION" => Some(Self::UnknownConversation),
             _ => None,
         }
     }
@@ -501,7 +513,7 @@ pub struct Signal {
     #[prost(uint64, tag = "3")]
     pub counter: u64,
     /// What it says. A peer passes over what it does not know.
-    #[prost(oneof = "signal::Body", tags = "4")]
+    #[prost(oneof = "signal::Body", tags = "4, 5")]
     pub body: ::core::option::Option<signal::Body>,
 }
 /// Nested message and enum types in `Signal`.
@@ -512,6 +524,9 @@ pub mod signal {
         /// Somebody is writing, or is not any more.
         #[prost(message, tag = "4")]
         Typing(super::Typing),
+        /// Downwards only, from the server itself: how much is unread in the conversation with `account`. `device` is empty.
+        #[prost(message, tag = "5")]
+        Unread(super::Unread),
     }
 }
 /// Somebody is writing a message to the account that gets this, or is not any more.
@@ -520,6 +535,14 @@ pub struct Typing {
     /// Which of both.
     #[prost(enumeration = "TypingState", tag = "1")]
     pub state: i32,
+}
+/// How much is unread in a conversation, as it is now. Sent to those who have asked for the list of conversations on this connection,
+/// whenever it may have changed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Unread {
+    /// Messages of the peer that were not read, counted up to 999.
+    #[prost(uint32, tag = "1")]
+    pub count: u32,
 }
 /// Whether somebody is writing a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -837,6 +860,411 @@ impl Switch {
         }
     }
 }
+/// Where a message stands in its conversation: first by stamp, then by origin.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Place {
+    /// The stamp of the message.
+    #[prost(uint64, tag = "1")]
+    pub stamp: u64,
+    /// The origin that accepted it.
+    #[prost(uint32, tag = "2")]
+    pub origin: u32,
+}
+/// Up to where the archive was when the question was answered; more may be in the answer, less never is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Archived {
+    /// The origin that answers.
+    #[prost(uint32, tag = "1")]
+    pub origin: u32,
+    /// Everything it decided up to here is archived.
+    #[prost(uint64, tag = "2")]
+    pub position: u64,
+    /// The archive did not get as far as the question asked for, in the time that was waited.
+    #[prost(bool, tag = "3")]
+    pub behind: bool,
+}
+/// Asks for the account's conversations, the newest message first. Answered by Conversations.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListConversations {
+    /// Behind this one, which is `next` of the page before. Absent: from the newest on.
+    #[prost(message, optional, tag = "1")]
+    pub after: ::core::option::Option<ConversationKey>,
+    /// The highest position that the device had accepted or was given: the answer waits for the archive to have it.
+    #[prost(message, optional, tag = "2")]
+    pub accepted: ::core::option::Option<Cursor>,
+}
+/// Where a list of conversations goes on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConversationKey {
+    /// Place of the newest message.
+    #[prost(message, optional, tag = "1")]
+    pub place: ::core::option::Option<Place>,
+    /// The conversation's peer, 16 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub peer: ::prost::bytes::Bytes,
+}
+/// A page of conversations.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Conversations {
+    /// At most 50, the newest message first.
+    #[prost(message, repeated, tag = "1")]
+    pub conversations: ::prost::alloc::vec::Vec<Conversation>,
+    /// Where the next page begins. Absent: there is none.
+    #[prost(message, optional, tag = "2")]
+    pub next: ::core::option::Option<ConversationKey>,
+    /// Up to where the archive is.
+    #[prost(message, optional, tag = "3")]
+    pub archived: ::core::option::Option<Archived>,
+}
+/// A conversation in a list.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Conversation {
+    /// With whom, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub peer: ::prost::bytes::Bytes,
+    /// The number of its latest change: where a sync goes on from.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    /// The newest message, its body cut to 256 bytes, without reactions. Absent if the account has deleted all of them for itself.
+    #[prost(message, optional, tag = "3")]
+    pub last: ::core::option::Option<ArchivedMessage>,
+    /// Messages of the peer that were not read, counted up to 999.
+    #[prost(uint32, tag = "4")]
+    pub unread: u32,
+    /// How far the two accounts are. At most 16: those of the newest origins.
+    #[prost(message, repeated, tag = "5")]
+    pub markers: ::prost::alloc::vec::Vec<Marker>,
+    /// The account wants no noise about it.
+    #[prost(bool, tag = "6")]
+    pub muted: bool,
+    /// The account wants it above the others.
+    #[prost(bool, tag = "7")]
+    pub pinned: bool,
+    /// The account wants it out of its list; many clients call that archived. It is all there.
+    #[prost(bool, tag = "8")]
+    pub put_away: bool,
+}
+/// Says how the account wants to see a conversation, on all of its devices. What is not said stays as it is. Answered by Done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetConversation {
+    /// The conversation's peer, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub peer: ::prost::bytes::Bytes,
+    /// Whether there is to be no noise about it.
+    #[prost(enumeration = "Switch", tag = "2")]
+    pub muted: i32,
+    /// Whether it is to stand above the others.
+    #[prost(enumeration = "Switch", tag = "3")]
+    pub pinned: i32,
+    /// Whether it is to be out of the list.
+    #[prost(enumeration = "Switch", tag = "4")]
+    pub put_away: i32,
+    /// As in ListConversations.
+    #[prost(message, optional, tag = "5")]
+    pub accepted: ::core::option::Option<Cursor>,
+}
+/// How far an account is in a conversation at an origin.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Marker {
+    /// Whose, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub account: ::prost::bytes::Bytes,
+    /// How far.
+    #[prost(enumeration = "ReceiptKind", tag = "2")]
+    pub kind: i32,
+    /// The origin.
+    #[prost(uint32, tag = "3")]
+    pub origin: u32,
+    /// Up to here, inclusive.
+    #[prost(uint64, tag = "4")]
+    pub position: u64,
+}
+/// A message as the archive has it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ArchivedMessage {
+    /// Its id: 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: ::prost::bytes::Bytes,
+    /// The account that sent it, 16 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub sender: ::prost::bytes::Bytes,
+    /// The account it is for, 16 bytes.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub recipient: ::prost::bytes::Bytes,
+    /// The origin that accepted it.
+    #[prost(uint32, tag = "4")]
+    pub origin: u32,
+    /// Its position there.
+    #[prost(uint64, tag = "5")]
+    pub position: u64,
+    /// Sorts it in its conversation, together with the origin.
+    #[prost(uint64, tag = "6")]
+    pub stamp: u64,
+    /// The conversation's number of its last change.
+    #[prost(uint64, tag = "7")]
+    pub seq: u64,
+    /// What is left of it.
+    #[prost(enumeration = "ArchivedState", tag = "8")]
+    pub state: i32,
+    /// What the body is.
+    #[prost(enumeration = "BodyKind", tag = "9")]
+    pub kind: i32,
+    /// The body, as last edited.
+    #[prost(bytes = "bytes", tag = "10")]
+    pub body: ::prost::bytes::Bytes,
+    /// The body was cut, for a list.
+    #[prost(bool, tag = "11")]
+    pub cut: bool,
+    /// The stamp of the last edit. Zero: never edited.
+    #[prost(uint64, tag = "12")]
+    pub edited: u64,
+    /// Who sent the message that this one answers, 16 bytes. Empty: it answers none.
+    #[prost(bytes = "bytes", tag = "13")]
+    pub reply_sender: ::prost::bytes::Bytes,
+    /// The id of that message, 16 bytes.
+    #[prost(bytes = "bytes", tag = "14")]
+    pub reply_id: ::prost::bytes::Bytes,
+    /// Who reacts with what.
+    #[prost(message, repeated, tag = "15")]
+    pub reactions: ::prost::alloc::vec::Vec<ArchivedReaction>,
+}
+/// A reaction to a message.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ArchivedReaction {
+    /// Whose, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub account: ::prost::bytes::Bytes,
+    /// With what.
+    #[prost(string, tag = "2")]
+    pub reaction: ::prost::alloc::string::String,
+}
+/// Asks for messages of a conversation. Answered by History.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BrowseHistory {
+    /// The conversation's peer, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub peer: ::prost::bytes::Bytes,
+    /// Which way.
+    #[prost(enumeration = "Direction", tag = "2")]
+    pub direction: i32,
+    /// From this place on, itself not among them. Absent: from the end, which is the newest for OLDER and the oldest for NEWER.
+    #[prost(message, optional, tag = "3")]
+    pub place: ::core::option::Option<Place>,
+    /// At most so many. Zero: 50; above 100: 100.
+    #[prost(uint32, tag = "4")]
+    pub limit: u32,
+    /// As in ListConversations.
+    #[prost(message, optional, tag = "5")]
+    pub accepted: ::core::option::Option<Cursor>,
+}
+/// A page of messages.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct History {
+    /// The messages in the order that was asked for. As many as fit into a frame.
+    #[prost(message, repeated, tag = "1")]
+    pub messages: ::prost::alloc::vec::Vec<ArchivedMessage>,
+    /// There may be more behind the last of them.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
+    /// Up to where the archive is.
+    #[prost(message, optional, tag = "3")]
+    pub archived: ::core::option::Option<Archived>,
+}
+/// Asks what changed in conversations. Answered by Synced.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SyncHistory {
+    /// The conversations' peers, 16 bytes each, one behind the other. 256 at most.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub peers: ::prost::bytes::Bytes,
+    /// For each of them, the seq up to which the device has everything.
+    #[prost(fixed64, repeated, tag = "2")]
+    pub seqs: ::prost::alloc::vec::Vec<u64>,
+    /// At most so many messages of each. Zero: 50; above 100: 100.
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+    /// As in ListConversations.
+    #[prost(message, optional, tag = "4")]
+    pub accepted: ::core::option::Option<Cursor>,
+}
+/// What changed.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Synced {
+    /// Those that were asked for, in their order, as many as fit into a frame, at least one. Those that are missing are asked
+    /// for again.
+    #[prost(message, repeated, tag = "1")]
+    pub conversations: ::prost::alloc::vec::Vec<SyncedConversation>,
+    /// Up to where the archive is.
+    #[prost(message, optional, tag = "2")]
+    pub archived: ::core::option::Option<Archived>,
+}
+/// What changed in a conversation.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SyncedConversation {
+    /// Its peer, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub peer: ::prost::bytes::Bytes,
+    /// How it ends.
+    #[prost(enumeration = "SyncState", tag = "2")]
+    pub state: i32,
+    /// What to ask with next.
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+    /// There is more now.
+    #[prost(bool, tag = "4")]
+    pub more: bool,
+    /// Every message that changed, as it is now, in the order of the seqs; those that are deleted among them.
+    #[prost(message, repeated, tag = "5")]
+    pub messages: ::prost::alloc::vec::Vec<ArchivedMessage>,
+}
+/// Asks for messages of plain text. Answered by SearchResults.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SearchHistory {
+    /// What to look for: words, prefix*, "a phrase", from:handle, before:2026-11-21, after:2026-11-01.
+    #[prost(string, tag = "1")]
+    pub text: ::prost::alloc::string::String,
+    /// In the conversation with this account, 16 bytes. Empty: in all of them.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub peer: ::prost::bytes::Bytes,
+    /// Before this place, which is that of the last one of the page before. Absent: from the newest on.
+    #[prost(message, optional, tag = "3")]
+    pub before: ::core::option::Option<Place>,
+    /// At most so many. Zero: 50; above 100: 100.
+    #[prost(uint32, tag = "4")]
+    pub limit: u32,
+    /// As in ListConversations.
+    #[prost(message, optional, tag = "5")]
+    pub accepted: ::core::option::Option<Cursor>,
+}
+/// A page of messages that were found, the newest first.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SearchResults {
+    /// As many as fit into a frame.
+    #[prost(message, repeated, tag = "1")]
+    pub found: ::prost::alloc::vec::Vec<FoundMessage>,
+    /// There may be more behind the last of them.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
+    /// Up to where the archive is.
+    #[prost(message, optional, tag = "3")]
+    pub archived: ::core::option::Option<Archived>,
+}
+/// A message that was found.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FoundMessage {
+    /// The message.
+    #[prost(message, optional, tag = "1")]
+    pub message: ::core::option::Option<ArchivedMessage>,
+    /// Which bytes of the body match: first byte, byte behind the last, first byte, and so on; rising. 64 pairs at most.
+    #[prost(uint32, repeated, tag = "2")]
+    pub highlights: ::prost::alloc::vec::Vec<u32>,
+}
+/// What is left of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ArchivedState {
+    /// Never sent.
+    Unspecified = 0,
+    /// All of it.
+    BodyThere = 1,
+    /// That it was there: it was deleted for everybody.
+    BodyDeleted = 2,
+    /// That it was there: the account that asks has deleted it for itself. Only a sync tells.
+    BodyDeletedForMe = 3,
+}
+impl ArchivedState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ARCHIVED_STATE_UNSPECIFIED",
+            Self::BodyThere => "BODY_THERE",
+            Self::BodyDeleted => "BODY_DELETED",
+            Self::BodyDeletedForMe => "BODY_DELETED_FOR_ME",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ARCHIVED_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "BODY_THERE" => Some(Self::BodyThere),
+            "BODY_DELETED" => Some(Self::BodyDeleted),
+            "BODY_DELETED_FOR_ME" => Some(Self::BodyDeletedForMe),
+            _ => None,
+        }
+    }
+}
+/// Which way to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Direction {
+    /// As OLDER.
+    Unspecified = 0,
+    /// The newest ones before a place; newest first.
+    Older = 1,
+    /// The oldest ones behind a place; oldest first.
+    Newer = 2,
+}
+impl Direction {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DIRECTION_UNSPECIFIED",
+            Self::Older => "OLDER",
+            Self::Newer => "NEWER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DIRECTION_UNSPECIFIED" => Some(Self::Unspecified),
+            "OLDER" => Some(Self::Older),
+            "NEWER" => Some(Self::Newer),
+            _ => None,
+        }
+    }
+}
+/// How a sync of a conversation ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SyncState {
+    /// Never sent.
+    Unspecified = 0,
+    /// With what changed.
+    SyncChanged = 1,
+    /// Changes are not kept so far back: forget the conversation and read it anew.
+    SyncReload = 2,
+    /// The account has no such conversation.
+    SyncUnknown = 3,
+}
+impl SyncState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SYNC_STATE_UNSPECIFIED",
+            Self::SyncChanged => "SYNC_CHANGED",
+            Self::SyncReload => "SYNC_RELOAD",
+            Self::SyncUnknown => "SYNC_UNKNOWN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SYNC_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "SYNC_CHANGED" => Some(Self::SyncChanged),
+            "SYNC_RELOAD" => Some(Self::SyncReload),
+            "SYNC_UNKNOWN" => Some(Self::SyncUnknown),
+            _ => None,
+        }
+    }
+}
 /// Opens a session for a new device. Answered by Session.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -904,7 +1332,7 @@ pub mod open {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Request {
     /// The command. The field number is the command's code in the command table.
-    #[prost(oneof = "request::Command", tags = "20, 21, 22, 23, 24, 25, 40, 41, 42, 43")]
+    #[prost(oneof = "request::Command", tags = "20, 21, 22, 23, 24, 25, 26, 40, 41, 42, 43, 44, 45, 46, 47")]
     pub command: ::core::option::Option<request::Command>,
 }
 /// Nested message and enum types in `Request`.
@@ -930,6 +1358,9 @@ pub mod request {
         /// Changes what the account lets others know.
         #[prost(message, tag = "25")]
         SetPrivacy(super::SetPrivacy),
+        /// Says how the account wants to see a conversation.
+        #[prost(message, tag = "26")]
+        SetConversation(super::SetConversation),
         /// Finds an account by handle or id.
         #[prost(message, tag = "40")]
         LookUp(super::LookUp),
@@ -942,13 +1373,25 @@ pub mod request {
         /// Asks what the account lets others know.
         #[prost(message, tag = "43")]
         GetPrivacy(super::GetPrivacy),
+        /// Lists one's own conversations.
+        #[prost(message, tag = "44")]
+        Conversations(super::ListConversations),
+        /// Shows messages of a conversation.
+        #[prost(message, tag = "45")]
+        History(super::BrowseHistory),
+        /// Asks what changed in conversations.
+        #[prost(message, tag = "46")]
+        Sync(super::SyncHistory),
+        /// Searches one's own conversations.
+        #[prost(message, tag = "47")]
+        Search(super::SearchHistory),
     }
 }
 /// The answer to a request. The server finishes the stream after it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Response {
     /// The result, by the command that was asked.
-    #[prost(oneof = "response::Result", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "response::Result", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub result: ::core::option::Option<response::Result>,
 }
 /// Nested message and enum types in `Response`.
@@ -962,7 +1405,7 @@ pub mod response {
         /// Answers sign_up and log_in.
         #[prost(message, tag = "2")]
         Session(super::Session),
-        /// Answers log_out, change_password, unlink_device and set_privacy: done, on disk.
+        /// Answers log_out, change_password, unlink_device, set_privacy and set_conversation: done, on disk.
         #[prost(message, tag = "3")]
         Done(super::Done),
         /// Answers look_up.
@@ -977,6 +1420,18 @@ pub mod response {
         /// Answers get_privacy.
         #[prost(message, tag = "7")]
         Privacy(super::Privacy),
+        /// Answers conversations.
+        #[prost(message, tag = "8")]
+        Conversations(super::Conversations),
+        /// Answers history.
+        #[prost(message, tag = "9")]
+        History(super::History),
+        /// Answers sync.
+        #[prost(message, tag = "10")]
+        Synced(super::Synced),
+        /// Answers search.
+        #[prost(message, tag = "11")]
+        Found(super::SearchResults),
     }
 }
 /// The command took effect and is durable.

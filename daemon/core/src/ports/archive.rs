@@ -26,7 +26,7 @@ use sha2::{Digest, Sha256};
 
 pub use read::{
     ArchivedMessage, Browse, Content, ConversationKey, ConversationPage, ConversationSummary, Found, Marker,
-    Place, Reached, ReadArchive, Search, SyncPage, Synced,
+    Page, PageRoom, Place, Reached, ReadArchive, Search, SyncPage, Synced,
 };
 pub use search::{SEARCH_TERMS_MAX, SEARCH_TEXT_BYTES_MAX, SearchText, Term};
 pub use twin::TwinArchive;
@@ -36,14 +36,20 @@ pub use write::{
     WriteArchive,
 };
 
-/// Conversations in one page.
-pub const CONVERSATIONS_PAGE: usize = 50;
+pub use quail_protocol::limits::CONVERSATIONS_PAGE;
 
 /// Most messages in one page.
-pub const MESSAGES_PAGE_MAX: usize = 100;
+pub const MESSAGES_PAGE_MAX: usize = quail_protocol::limits::HISTORY_PAGE_MAX;
+
+/// Most bytes of one page, of a body and [`PAGE_ROW_BYTES`] for each row. As much as a frame holds; only a first row that has more is
+/// there all the same.
+pub const PAGE_BYTES_MAX: usize = quail_protocol::limits::FRAME_BYTES_MAX;
+
+/// What a row counts beside its body: about as much as its ids and numbers take.
+pub const PAGE_ROW_BYTES: usize = 100;
 
 /// Unread messages are counted up to here.
-pub const UNREAD_MAX: u32 = 999;
+pub const UNREAD_MAX: u32 = quail_protocol::limits::UNREAD_MAX as u32;
 
 /// What the hash of a direct conversation begins with, so that it is no hash of anything else.
 const DIRECT_DOMAIN: &[u8] = b"quail direct conversation\0";

@@ -14,6 +14,7 @@
 mod administration;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
+mod flags;
 mod twin;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use std::pin::Pin;
 use quail_protocol::id::{AccountId, DeviceId, Origin};
 
 pub use administration::{AccountSummary, Administration, InviteSummary, ProvidedAccount};
+pub use flags::{ConversationFlags, FlagChange, FlagsByPeer};
 pub use twin::TwinDirectory;
 
 /// What an object-safe port answers with.
@@ -272,6 +274,26 @@ pub trait Directory: Send + Sync {
         by: DeviceId,
         read_receipts: bool,
     ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>>;
+
+    /// Changes how an account wants to see its conversation with `peer`, in the name of its device `by`, and returns how it does then.
+    /// Whether there is such a conversation the directory does not know.
+    ///
+    /// # Errors
+    /// `UnknownDevice` if `by` was removed meanwhile, or there is no such account; `UnknownAccount` if there is no such peer.
+    fn set_conversation(
+        &self,
+        account: AccountId,
+        by: DeviceId,
+        peer: AccountId,
+        change: FlagChange,
+    ) -> PortFuture<'_, Result<ConversationFlags, DirectoryError>>;
+
+    /// Returns how an account wants to see its conversations with these peers.
+    fn conversation_flags(
+        &self,
+        account: AccountId,
+        peers: Vec<AccountId>,
+    ) -> PortFuture<'_, Result<FlagsByPeer, DirectoryError>>;
 
     /// Returns what is known of an account.
     fn facts(&self, account: AccountId) -> PortFuture<'_, Result<Option<AccountFacts>, DirectoryError>>;

@@ -16,6 +16,7 @@ mod administration;
 pub mod archive;
 mod devices;
 mod error;
+mod flags;
 mod invites;
 mod open;
 mod pool;
@@ -23,8 +24,8 @@ mod pool;
 use std::sync::Arc;
 
 use quail_core::ports::directory::{
-    AccountFacts, Credentials, DeviceSummary, Directory, DirectoryError, NewAccount, NewDevice, PortFuture,
-    SecretHash, SessionFacts,
+    AccountFacts, ConversationFlags, Credentials, DeviceSummary, Directory, DirectoryError, FlagChange,
+    FlagsByPeer, NewAccount, NewDevice, PortFuture, SecretHash, SessionFacts,
 };
 use quail_protocol::id::{AccountId, DeviceId, Origin};
 
@@ -180,6 +181,28 @@ impl Directory for PostgresDirectory {
     ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
         self.write((account, by, read_receipts), |connection, (account, by, read_receipts)| {
             Box::pin(accounts::set_privacy(connection, *account, *by, *read_receipts))
+        })
+    }
+
+    fn set_conversation(
+        &self,
+        account: AccountId,
+        by: DeviceId,
+        peer: AccountId,
+        change: FlagChange,
+    ) -> PortFuture<'_, Result<ConversationFlags, DirectoryError>> {
+        self.write((account, by, peer, change), |connection, (account, by, peer, change)| {
+            Box::pin(flags::set(connection, (*account, *by), *peer, *change))
+        })
+    }
+
+    fn conversation_flags(
+        &self,
+        account: AccountId,
+        peers: Vec<AccountId>,
+    ) -> PortFuture<'_, Result<FlagsByPeer, DirectoryError>> {
+        self.read((account, peers), |connection, (account, peers)| {
+            Box::pin(flags::list(connection, *account, peers))
         })
     }
 

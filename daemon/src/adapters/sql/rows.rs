@@ -3,10 +3,10 @@
 //! The schema's own checks make every error here a sign of damage, or of another program's hand in the database.
 
 use quail_core::ports::directory::{
-    AccountFacts, AccountSummary, Credentials, DeviceSummary, DirectoryError, InviteSummary, SecretHash,
-    SessionFacts,
+    AccountFacts, AccountSummary, ConversationFlags, Credentials, DeviceSummary, DirectoryError,
+    InviteSummary, SecretHash, SessionFacts,
 };
-use quail_protocol::id::{DeviceId, IdLengthError};
+use quail_protocol::id::{AccountId, DeviceId, IdLengthError};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
@@ -106,6 +106,16 @@ pub fn device(row: &impl DirectoryRow) -> Result<DeviceSummary, Failure> {
         created_ms: number(row, "created_ms")?,
         last_seen_ms: number(row, "last_seen_ms")?,
     })
+}
+
+/// Reads how an account wants to see a conversation, with its peer.
+pub fn flags(row: &impl DirectoryRow) -> Result<(AccountId, ConversationFlags), Failure> {
+    let flags = ConversationFlags {
+        muted: row.truth("muted")?,
+        pinned: row.truth("pinned")?,
+        put_away: row.truth("put_away")?,
+    };
+    Ok((id(row, "peer")?, flags))
 }
 
 /// Reads an account of a list.

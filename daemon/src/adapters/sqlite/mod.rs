@@ -13,12 +13,13 @@ mod accounts;
 mod administration;
 pub mod archive;
 mod devices;
+mod flags;
 mod invites;
 mod open;
 
 use quail_core::ports::directory::{
-    AccountFacts, Credentials, DeviceSummary, Directory, DirectoryError, NewAccount, NewDevice, PortFuture,
-    SecretHash, SessionFacts,
+    AccountFacts, ConversationFlags, Credentials, DeviceSummary, Directory, DirectoryError, FlagChange,
+    FlagsByPeer, NewAccount, NewDevice, PortFuture, SecretHash, SessionFacts,
 };
 use quail_protocol::id::{AccountId, DeviceId, Origin};
 use sqlx::{Sqlite, SqlitePool, Transaction};
@@ -183,6 +184,29 @@ impl Directory for SqliteDirectory {
             transaction.commit().await?;
             Ok(facts)
         })
+    }
+
+    fn set_conversation(
+        &self,
+        account: AccountId,
+        by: DeviceId,
+        peer: AccountId,
+        change: FlagChange,
+    ) -> PortFuture<'_, Result<ConversationFlags, DirectoryError>> {
+        answer(async move {
+            let mut transaction = self.begin().await?;
+            let flags = flags::set(&mut transaction, (account, by), peer, change).await?;
+            transaction.commit().await?;
+            Ok(flags)
+        })
+    }
+
+    fn conversation_flags(
+        &self,
+        account: AccountId,
+        peers: Vec<AccountId>,
+    ) -> PortFuture<'_, Result<FlagsByPeer, DirectoryError>> {
+        answer(async move { flags::list(&mut *self.readers.acquire().await?, account, &peers).await })
     }
 
     fn facts(&self, account: AccountId) -> PortFuture<'_, Result<Option<AccountFacts>, DirectoryError>> {

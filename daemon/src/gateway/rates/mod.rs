@@ -116,6 +116,14 @@ impl Rates {
         let _ = self.of(Class::Unknown).take(Key::of(&account), 1, Instant::now());
     }
 
+    /// Counts a question of history.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`.
+    pub fn history(&self, account: AccountId) -> Result<(), Limited> {
+        self.take(Class::History, Key::of(&account))
+    }
+
     /// Counts sends of a device and returns how many of them pass, and when the next would.
     pub fn sends(&self, device: DeviceId, count: usize) -> (usize, Duration) {
         let (buckets, key, now) = (self.of(Class::Send), Key::of(&device), Instant::now());

@@ -1,4 +1,4 @@
-//! Signals of a connection: as datagrams where the peer takes them, else on its feed lane.
+//! Signals of a connection: as datagrams where the peer takes them, else, and what is unread in any case, on its feed lane.
 //!
 //! Invariant: a signal makes nothing else wait. Where there is no room it is dropped: quinn's queue of datagrams is bounded and
 //! drops the oldest, and a feed lane whose bytes are not taken gets none.
@@ -21,7 +21,9 @@ impl Connection {
                 continue;
             }
             let bytes = out.signal.encode_to_vec();
-            let fits = self.quic.max_datagram_size().is_some_and(|max| bytes.len() <= max);
+            // Nobody says again what is unread, so that goes where nothing is lost on the way.
+            let by_lane = matches!(out.signal.body, Some(v1::signal::Body::Unread(_)));
+            let fits = !by_lane && self.quic.max_datagram_size().is_some_and(|max| bytes.len() <= max);
             let is_written = if fits {
                 let has_room = self.quic.datagram_send_buffer_space() >= bytes.len();
                 // What is newer takes the place of what is older. An error means that the connection is gone.

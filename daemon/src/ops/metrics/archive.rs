@@ -23,6 +23,8 @@ pub struct ArchiveMetrics {
     pub dead_letters: Counter,
     /// Messages that used the id of another one.
     pub losers: Counter,
+    /// Questions that were answered before the archive had what they asked for.
+    pub behind: Counter,
     /// One while the breaker is open.
     pub breaker: Gauge,
 }
@@ -44,6 +46,11 @@ impl ArchiveMetrics {
             "losers",
             "Messages not archived because they used the id of another one",
             self.losers.clone(),
+        );
+        registry.register(
+            "behind",
+            "Questions of history answered before the archive had what they asked for",
+            self.behind.clone(),
         );
         registry.register(
             "breaker_open",

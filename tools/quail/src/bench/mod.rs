@@ -1,7 +1,7 @@
 //! Measures a server: what it carries, what an idle connection costs, what a backlog costs.
 //!
-//! Five measurements, one file or directory each: [`chat`] (pairs of users under load), [`idle`] (connections that only
-//! stay), [`isolation`] (users beside one who disturbs), [`offline`] (a recipient who was away), [`roam`] (a conversation over
+//! Six measurements, one file or directory each: [`chat`] (pairs of users under load), [`history`] (pages of a filled archive),
+//! [`idle`] (connections that only stay), [`isolation`] (users beside one who disturbs), [`offline`] (a recipient who was away), [`roam`] (a conversation over
 //! changing networks). They use the SDK, because that is what real clients use, and a private
 //! daemon on a fresh data directory unless they are pointed at another server. What they share: provisioning accounts,
 //! the figures of the daemon's process, the floors of the machine, messages that say who sent them and when.
@@ -16,6 +16,7 @@ mod check;
 mod error;
 mod files;
 mod floors;
+pub mod history;
 pub mod idle;
 pub mod isolation;
 mod message;

@@ -21,6 +21,7 @@ const UNLIMITED: &[&str] = &[
     "QUAIL_RATES_UNKNOWN",
     "QUAIL_RATES_REQUEST",
     "QUAIL_RATES_SEND",
+    "QUAIL_RATES_HISTORY",
 ];
 
 /// The server that is measured. Dropping it ends a private daemon.

@@ -4,6 +4,7 @@
 //! missing or doubled exits with 1, whatever its figures.
 
 mod chat;
+mod history;
 mod idle;
 mod isolation;
 mod offline;
@@ -23,7 +24,7 @@ use super::failure::{Failure, Outcome};
 use super::stop::Stop;
 use super::{Context, bar};
 
-/// Measure a server: messages between users, idle connections, a backlog, users beside who disturbs
+/// Measure a server: messages between users, pages of history, idle connections, a backlog, users beside who disturbs
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Bench {
@@ -35,6 +36,7 @@ const EXAMPLES: &str = "\
 Examples:
   quail bench chat
   quail bench chat --rate 100 --seconds 20
+  quail bench history
   quail bench idle --connections 5000
   quail bench isolation
   quail bench offline --json | jq .drain_per_s
@@ -45,6 +47,7 @@ synced to that disk. Server and users share this machine, so compare figures of 
 #[derive(Debug, Subcommand)]
 enum What {
     Chat(chat::Chat),
+    History(history::History),
     Idle(idle::Idle),
     Isolation(isolation::Isolation),
     Offline(offline::Offline),
@@ -54,6 +57,7 @@ impl Bench {
     pub(super) async fn run(self, context: Context) -> anyhow::Result<Outcome> {
         match self.what {
             What::Chat(command) => command.run(context.output).await,
+            What::History(command) => command.run(context.output).await,
             What::Idle(command) => command.run(context.output).await,
             What::Isolation(command) => command.run(context.output).await,
             What::Offline(command) => command.run(context.output).await,

@@ -197,6 +197,9 @@ fn of_reason(reason: Reason) -> Option<&'static str> {
         Reason::DirectoryUnavailable | Reason::Internal => {
             "try again later; the operator finds more in the log"
         }
+        Reason::ArchiveUnavailable => "try again later; the operator finds more in the log",
+        Reason::UnknownConversation => "nothing was said between you yet",
+        Reason::NoHistory => "the operator has turned history off; quail tail prints what comes",
         Reason::RateLimited => "wait a little before the next try",
         Reason::Version => "update quail, or ask the operator to update quaild",
         _ => return None,

@@ -13,6 +13,7 @@ mod demo;
 mod devices;
 mod duration;
 mod failure;
+mod history;
 mod login;
 mod logout;
 mod passwd;
@@ -79,6 +80,11 @@ enum Command {
     Queue(queue::Queue),
     Tail(tail::Tail),
     Typing(typing::Typing),
+    Conversations(history::conversations::Conversations),
+    History(history::History),
+    Search(history::search::Search),
+    Sync(history::sync::Sync),
+    Read(history::read::Read),
     Ping(ping::Ping),
     Demo(demo::Demo),
     Bench(bench::Bench),
@@ -123,6 +129,11 @@ fn run(command: Command, context: Context) -> anyhow::Result<Outcome> {
             Command::Queue(command) => command.run(context).await,
             Command::Tail(command) => command.run(context).await,
             Command::Typing(command) => command.run(context).await,
+            Command::Conversations(command) => command.run(context).await,
+            Command::History(command) => command.run(context).await,
+            Command::Search(command) => command.run(context).await,
+            Command::Sync(command) => command.run(context).await,
+            Command::Read(command) => command.run(context).await,
             Command::Ping(command) => command.run(context).await,
             Command::Demo(command) => command.run(context).await,
             Command::Bench(command) => command.run(context).await,

@@ -49,6 +49,7 @@ pub async fn archive_conformance<F: AsyncFn() -> Box<dyn Archive>>(make: F) {
     pages::a_conversation_is_browsed_both_ways(&*make().await).await;
     pages::a_sync_has_every_change_once_in_pages(&*make().await).await;
     pages::a_sync_from_elsewhere_reloads(&*make().await).await;
+    pages::a_page_ends_early_where_its_bytes_end(&*make().await).await;
     pages::conversations_come_newest_first_in_pages(&*make().await).await;
     pages::nobody_sees_conversations_of_others(&*make().await).await;
     unread::what_is_above_the_read_marker_of_its_origin_is_unread(&*make().await).await;
@@ -114,7 +115,7 @@ async fn changed(archive: &dyn Archive, upto: u64, changes: Vec<Change>) {
 
 async fn shown(archive: &dyn Archive, asking: u8, peer: u8) -> Vec<ArchivedMessage> {
     let conversation = direct(account(asking), account(peer));
-    archive.browse(account(asking), conversation, Browse::After(None), 100).await.unwrap()
+    archive.browse(account(asking), conversation, Browse::After(None), 100).await.unwrap().rows
 }
 
 fn text(message: &ArchivedMessage) -> &str {
@@ -131,5 +132,8 @@ async fn texts(archive: &dyn Archive, asking: u8, peer: u8) -> Vec<String> {
 
 async fn summary(archive: &dyn Archive, asking: u8, peer: u8) -> ConversationSummary {
     let page = archive.conversations(account(asking), None).await.unwrap();
-    page.conversations.into_iter().find(|found| found.peer == account(peer)).unwrap()
+    let found = page.conversations.into_iter().find(|found| found.peer == account(peer)).unwrap();
+    let unread = archive.unread(account(asking), found.conversation).await;
+    assert_eq!(unread, Ok(found.unread), "alone it is what the list says");
+    found
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use quail_protocol::id::{AccountId, ConversationId, DeviceId, Origin, Position, Stamp};
 
-use super::{ArchiveError, MessageRef, Term};
+use super::{ArchiveError, MessageRef, PAGE_BYTES_MAX, PAGE_ROW_BYTES, Term};
 use crate::ports::directory::PortFuture;
 
 /// Where a message stands in its conversation, for eyes.
@@ -126,6 +126,47 @@ pub struct ConversationPage {
     pub next: Option<ConversationKey>,
 }
 
+/// A page of messages, or of what was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// What is on it, in the order that was asked for.
+    pub rows: Vec<T>,
+    /// Whether there is more behind the last of them.
+    pub more: bool,
+}
+
+impl<T> Default for Page<T> {
+    fn default() -> Self {
+        Self { rows: Vec::new(), more: false }
+    }
+}
+
+/// Counts the bytes of a page, so that no question brings more into memory than an answer can carry. Every archive asks it
+/// about each row before it reads the body.
+///
+/// Invariant: the first row always fits, so who pages gets on; behind one that did not, none does.
+#[derive(Debug)]
+pub struct PageRoom {
+    left: usize,
+    is_fresh: bool,
+}
+
+impl Default for PageRoom {
+    fn default() -> Self {
+        Self { left: PAGE_BYTES_MAX, is_fresh: true }
+    }
+}
+
+impl PageRoom {
+    /// Takes room for a row with a body of so many bytes, if there is some.
+    pub fn take(&mut self, body_bytes: usize) -> bool {
+        let left = self.left.checked_sub(body_bytes.saturating_add(PAGE_ROW_BYTES));
+        let fits = left.is_some() || self.is_fresh;
+        (self.left, self.is_fresh) = (left.unwrap_or(0), false);
+        fits
+    }
+}
+
 /// Which messages of a conversation to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Browse {
@@ -154,6 +195,13 @@ pub enum Synced {
     },
     /// There is no such conversation of the account that asks.
     Unknown,
+}
+
+impl Synced {
+    /// Returns whether there are changes of which none had room.
+    pub fn is_cut_off(&self) -> bool {
+        matches!(self, Self::Changed { rows, more: true, .. } if rows.is_empty())
+    }
 }
 
 /// The answer for one conversation of a sync.
@@ -205,8 +253,19 @@ pub trait ReadArchive: Send + Sync {
         after: Option<ConversationKey>,
     ) -> PortFuture<'_, Result<ConversationPage, ArchiveError>>;
 
-    /// Returns messages of a conversation, at most `limit` and at most [`MESSAGES_PAGE_MAX`](super::MESSAGES_PAGE_MAX). What the
-    /// account has deleted for itself is left out.
+    /// Counts the messages of others in a conversation that the account has not read, up to [`UNREAD_MAX`](super::UNREAD_MAX): the
+    /// number that a list shows.
+    ///
+    /// # Errors
+    /// `UnknownConversation`, `Unavailable`, `Damaged`.
+    fn unread(
+        &self,
+        account: AccountId,
+        conversation: ConversationId,
+    ) -> PortFuture<'_, Result<u32, ArchiveError>>;
+
+    /// Returns messages of a conversation, at most `limit` and at most [`MESSAGES_PAGE_MAX`](super::MESSAGES_PAGE_MAX), as many as
+    /// there is [room](PageRoom) for. What the account has deleted for itself is left out.
     ///
     /// # Errors
     /// `UnknownConversation`, `Unavailable`, `Damaged`.
@@ -216,10 +275,12 @@ pub trait ReadArchive: Send + Sync {
         conversation: ConversationId,
         which: Browse,
         limit: usize,
-    ) -> PortFuture<'_, Result<Vec<ArchivedMessage>, ArchiveError>>;
+    ) -> PortFuture<'_, Result<Page<ArchivedMessage>, ArchiveError>>;
 
     /// Returns what changed in conversations behind these seqs; at most `limit` rows of each, and at most
-    /// [`MESSAGES_PAGE_MAX`](super::MESSAGES_PAGE_MAX). The answers come in the order of the questions.
+    /// [`MESSAGES_PAGE_MAX`](super::MESSAGES_PAGE_MAX). The answers come in the order of the questions, all in one
+    /// [room](PageRoom): where that ends, the conversation has more, and those behind it, or it too if none of its rows fits,
+    /// are left out. The first answer is always there.
     ///
     /// # Errors
     /// `Unavailable`, `Damaged`.
@@ -230,11 +291,12 @@ pub trait ReadArchive: Send + Sync {
         limit: usize,
     ) -> PortFuture<'_, Result<Vec<SyncPage>, ArchiveError>>;
 
-    /// Searches plain text, the newest first.
+    /// Searches plain text, the newest first; as many as there is [room](PageRoom) for.
     ///
     /// # Errors
     /// `UnknownConversation`, `Unavailable`, `Damaged`.
-    fn search(&self, account: AccountId, search: Search) -> PortFuture<'_, Result<Vec<Found>, ArchiveError>>;
+    fn search(&self, account: AccountId, search: Search)
+    -> PortFuture<'_, Result<Page<Found>, ArchiveError>>;
 
     /// Returns up to where an origin is archived; `None` if nothing of it is.
     ///

@@ -7,8 +7,7 @@
 
 use quail_protocol::id::Stamp;
 
-/// Most bytes of a search text that count.
-pub const SEARCH_TEXT_BYTES_MAX: usize = 512;
+pub use quail_protocol::limits::SEARCH_TEXT_BYTES_MAX;
 
 /// Most terms that count.
 pub const SEARCH_TERMS_MAX: usize = 16;

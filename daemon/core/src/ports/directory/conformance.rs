@@ -8,6 +8,7 @@
 pub mod accounts;
 pub mod administration;
 pub mod devices;
+pub mod flags;
 pub mod passwords;
 pub mod privacy;
 
@@ -45,6 +46,8 @@ pub async fn directory_conformance<F: AsyncFn() -> Box<dyn Administration>>(make
     passwords::a_removed_device_changes_no_password(&*make().await).await;
     privacy::read_receipts_are_on_until_a_device_turns_them_off(&*make().await).await;
     privacy::a_device_that_is_gone_changes_no_privacy(&*make().await).await;
+    flags::flags_are_those_that_were_set_last(&*make().await).await;
+    flags::a_device_that_is_gone_sets_no_flags(&*make().await).await;
     administration::accounts_are_listed_by_handle_in_pages(&*make().await).await;
     administration::a_batch_is_created_whole_or_not_at_all(&*make().await).await;
     administration::a_disabled_account_has_no_session_and_gets_none(&*make().await).await;

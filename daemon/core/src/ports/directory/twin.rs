@@ -7,6 +7,8 @@
 //! once and a refused command leaves no trace.
 
 mod administration;
+mod devices;
+mod flags;
 mod privacy;
 
 use std::collections::BTreeMap;
@@ -14,11 +16,10 @@ use std::future::ready;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use quail_protocol::id::{AccountId, DeviceId, Origin};
-use quail_protocol::limits::DEVICES_MAX;
 
 use super::{
-    AccountFacts, Credentials, DeviceSummary, Directory, DirectoryError, NewAccount, NewDevice, PortFuture,
-    SecretHash, SessionFacts,
+    AccountFacts, ConversationFlags, Credentials, DeviceSummary, Directory, DirectoryError, FlagChange,
+    FlagsByPeer, NewAccount, NewDevice, PortFuture, SecretHash, SessionFacts,
 };
 
 /// A directory that lives as long as the value.
@@ -35,6 +36,7 @@ struct State {
     handles: BTreeMap<String, AccountId>,
     sessions: BTreeMap<SecretHash, (AccountId, DeviceId)>,
     invites: BTreeMap<SecretHash, Invite>,
+    flags: BTreeMap<(AccountId, AccountId), ConversationFlags>,
 }
 
 struct Account {
@@ -125,41 +127,6 @@ impl State {
         facts
     }
 
-    fn add_device(
-        &mut self,
-        id: AccountId,
-        device: NewDevice,
-        expected_password_hash: &str,
-        now_ms: u64,
-    ) -> Result<AccountFacts, DirectoryError> {
-        let account = self.accounts.get(&id).ok_or(DirectoryError::UnknownAccount)?;
-        if account.is_disabled {
-            return Err(DirectoryError::AccountDisabled);
-        }
-        if account.password_hash != expected_password_hash {
-            return Err(DirectoryError::PasswordChanged);
-        }
-        if account.devices.len() >= DEVICES_MAX {
-            return Err(DirectoryError::DeviceLimit);
-        }
-        self.check_fresh(&device)?;
-        self.sessions.insert(device.token_hash, (id, device.device));
-        let account = self.account(id)?;
-        account.devices.insert(device.device, Device::new(device.name, device.platform, now_ms));
-        account.version += 1;
-        Ok(account.facts(id))
-    }
-
-    fn remove_device(&mut self, id: AccountId, device: DeviceId) -> Result<AccountFacts, DirectoryError> {
-        let account = self.account(id)?;
-        if account.devices.remove(&device).is_some() {
-            account.version += 1;
-        }
-        let facts = account.facts(id);
-        self.sessions.retain(|_, owner| *owner != (id, device));
-        Ok(facts)
-    }
-
     fn change_password(
         &mut self,
         id: AccountId,
@@ -211,18 +178,6 @@ impl State {
         let (id, device) = *self.sessions.get(token_hash)?;
         let account = self.accounts.get(&id)?;
         Some(SessionFacts { account: id, device, handle: account.handle.clone() })
-    }
-
-    fn unlink_device(
-        &mut self,
-        id: AccountId,
-        by: DeviceId,
-        device: DeviceId,
-    ) -> Result<AccountFacts, DirectoryError> {
-        if !self.account(id)?.devices.contains_key(&by) {
-            return Err(DirectoryError::UnknownDevice);
-        }
-        self.remove_device(id, device)
     }
 
     fn devices(&self, id: AccountId) -> Vec<DeviceSummary> {
@@ -368,6 +323,24 @@ impl Directory for TwinDirectory {
         read_receipts: bool,
     ) -> PortFuture<'_, Result<AccountFacts, DirectoryError>> {
         Box::pin(ready(self.state().set_privacy(account, by, read_receipts)))
+    }
+
+    fn set_conversation(
+        &self,
+        account: AccountId,
+        by: DeviceId,
+        peer: AccountId,
+        change: FlagChange,
+    ) -> PortFuture<'_, Result<ConversationFlags, DirectoryError>> {
+        Box::pin(ready(self.state().set_conversation(account, by, peer, change)))
+    }
+
+    fn conversation_flags(
+        &self,
+        account: AccountId,
+        peers: Vec<AccountId>,
+    ) -> PortFuture<'_, Result<FlagsByPeer, DirectoryError>> {
+        Box::pin(ready(Ok(self.state().conversation_flags(account, &peers))))
     }
 
     fn facts(&self, account: AccountId) -> PortFuture<'_, Result<Option<AccountFacts>, DirectoryError>> {

@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use quail_core::ports::archive::{
     Applied, ArchiveBatch, ArchiveError, ArchivedMessage, Browse, ConversationKey, ConversationPage,
-    DeadLetter, Found, ReadArchive, Search, SyncPage, WriteArchive,
+    DeadLetter, Found, Page, PageRoom, ReadArchive, Search, SyncPage, WriteArchive,
 };
 use quail_core::ports::directory::PortFuture;
 use quail_protocol::id::{AccountId, ConversationId, Origin, Position};
@@ -152,13 +152,26 @@ impl ReadArchive for PostgresArchive {
         }))
     }
 
+    fn unread(
+        &self,
+        account: AccountId,
+        conversation: ConversationId,
+    ) -> PortFuture<'_, Result<u32, ArchiveError>> {
+        answer(async move {
+            let command: Command<_, _, Fault> = |connection, (account, conversation)| {
+                Box::pin(read::unread(connection, *account, *conversation))
+            };
+            self.readers.run(Kind::Read, &(account, conversation), command).await
+        })
+    }
+
     fn browse(
         &self,
         account: AccountId,
         conversation: ConversationId,
         which: Browse,
         limit: usize,
-    ) -> PortFuture<'_, Result<Vec<ArchivedMessage>, ArchiveError>> {
+    ) -> PortFuture<'_, Result<Page<ArchivedMessage>, ArchiveError>> {
         let input = (account, conversation, which, limit);
         answer(self.snapshot(input, |connection, (account, conversation, which, limit)| {
             Box::pin(async move {
@@ -176,9 +189,13 @@ impl ReadArchive for PostgresArchive {
     ) -> PortFuture<'_, Result<Vec<SyncPage>, ArchiveError>> {
         answer(self.snapshot((account, behind, limit), |connection, (account, behind, limit)| {
             Box::pin(async move {
-                let mut pages = Vec::with_capacity(behind.len());
+                let (mut room, mut pages) = (PageRoom::default(), Vec::with_capacity(behind.len()));
                 for (conversation, seq) in behind {
-                    let synced = read::sync(connection, *account, *conversation, *seq, *limit).await?;
+                    let asked = (*conversation, *seq, *limit);
+                    let synced = read::sync(connection, *account, asked, &mut room).await?;
+                    if !pages.is_empty() && synced.is_cut_off() {
+                        break;
+                    }
                     pages.push(SyncPage { conversation: *conversation, synced });
                 }
                 Ok(pages)
@@ -186,7 +203,11 @@ impl ReadArchive for PostgresArchive {
         }))
     }
 
-    fn search(&self, account: AccountId, search: Search) -> PortFuture<'_, Result<Vec<Found>, ArchiveError>> {
+    fn search(
+        &self,
+        account: AccountId,
+        search: Search,
+    ) -> PortFuture<'_, Result<Page<Found>, ArchiveError>> {
         answer(self.snapshot((account, search), |connection, (account, search)| {
             Box::pin(async move {
                 if let Some(conversation) = search.conversation {

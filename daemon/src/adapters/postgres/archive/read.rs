@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use quail_core::ports::archive::{
     ArchiveError, ArchivedMessage, Browse, CONVERSATIONS_PAGE, Content, ConversationKey, ConversationPage,
-    ConversationSummary, MESSAGES_PAGE_MAX, Marker, MessageRef, Place, Reached, Synced, UNREAD_MAX,
+    ConversationSummary, MESSAGES_PAGE_MAX, Marker, MessageRef, Page, PageRoom, Place, Reached, Synced,
+    UNREAD_MAX,
 };
 use quail_protocol::id::{AccountId, ConversationId, Position, Stamp};
 use sqlx::postgres::PgRow;
@@ -32,8 +33,33 @@ macro_rules! not_hidden {
     };
 }
 
-/// The same two for statements that are put together.
-pub(super) const SEEN: &str = seen!();
+/// What of a page is looked at before its bodies: which rows, and how long each body is.
+macro_rules! sizes {
+    () => {
+        "SELECT x.month, x.sender, x.id, coalesce(octet_length(x.body), 0) AS size "
+    };
+}
+
+/// How many messages are unread in a conversation of `members AS m`, up to this parameter; `$1` is the account that asks.
+macro_rules! unread {
+    ($max:literal) => {
+        concat!(
+            "(SELECT count(*) AS count FROM (SELECT 1 FROM reach AS r CROSS JOIN LATERAL (SELECT 1 FROM messages AS x
+             WHERE x.conversation = r.conversation AND x.origin = r.origin AND x.state = 1 AND x.sender <> $1
+             AND x.position > coalesce((SELECT k.position FROM markers AS k WHERE k.conversation = r.conversation
+                 AND k.account = $1 AND k.kind = 2 AND k.origin = r.origin), 0)",
+            not_hidden!(),
+            "LIMIT ",
+            $max,
+            ") AS x WHERE r.conversation = m.conversation LIMIT ",
+            $max,
+            ") AS counted)"
+        )
+    };
+}
+
+/// The same for statements that are put together.
+pub(super) const SIZES: &str = sizes!();
 pub(super) const NOT_HIDDEN: &str = not_hidden!();
 
 /// Conversations of an account with what a list shows of each, in whatever order.
@@ -46,12 +72,9 @@ const CONVERSATIONS: &str = concat!(
          WHERE x.conversation = m.conversation AND x.state > 0",
     not_hidden!(),
     "    ORDER BY x.stamp DESC, x.origin DESC LIMIT 1) AS last ON TRUE
-     CROSS JOIN LATERAL (SELECT count(*) AS count FROM (SELECT 1 FROM reach AS r CROSS JOIN LATERAL (SELECT 1 FROM messages AS x
-         WHERE x.conversation = r.conversation AND x.origin = r.origin AND x.state = 1 AND x.sender <> $1
-         AND x.position > coalesce((SELECT k.position FROM markers AS k WHERE k.conversation = r.conversation
-             AND k.account = $1 AND k.kind = 2 AND k.origin = r.origin), 0)",
-    not_hidden!(),
-    "        LIMIT $6) AS x WHERE r.conversation = m.conversation LIMIT $6) AS counted) AS unread
+     CROSS JOIN LATERAL ",
+    unread!("$6"),
+    " AS unread
      ORDER BY m.stamp DESC, m.origin DESC, m.conversation DESC"
 );
 
@@ -85,7 +108,7 @@ pub(super) async fn conversations(
         .fetch_all(&mut *connection)
         .await?;
     let shown = rows.get(..CONVERSATIONS_PAGE).unwrap_or(&rows);
-    let mut last = last(connection, account, shown).await?;
+    let mut last = by_key(connection, account, shown).await?;
     let mut page = ConversationPage::default();
     for row in shown {
         let newest = row.try_get::<Option<i32>, _>("month")?.map(|_| rows::reference(row)).transpose()?;
@@ -112,14 +135,67 @@ pub(super) async fn conversations(
     Ok(page)
 }
 
-/// Returns the newest messages of listed conversations.
-async fn last(
+const UNREAD: &str = concat!(
+    "SELECT ",
+    unread!("$3"),
+    " AS unread FROM members AS m WHERE m.account = $1 AND m.conversation = $2"
+);
+
+/// Counts what is unread in one conversation.
+pub(super) async fn unread(
     connection: &mut PgConnection,
     account: AccountId,
-    listed: &[PgRow],
+    conversation: ConversationId,
+) -> Result<u32, Fault> {
+    let found = sqlx::query(UNREAD)
+        .bind(account.as_bytes().as_slice())
+        .bind(conversation.as_bytes().as_slice())
+        .bind(i64::from(UNREAD_MAX))
+        .fetch_optional(connection)
+        .await?;
+    let unread: i64 = found.ok_or(ArchiveError::UnknownConversation)?.try_get("unread")?;
+    Ok(u32::try_from(unread).unwrap_or(UNREAD_MAX).min(UNREAD_MAX))
+}
+
+/// Returns of rows of [`SIZES`], one more than the page may have, those that have room, and whether there are more.
+pub(super) fn fitting<'a>(
+    rows: &'a [PgRow],
+    limit: usize,
+    room: &mut PageRoom,
+) -> Result<(&'a [PgRow], bool), Fault> {
+    let mut count = 0;
+    for row in rows.iter().take(limit.min(MESSAGES_PAGE_MAX)) {
+        let size: i32 = row.try_get("size")?;
+        if !room.take(usize::try_from(size).unwrap_or(usize::MAX)) {
+            break;
+        }
+        count += 1;
+    }
+    Ok((rows.get(..count).unwrap_or(rows), count < rows.len()))
+}
+
+/// Returns the messages of rows of [`SIZES`], in their order.
+pub(super) async fn in_order(
+    connection: &mut PgConnection,
+    account: AccountId,
+    rows: &[PgRow],
+) -> Result<Vec<ArchivedMessage>, Fault> {
+    let mut messages = by_key(connection, account, rows).await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows {
+        found.extend(messages.remove(&rows::reference(row)?));
+    }
+    Ok(found)
+}
+
+/// Returns the messages that rows name by month, sender and id.
+async fn by_key(
+    connection: &mut PgConnection,
+    account: AccountId,
+    rows: &[PgRow],
 ) -> Result<BTreeMap<MessageRef, ArchivedMessage>, Fault> {
     let (mut months, mut senders, mut ids) = (Vec::new(), Vec::new(), Vec::new());
-    for row in listed {
+    for row in rows {
         if let Some(month) = row.try_get::<Option<i32>, _>("month")? {
             months.push(month);
             senders.push(row.try_get::<&[u8], _>("sender")?);
@@ -169,7 +245,7 @@ async fn markers(
 }
 
 const BEFORE: &str = concat!(
-    seen!(),
+    sizes!(),
     "FROM messages AS x WHERE x.conversation = $2 AND x.state > 0 AND x.month BETWEEN $3 AND $4 AND x.stamp BETWEEN $5 AND $6
      AND (x.stamp, x.origin) < ($7, $8)",
     not_hidden!(),
@@ -177,7 +253,7 @@ const BEFORE: &str = concat!(
 );
 
 const AFTER: &str = concat!(
-    seen!(),
+    sizes!(),
     "FROM messages AS x WHERE x.conversation = $2 AND x.state > 0 AND x.month BETWEEN $3 AND $4 AND x.stamp BETWEEN $5 AND $6
      AND (x.stamp, x.origin) > ($7, $8)",
     not_hidden!(),
@@ -191,8 +267,8 @@ pub(super) async fn browse(
     conversation: ConversationId,
     which: Browse,
     limit: usize,
-) -> Result<Vec<ArchivedMessage>, Fault> {
-    let limit = limit.min(MESSAGES_PAGE_MAX);
+) -> Result<Page<ArchivedMessage>, Fault> {
+    let wanted = limit.min(MESSAGES_PAGE_MAX) + 1;
     let spans = months::spans(connection).await?;
     let place = |place: Place| (bound(place.stamp.0), i64::from(place.origin.0));
     let (statement, stretches, (stamp, origin)) = match which {
@@ -216,29 +292,29 @@ pub(super) async fn browse(
             .bind(high)
             .bind(stamp)
             .bind(origin)
-            .bind((limit - found.len()) as i64)
+            .bind((wanted - found.len()) as i64)
             .fetch_all(&mut *connection)
             .await?;
         found.extend(rows);
-        if found.len() >= limit {
+        if found.len() >= wanted {
             break;
         }
     }
-    read(connection, &found).await
+    let (shown, more) = fitting(&found, limit, &mut PageRoom::default())?;
+    Ok(Page { rows: in_order(connection, account, shown).await?, more })
 }
 
 const SYNC: &str = concat!(
-    seen!(),
-    "FROM messages AS x WHERE x.conversation = $2 AND x.state > 0 AND x.seq > $3 ORDER BY x.seq LIMIT $4"
+    sizes!(),
+    "FROM messages AS x WHERE x.conversation = $1 AND x.state > 0 AND x.seq > $2 ORDER BY x.seq LIMIT $3"
 );
 
 /// Says what changed in a conversation.
 pub(super) async fn sync(
     connection: &mut PgConnection,
     account: AccountId,
-    conversation: ConversationId,
-    behind: u64,
-    limit: usize,
+    (conversation, behind, limit): (ConversationId, u64, usize),
+    room: &mut PageRoom,
 ) -> Result<Synced, Fault> {
     let found = sqlx::query(
         "SELECT c.seq, c.floor FROM members AS m JOIN conversations AS c ON c.conversation = m.conversation
@@ -253,34 +329,32 @@ pub(super) async fn sync(
     if behind < floor || behind > seq {
         return Ok(Synced::Reload { seq });
     }
-    let limit = limit.min(MESSAGES_PAGE_MAX);
-    let mut found = sqlx::query(SYNC)
-        .bind(account.as_bytes().as_slice())
+    let found = sqlx::query(SYNC)
         .bind(conversation.as_bytes().as_slice())
         .bind(bound(behind))
-        .bind(limit as i64 + 1)
+        .bind(limit.min(MESSAGES_PAGE_MAX) as i64 + 1)
         .fetch_all(&mut *connection)
         .await?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let rows = read(connection, &found).await?;
-    let seq = rows.last().filter(|_| more).map_or(seq, |last| last.seq);
+    let (shown, more) = fitting(&found, limit, room)?;
+    let rows = in_order(connection, account, shown).await?;
+    let seq = match rows.last() {
+        _ if !more => seq,
+        Some(last) => last.seq,
+        None => behind,
+    };
     Ok(Synced::Changed { rows, seq, more })
 }
 
-/// Begins a statement that reads messages as an account sees them; the account is its first value.
+/// Begins a statement that looks at messages as an account sees them; the account is its first value.
 pub(super) fn select(account: AccountId) -> QueryBuilder<Postgres> {
     // The first value that is bound is `$1`, wherever it stands.
     let mut query = QueryBuilder::new("WITH asking AS (SELECT ");
-    query.push_bind(account.as_bytes().to_vec()).push("::bytea) ").push(SEEN);
+    query.push_bind(account.as_bytes().to_vec()).push("::bytea) ").push(SIZES);
     query
 }
 
 /// Reads messages, with their reactions.
-pub(super) async fn read(
-    connection: &mut PgConnection,
-    rows: &[PgRow],
-) -> Result<Vec<ArchivedMessage>, Fault> {
+async fn read(connection: &mut PgConnection, rows: &[PgRow]) -> Result<Vec<ArchivedMessage>, Fault> {
     let mut messages = rows.iter().map(archived).collect::<Result<Vec<_>, _>>()?;
     if messages.is_empty() {
         return Ok(messages);

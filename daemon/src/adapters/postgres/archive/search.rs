@@ -6,14 +6,14 @@
 //! the page is full.
 
 use quail_core::ports::archive::{
-    ArchivedMessage, Content, Found, MESSAGES_PAGE_MAX, Search, Term, hits, words,
+    ArchivedMessage, Content, Found, MESSAGES_PAGE_MAX, Page, PageRoom, Search, Term, hits, words,
 };
 use quail_protocol::id::AccountId;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::fault::Fault;
 use super::months::{self, Stretch, Stretches};
-use super::read::{NOT_HIDDEN, read, select};
+use super::read::{NOT_HIDDEN, fitting, in_order, select};
 use super::rows::{bound, cut, who};
 
 /// Searches for an account.
@@ -21,23 +21,25 @@ pub(super) async fn search(
     connection: &mut PgConnection,
     account: AccountId,
     search: &Search,
-) -> Result<Vec<Found>, Fault> {
-    let Some(expression) = expression(account, &search.terms) else { return Ok(Vec::new()) };
-    let limit = search.limit.min(MESSAGES_PAGE_MAX);
+) -> Result<Page<Found>, Fault> {
+    let Some(expression) = expression(account, &search.terms) else { return Ok(Page::default()) };
+    let wanted = search.limit.min(MESSAGES_PAGE_MAX) + 1;
     let spans = months::spans(connection).await?;
     let low = search.since.map_or(0, |since| bound(since.0));
     let until = search.until.map_or(i64::MAX, |until| bound(until.0).saturating_sub(1));
     let high = search.before.map_or(until, |before| bound(before.stamp.0).min(until));
     let mut found = Vec::new();
     for stretch in Stretches::down(spans, low, high) {
-        let mut query = search_query(account, &expression, search, stretch, limit - found.len());
+        let mut query = search_query(account, &expression, search, stretch, wanted - found.len());
         found.extend(query.build().fetch_all(&mut *connection).await?);
-        if found.len() >= limit {
+        if found.len() >= wanted {
             break;
         }
     }
-    let messages = read(connection, &found).await?;
-    Ok(messages.into_iter().map(|message| highlighted(message, &search.terms)).collect())
+    let (shown, more) = fitting(&found, search.limit, &mut PageRoom::default())?;
+    let messages = in_order(connection, account, shown).await?;
+    let rows = messages.into_iter().map(|message| highlighted(message, &search.terms)).collect();
+    Ok(Page { rows, more })
 }
 
 fn search_query(

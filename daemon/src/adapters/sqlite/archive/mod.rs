@@ -20,7 +20,7 @@ mod write;
 
 use quail_core::ports::archive::{
     Applied, ArchiveBatch, ArchiveError, ArchivedMessage, Browse, ConversationKey, ConversationPage,
-    DeadLetter, Found, ReadArchive, Search, SyncPage, WriteArchive,
+    DeadLetter, Found, Page, PageRoom, ReadArchive, Search, SyncPage, WriteArchive,
 };
 use quail_core::ports::directory::PortFuture;
 use quail_protocol::id::{AccountId, ConversationId, Origin, Position};
@@ -115,13 +115,21 @@ impl ReadArchive for SqliteArchive {
         answer(async move { read::conversations(&mut *self.snapshot().await?, account, after).await })
     }
 
+    fn unread(
+        &self,
+        account: AccountId,
+        conversation: ConversationId,
+    ) -> PortFuture<'_, Result<u32, ArchiveError>> {
+        answer(async move { read::unread(&mut *self.readers.acquire().await?, account, conversation).await })
+    }
+
     fn browse(
         &self,
         account: AccountId,
         conversation: ConversationId,
         which: Browse,
         limit: usize,
-    ) -> PortFuture<'_, Result<Vec<ArchivedMessage>, ArchiveError>> {
+    ) -> PortFuture<'_, Result<Page<ArchivedMessage>, ArchiveError>> {
         answer(async move {
             let mut snapshot = self.snapshot().await?;
             read::check_own(&mut snapshot, account, conversation).await?;
@@ -137,16 +145,24 @@ impl ReadArchive for SqliteArchive {
     ) -> PortFuture<'_, Result<Vec<SyncPage>, ArchiveError>> {
         answer(async move {
             let mut snapshot = self.snapshot().await?;
-            let mut pages = Vec::with_capacity(behind.len());
+            let (mut room, mut pages) = (PageRoom::default(), Vec::with_capacity(behind.len()));
             for (conversation, seq) in behind {
-                let synced = read::sync(&mut snapshot, account, conversation, seq, limit).await?;
+                let asked = (conversation, seq, limit);
+                let synced = read::sync(&mut snapshot, account, asked, &mut room).await?;
+                if !pages.is_empty() && synced.is_cut_off() {
+                    break;
+                }
                 pages.push(SyncPage { conversation, synced });
             }
             Ok(pages)
         })
     }
 
-    fn search(&self, account: AccountId, search: Search) -> PortFuture<'_, Result<Vec<Found>, ArchiveError>> {
+    fn search(
+        &self,
+        account: AccountId,
+        search: Search,
+    ) -> PortFuture<'_, Result<Page<Found>, ArchiveError>> {
         answer(async move {
             let mut snapshot = self.snapshot().await?;
             if let Some(conversation) = search.conversation {

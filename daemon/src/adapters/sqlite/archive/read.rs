@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use quail_core::ports::archive::{
     ArchiveError, ArchivedMessage, Browse, CONVERSATIONS_PAGE, ConversationKey, ConversationPage,
-    ConversationSummary, MESSAGES_PAGE_MAX, Marker, Place, Reached, Synced, UNREAD_MAX,
+    ConversationSummary, MESSAGES_PAGE_MAX, Marker, Page, PageRoom, Place, Reached, Synced, UNREAD_MAX,
 };
 use quail_protocol::id::{AccountId, ConversationId, Position, Stamp};
 use sqlx::sqlite::SqliteRow;
@@ -15,11 +15,14 @@ use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use super::fault::Fault;
 use super::rows::{self, SEEN, SEEN_BY, archived, id, number, origin};
 
-/// Conversations of an account with what a list shows of each.
+/// Conversations of an account with what a list shows of each, up to [`UNREAD`].
 const CONVERSATIONS: &str = "SELECT m.conversation, m.peer, m.stamp, m.origin, c.seq,
     (SELECT x.n FROM messages AS x WHERE x.conversation = m.conversation AND x.state > 0
         AND NOT EXISTS (SELECT 1 FROM hidden AS h WHERE h.account = m.account AND h.n = x.n)
-        ORDER BY x.stamp DESC, x.origin DESC LIMIT 1) AS last,
+        ORDER BY x.stamp DESC, x.origin DESC LIMIT 1) AS last, ";
+
+/// How many messages are unread in a conversation of `members AS m`, up to the most that are counted.
+const UNREAD: &str = "
     (SELECT count(*) FROM (SELECT 1 FROM reach AS r CROSS JOIN messages AS x
         ON x.conversation = r.conversation AND x.origin = r.origin AND x.state = 1
         AND x.position > coalesce((SELECT k.position FROM markers AS k WHERE k.conversation = r.conversation
@@ -28,7 +31,7 @@ const CONVERSATIONS: &str = "SELECT m.conversation, m.peer, m.stamp, m.origin, c
         AND NOT EXISTS (SELECT 1 FROM hidden AS h WHERE h.account = m.account AND h.n = x.n)
         LIMIT ";
 
-/// The rest of it, behind the most unread that are counted; the account follows.
+/// The rest of the list, behind the most unread that are counted; the account follows.
 const CONVERSATIONS_OF: &str = ")) AS unread
     FROM members AS m CROSS JOIN conversations AS c ON c.conversation = m.conversation WHERE m.account = ";
 
@@ -87,7 +90,7 @@ pub(super) async fn conversations(
 
 pub(super) fn list_query(account: AccountId, after: Option<ConversationKey>) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::<Sqlite>::new(CONVERSATIONS);
-    query.push_bind(i64::from(UNREAD_MAX)).push(CONVERSATIONS_OF);
+    query.push(UNREAD).push_bind(i64::from(UNREAD_MAX)).push(CONVERSATIONS_OF);
     query.push_bind(account.as_bytes().as_slice());
     if let Some(ConversationKey { place, conversation }) = after {
         query.push(" AND (m.stamp, m.origin, m.conversation) < (");
@@ -98,6 +101,63 @@ pub(super) fn list_query(account: AccountId, after: Option<ConversationKey>) -> 
     query.push(NEWEST_FIRST);
     query.push_bind(CONVERSATIONS_PAGE as i64 + 1);
     query
+}
+
+/// Counts what is unread in one conversation.
+pub(super) async fn unread(
+    connection: &mut SqliteConnection,
+    account: AccountId,
+    conversation: ConversationId,
+) -> Result<u32, Fault> {
+    let found = unread_query(account, conversation).build().fetch_optional(connection).await?;
+    let row = found.ok_or(ArchiveError::UnknownConversation)?;
+    Ok(u32::try_from(row.try_get::<i64, _>("unread")?).unwrap_or(UNREAD_MAX))
+}
+
+pub(super) fn unread_query(account: AccountId, conversation: ConversationId) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+    query
+        .push(UNREAD)
+        .push_bind(i64::from(UNREAD_MAX))
+        .push(")) AS unread FROM members AS m WHERE m.account = ");
+    query.push_bind(account.as_bytes().as_slice()).push(" AND m.conversation = ");
+    query.push_bind(conversation.as_bytes().as_slice());
+    query
+}
+
+/// What of a page is looked at before its bodies: which rows, and how long each body is. SQLite knows the length of a blob without
+/// reading it.
+pub(super) const SIZES: &str = "SELECT x.n, coalesce(length(x.body), 0) AS size ";
+
+/// Runs a query of [`SIZES`] that asks for one row more than the page may have, and returns the numbers of the rows that have room,
+/// and whether there are more.
+pub(super) async fn fitting(
+    connection: &mut SqliteConnection,
+    mut query: QueryBuilder<Sqlite>,
+    limit: usize,
+    room: &mut PageRoom,
+) -> Result<(Vec<i64>, bool), Fault> {
+    let rows = query.build().fetch_all(&mut *connection).await?;
+    let mut ns = Vec::with_capacity(rows.len());
+    for row in rows.iter().take(limit.min(MESSAGES_PAGE_MAX)) {
+        let size: i64 = row.try_get("size")?;
+        if !room.take(usize::try_from(size).unwrap_or(usize::MAX)) {
+            break;
+        }
+        ns.push(row.try_get("n")?);
+    }
+    let more = ns.len() < rows.len();
+    Ok((ns, more))
+}
+
+/// Returns messages in the order of these numbers of their rows.
+pub(super) async fn in_order(
+    connection: &mut SqliteConnection,
+    account: AccountId,
+    ns: &[i64],
+) -> Result<Vec<(i64, ArchivedMessage)>, Fault> {
+    let mut messages = by_n(connection, account, ns).await?;
+    Ok(ns.iter().filter_map(|n| messages.remove_entry(n)).collect())
 }
 
 /// Returns messages by the numbers of their rows.
@@ -158,10 +218,11 @@ pub(super) async fn browse(
     conversation: ConversationId,
     which: Browse,
     limit: usize,
-) -> Result<Vec<ArchivedMessage>, Fault> {
-    let mut query = browse_query(account, conversation, which, limit);
-    let rows = query.build().fetch_all(&mut *connection).await?;
-    Ok(read(connection, &rows).await?.into_iter().map(|(_, message)| message).collect())
+) -> Result<Page<ArchivedMessage>, Fault> {
+    let query = browse_query(account, conversation, which, limit);
+    let (ns, more) = fitting(connection, query, limit, &mut PageRoom::default()).await?;
+    let rows = in_order(connection, account, &ns).await?.into_iter().map(|(_, message)| message).collect();
+    Ok(Page { rows, more })
 }
 
 pub(super) fn browse_query(
@@ -174,7 +235,7 @@ pub(super) fn browse_query(
         Browse::Before(place) => (place, "<", "x.stamp DESC, x.origin DESC"),
         Browse::After(place) => (place, ">", "x.stamp, x.origin"),
     };
-    let mut query = select(account);
+    let mut query = QueryBuilder::new(SIZES);
     query.push("FROM messages AS x WHERE x.state > 0 AND x.conversation = ");
     query.push_bind(conversation.as_bytes().as_slice());
     not_hidden(&mut query, account);
@@ -183,17 +244,16 @@ pub(super) fn browse_query(
         push_place(&mut query, place);
     }
     query.push(" ORDER BY ").push(order).push(" LIMIT ");
-    query.push_bind(limit.min(MESSAGES_PAGE_MAX) as i64);
+    query.push_bind(limit.min(MESSAGES_PAGE_MAX) as i64 + 1);
     query
 }
 
-/// Says what changed in a conversation.
+/// Says what changed in a conversation since a seq, at most so many rows.
 pub(super) async fn sync(
     connection: &mut SqliteConnection,
     account: AccountId,
-    conversation: ConversationId,
-    behind: u64,
-    limit: usize,
+    (conversation, behind, limit): (ConversationId, u64, usize),
+    room: &mut PageRoom,
 ) -> Result<Synced, Fault> {
     let found = sqlx::query(
         "SELECT c.seq, c.floor FROM members AS m CROSS JOIN conversations AS c ON c.conversation = m.conversation
@@ -208,32 +268,29 @@ pub(super) async fn sync(
     if behind < floor || behind > seq {
         return Ok(Synced::Reload { seq });
     }
-    let limit = limit.min(MESSAGES_PAGE_MAX);
-    let mut query = sync_query(account, conversation, behind, limit);
-    let mut found = query.build().fetch_all(&mut *connection).await?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let rows: Vec<_> = read(connection, &found).await?.into_iter().map(|(_, message)| message).collect();
-    let seq = rows.last().filter(|_| more).map_or(seq, |last| last.seq);
+    let query = sync_query(conversation, behind, limit);
+    let (ns, more) = fitting(connection, query, limit, room).await?;
+    let rows: Vec<_> =
+        in_order(connection, account, &ns).await?.into_iter().map(|(_, message)| message).collect();
+    let seq = match rows.last() {
+        _ if !more => seq,
+        Some(last) => last.seq,
+        None => behind,
+    };
     Ok(Synced::Changed { rows, seq, more })
 }
 
-pub(super) fn sync_query(
-    account: AccountId,
-    conversation: ConversationId,
-    behind: u64,
-    limit: usize,
-) -> QueryBuilder<Sqlite> {
-    let mut query = select(account);
+pub(super) fn sync_query(conversation: ConversationId, behind: u64, limit: usize) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(SIZES);
     query.push("FROM messages AS x WHERE x.conversation = ");
     query.push_bind(conversation.as_bytes().as_slice()).push(" AND x.state > 0 AND x.seq > ");
     query.push_bind(behind.cast_signed()).push(" ORDER BY x.seq LIMIT ");
-    query.push_bind(limit as i64 + 1);
+    query.push_bind(limit.min(MESSAGES_PAGE_MAX) as i64 + 1);
     query
 }
 
 /// Begins a statement that reads messages as an account sees them.
-pub(super) fn select(account: AccountId) -> QueryBuilder<Sqlite> {
+fn select(account: AccountId) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::new(SEEN_BY);
     query.push_bind(account.as_bytes().as_slice()).push(SEEN);
     query
@@ -251,17 +308,18 @@ pub(super) fn push_place(query: &mut QueryBuilder<Sqlite>, place: Place) {
     query.push_bind(i64::from(place.origin.0)).push(")");
 }
 
-/// Binds numbers and closes their bracket.
+/// Binds numbers and closes their bracket. The last is bound again up to a power of two, so that there are few different statements.
 pub(super) fn list_of(query: &mut QueryBuilder<Sqlite>, ns: &[i64]) {
     let mut list = query.separated(", ");
-    for n in ns {
+    let again = ns.last().into_iter().cycle().take(ns.len().next_power_of_two() - ns.len());
+    for n in ns.iter().chain(again) {
         list.push_bind(*n);
     }
     query.push(")");
 }
 
 /// Reads messages, with their reactions.
-pub(super) async fn read(
+async fn read(
     connection: &mut SqliteConnection,
     rows: &[SqliteRow],
 ) -> Result<Vec<(i64, ArchivedMessage)>, Fault> {

@@ -6,12 +6,14 @@
 
 use std::ops::Range;
 
-use quail_core::ports::archive::{ArchivedMessage, Content, Found, MESSAGES_PAGE_MAX, Search, Term};
+use quail_core::ports::archive::{
+    ArchivedMessage, Content, Found, MESSAGES_PAGE_MAX, Page, PageRoom, Search, Term,
+};
 use quail_protocol::id::AccountId;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::fault::Fault;
-use super::read::{list_of, not_hidden, push_place, read, select};
+use super::read::{SIZES, fitting, in_order, list_of, not_hidden, push_place};
 use super::rows::word;
 
 /// What FTS5 writes before and behind what matched: noncharacters of Unicode, which no text is meant to have.
@@ -22,15 +24,16 @@ pub(super) async fn search(
     connection: &mut SqliteConnection,
     account: AccountId,
     search: &Search,
-) -> Result<Vec<Found>, Fault> {
-    let Some(expression) = expression(account, &search.terms) else { return Ok(Vec::new()) };
-    let rows = search_query(account, &expression, search).build().fetch_all(&mut *connection).await?;
-    let messages = read(connection, &rows).await?;
-    highlight(connection, &expression, messages).await
+) -> Result<Page<Found>, Fault> {
+    let Some(expression) = expression(account, &search.terms) else { return Ok(Page::default()) };
+    let query = search_query(account, &expression, search);
+    let (ns, more) = fitting(connection, query, search.limit, &mut PageRoom::default()).await?;
+    let messages = in_order(connection, account, &ns).await?;
+    Ok(Page { rows: highlight(connection, &expression, messages).await?, more })
 }
 
 pub(super) fn search_query(account: AccountId, expression: &str, search: &Search) -> QueryBuilder<Sqlite> {
-    let mut query = select(account);
+    let mut query = QueryBuilder::new(SIZES);
     query.push("FROM found CROSS JOIN messages AS x ON x.n = found.rowid WHERE found MATCH ");
     query.push_bind(expression).push(" AND x.state = 1 AND (x.sender = ");
     query.push_bind(account.as_bytes().as_slice()).push(" OR x.recipient = ");
@@ -53,7 +56,7 @@ pub(super) fn search_query(account: AccountId, expression: &str, search: &Search
         push_place(&mut query, before);
     }
     query.push(" ORDER BY x.stamp DESC, x.origin DESC LIMIT ");
-    query.push_bind(search.limit.min(MESSAGES_PAGE_MAX) as i64);
+    query.push_bind(search.limit.min(MESSAGES_PAGE_MAX) as i64 + 1);
     query
 }
 

@@ -2,8 +2,8 @@
 
 use super::{Archive, account, apply, batch, change, changed, edit, message, shown, text};
 use crate::ports::archive::{
-    ArchiveError, Browse, CONVERSATIONS_PAGE, ChangeKind, MESSAGES_PAGE_MAX, Search, SyncPage, Synced, Term,
-    direct,
+    ArchiveError, ArchivedMessage, Browse, CONVERSATIONS_PAGE, ChangeKind, Content, MESSAGES_PAGE_MAX,
+    PAGE_BYTES_MAX, Page, Search, SyncPage, Synced, Term, direct,
 };
 
 /// From either end, in pages, without a hole and without a repetition.
@@ -17,10 +17,13 @@ pub async fn a_conversation_is_browsed_both_ways(archive: &dyn Archive) {
         loop {
             let which = if is_forward { Browse::After(place) } else { Browse::Before(place) };
             let page = archive.browse(ada, conversation, which, 1_000).await.unwrap();
-            assert!(page.len() <= MESSAGES_PAGE_MAX);
-            let Some(last) = page.last() else { break };
-            place = Some(last.place());
-            all.extend(page.iter().map(|message| message.stamp.0));
+            assert!(page.rows.len() <= MESSAGES_PAGE_MAX);
+            place = page.rows.last().map(ArchivedMessage::place);
+            all.extend(page.rows.iter().map(|message| message.stamp.0));
+            assert_eq!(page.more, (all.len() as u64) < count, "it says whether there is more");
+            if !page.more {
+                break;
+            }
         }
         if !is_forward {
             all.reverse();
@@ -28,7 +31,8 @@ pub async fn a_conversation_is_browsed_both_ways(archive: &dyn Archive) {
         assert_eq!(all, (1..=count).collect::<Vec<_>>());
     }
     let few = archive.browse(ada, conversation, Browse::Before(None), 3).await.unwrap();
-    assert_eq!(few.iter().map(|message| message.stamp.0).collect::<Vec<_>>(), [count, count - 1, count - 2]);
+    let stamps: Vec<_> = few.rows.iter().map(|message| message.stamp.0).collect();
+    assert_eq!(stamps, [count, count - 1, count - 2]);
 }
 
 /// A client that applies the pages has what the archive has.
@@ -68,6 +72,71 @@ pub async fn a_sync_from_elsewhere_reloads(archive: &dyn Archive) {
     assert_eq!(synced, [SyncPage { conversation, synced: Synced::Reload { seq: 2 } }]);
 }
 
+/// No page brings more bodies than a frame could carry, nor fewer than one, and pages of both kinds get to the end.
+pub async fn a_page_ends_early_where_its_bytes_end(archive: &dyn Archive) {
+    // A third of a page each; the fifth alone is more than one.
+    let size = |number: u64| if number == 5 { 2 * PAGE_BYTES_MAX } else { PAGE_BYTES_MAX / 3 };
+    let body = |number: u64| format!("word {}", "x".repeat(size(number)));
+    let messages = (1..=9).map(|number| message(1, 2 + (number % 2) as u8, number, &body(number))).collect();
+    apply(archive, batch(9, messages)).await;
+    let ada = account(1);
+    let check = |rows: &[ArchivedMessage]| {
+        let bytes = rows.iter().map(|row| match &row.content {
+            Content::There { body, .. } => body.len(),
+            _ => 0,
+        });
+        assert!(bytes.sum::<usize>() <= PAGE_BYTES_MAX || rows.len() == 1, "{} rows", rows.len());
+    };
+    let (mut browsed, mut found, mut place, mut before) = (Vec::new(), Vec::new(), None, None);
+    for _ in 0..9 {
+        let page = archive.browse(ada, direct(ada, account(3)), Browse::After(place), 100).await.unwrap();
+        check(&page.rows);
+        place = page.rows.last().map(ArchivedMessage::place);
+        browsed.extend(page.rows.iter().map(|row| row.stamp.0));
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(browsed, [1, 3, 5, 7, 9]);
+    for _ in 0..9 {
+        let terms = vec![Term::Phrase("word".to_owned())];
+        let page =
+            archive.search(ada, Search { terms, before, limit: 100, ..Search::default() }).await.unwrap();
+        let rows: Vec<_> = page.rows.into_iter().map(|found| found.message).collect();
+        check(&rows);
+        before = rows.last().map(ArchivedMessage::place);
+        found.extend(rows.iter().map(|row| row.stamp.0));
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(found, (1..=9).rev().collect::<Vec<_>>());
+    let mut left = vec![(direct(ada, account(2)), 0), (direct(ada, account(3)), 0)];
+    let (mut synced, mut calls) = (Vec::new(), 0);
+    while !left.is_empty() {
+        calls += 1;
+        assert!(calls <= 9, "it gets on");
+        let pages = archive.sync(ada, left.clone(), 100).await.unwrap();
+        let rows = pages.iter().flat_map(|page| match &page.synced {
+            Synced::Changed { rows, .. } => rows.clone(),
+            _ => Vec::new(),
+        });
+        let rows: Vec<_> = rows.collect();
+        check(&rows);
+        synced.extend(rows.iter().map(|row| row.stamp.0));
+        let rest = left.split_off(pages.len());
+        left = pages
+            .iter()
+            .filter_map(|page| match page.synced {
+                Synced::Changed { seq, more: true, .. } => Some((page.conversation, seq)),
+                _ => None,
+            })
+            .chain(rest)
+            .collect();
+    }
+    assert_eq!(synced, [2, 4, 6, 8, 1, 3, 5, 7, 9], "each once");
+}
+
 /// One call has what a list shows; pages neither repeat nor leave out.
 pub async fn conversations_come_newest_first_in_pages(archive: &dyn Archive) {
     let count = CONVERSATIONS_PAGE as u8 + 20;
@@ -100,6 +169,7 @@ pub async fn nobody_sees_conversations_of_others(archive: &dyn Archive) {
     let (theirs, nobodys) = (direct(account(1), account(2)), direct(account(8), account(9)));
     let eve = account(3);
     for conversation in [theirs, nobodys] {
+        assert_eq!(archive.unread(eve, conversation).await, Err(ArchiveError::UnknownConversation));
         let browsed = archive.browse(eve, conversation, Browse::After(None), 10).await;
         assert_eq!(browsed, Err(ArchiveError::UnknownConversation));
         let synced = archive.sync(eve, vec![(conversation, 0)], 10).await.unwrap();
@@ -109,7 +179,7 @@ pub async fn nobody_sees_conversations_of_others(archive: &dyn Archive) {
         let found = archive.search(eve, search.clone()).await;
         assert_eq!(found, Err(ArchiveError::UnknownConversation));
         let everywhere = Search { conversation: None, ..search };
-        assert_eq!(archive.search(eve, everywhere).await, Ok(Vec::new()));
+        assert_eq!(archive.search(eve, everywhere).await, Ok(Page::default()));
     }
     let listed = archive.conversations(eve, None).await.unwrap().conversations;
     assert_eq!(listed.iter().map(|one| one.peer).collect::<Vec<_>>(), [eve]);

@@ -5,8 +5,8 @@ use quail_protocol::v1::BodyKind;
 
 use super::super::{
     ArchiveError, ArchivedMessage, Browse, CONVERSATIONS_PAGE, Content, ConversationKey, ConversationPage,
-    ConversationSummary, Found, MESSAGES_PAGE_MAX, Marker, Place, Reached, ReadArchive, Search, SyncPage,
-    Synced, UNREAD_MAX, hits, words,
+    ConversationSummary, Found, MESSAGES_PAGE_MAX, Marker, Page, PageRoom, Place, Reached, ReadArchive,
+    Search, SyncPage, Synced, UNREAD_MAX, hits, words,
 };
 use super::{Conversation, Kind, Row, Tables, TwinArchive};
 use crate::ports::directory::PortFuture;
@@ -20,13 +20,25 @@ impl ReadArchive for TwinArchive {
         Box::pin(async move { Ok(self.lock().page(account, after)) })
     }
 
+    fn unread(
+        &self,
+        account: AccountId,
+        conversation: ConversationId,
+    ) -> PortFuture<'_, Result<u32, ArchiveError>> {
+        Box::pin(async move {
+            let tables = self.lock();
+            tables.own(account, conversation).ok_or(ArchiveError::UnknownConversation)?;
+            Ok(tables.unread(account, conversation))
+        })
+    }
+
     fn browse(
         &self,
         account: AccountId,
         conversation: ConversationId,
         which: Browse,
         limit: usize,
-    ) -> PortFuture<'_, Result<Vec<ArchivedMessage>, ArchiveError>> {
+    ) -> PortFuture<'_, Result<Page<ArchivedMessage>, ArchiveError>> {
         Box::pin(async move {
             let tables = self.lock();
             tables.own(account, conversation).ok_or(ArchiveError::UnknownConversation)?;
@@ -38,8 +50,8 @@ impl ReadArchive for TwinArchive {
                 }
                 Browse::After(place) => rows.retain(|row| place.is_none_or(|place| row.place() > place)),
             }
-            rows.truncate(limit.min(MESSAGES_PAGE_MAX));
-            Ok(rows)
+            let more = cut(&mut rows, limit, &mut PageRoom::default(), |row| row);
+            Ok(Page { rows, more })
         })
     }
 
@@ -51,15 +63,23 @@ impl ReadArchive for TwinArchive {
     ) -> PortFuture<'_, Result<Vec<SyncPage>, ArchiveError>> {
         Box::pin(async move {
             let tables = self.lock();
-            let page = |(conversation, seq)| SyncPage {
-                conversation,
-                synced: tables.synced(account, conversation, seq, limit.min(MESSAGES_PAGE_MAX)),
-            };
-            Ok(behind.into_iter().map(page).collect())
+            let (mut room, mut pages) = (PageRoom::default(), Vec::new());
+            for (conversation, seq) in behind {
+                let synced = tables.synced(account, conversation, seq, limit, &mut room);
+                if !pages.is_empty() && synced.is_cut_off() {
+                    break;
+                }
+                pages.push(SyncPage { conversation, synced });
+            }
+            Ok(pages)
         })
     }
 
-    fn search(&self, account: AccountId, search: Search) -> PortFuture<'_, Result<Vec<Found>, ArchiveError>> {
+    fn search(
+        &self,
+        account: AccountId,
+        search: Search,
+    ) -> PortFuture<'_, Result<Page<Found>, ArchiveError>> {
         Box::pin(async move {
             let tables = self.lock();
             let mut among: Vec<_> = tables.conversations.keys().copied().collect();
@@ -71,8 +91,8 @@ impl ReadArchive for TwinArchive {
             let rows = among.into_iter().flat_map(|conversation| tables.shown(account, conversation));
             let mut found: Vec<_> = rows.filter_map(|row| matches(row, &search)).collect();
             found.sort_by_key(|found| std::cmp::Reverse(found.message.place()));
-            found.truncate(search.limit.min(MESSAGES_PAGE_MAX));
-            Ok(found)
+            let more = cut(&mut found, search.limit, &mut PageRoom::default(), |found| &found.message);
+            Ok(Page { rows: found, more })
         })
     }
 
@@ -164,7 +184,14 @@ impl Tables {
         rows
     }
 
-    fn synced(&self, account: AccountId, conversation: ConversationId, behind: u64, limit: usize) -> Synced {
+    fn synced(
+        &self,
+        account: AccountId,
+        conversation: ConversationId,
+        behind: u64,
+        limit: usize,
+        room: &mut PageRoom,
+    ) -> Synced {
         let Some((found, _)) = self.own(account, conversation) else { return Synced::Unknown };
         if behind < found.floor || behind > found.seq {
             return Synced::Reload { seq: found.seq };
@@ -173,14 +200,27 @@ impl Tables {
         let mut rows: Vec<_> =
             rows.filter(|row| row.conversation == conversation && row.seq > behind).collect();
         rows.sort_by_key(|row| row.seq);
-        let more = rows.len() > limit;
-        rows.truncate(limit);
+        let more = cut(&mut rows, limit, room, |row| row);
         let seq = match rows.last() {
-            Some(last) if more => last.seq,
-            _ => found.seq,
+            _ if !more => found.seq,
+            Some(last) => last.seq,
+            None => behind,
         };
         Synced::Changed { rows, seq, more }
     }
+}
+
+/// Cuts a page to its limit and its room; returns whether anything is left out.
+fn cut<T>(rows: &mut Vec<T>, limit: usize, room: &mut PageRoom, of: impl Fn(&T) -> &ArchivedMessage) -> bool {
+    let body = |row: &T| match &of(row).content {
+        Content::There { body, .. } => body.len(),
+        Content::Deleted | Content::DeletedForMe => 0,
+    };
+    let fitting =
+        rows.iter().take(limit.min(MESSAGES_PAGE_MAX)).take_while(|row| room.take(body(row))).count();
+    let more = rows.len() > fitting;
+    rows.truncate(fitting);
+    more
 }
 
 /// Returns a row as an account sees it; `None` while the message is not there.

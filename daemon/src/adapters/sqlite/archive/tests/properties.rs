@@ -103,7 +103,7 @@ async fn counted(
         .filter(|marker| marker.account == account && marker.reached == Reached::Read)
         .map(|marker| (marker.origin, marker.position))
         .collect();
-    let rows = archive.browse(account, summary.conversation, Browse::After(None), 100).await.unwrap();
+    let rows = archive.browse(account, summary.conversation, Browse::After(None), 100).await.unwrap().rows;
     let unread = rows.iter().filter(|row| {
         row.message.sender != account
             && matches!(row.content, Content::There { .. })
@@ -148,7 +148,7 @@ async fn compare(steps: &[Step], cuts: &[usize]) {
             let rows = archive.browse(asking, conversation, Browse::After(None), 100).await;
             let others = twin.browse(asking, conversation, Browse::After(None), 100).await;
             if let (Ok(mut rows), Ok(mut others)) = (rows, others) {
-                rows.iter_mut().chain(&mut others).for_each(|row| row.seq = 0);
+                rows.rows.iter_mut().chain(&mut others.rows).for_each(|row| row.seq = 0);
                 assert_eq!(rows, others);
             }
         }
@@ -156,7 +156,7 @@ async fn compare(steps: &[Step], cuts: &[usize]) {
             let search = Search { terms: vec![term], limit: 100, ..Search::default() };
             let mut found = archive.search(asking, search.clone()).await.unwrap();
             let mut others = twin.search(asking, search).await.unwrap();
-            found.iter_mut().chain(&mut others).for_each(|found| found.message.seq = 0);
+            found.rows.iter_mut().chain(&mut others.rows).for_each(|found| found.message.seq = 0);
             assert_eq!(found, others);
         }
     }

@@ -1,0 +1,178 @@
+//! What this client knows that the archive may not have yet.
+//!
+//! Of every client: the highest position that it had accepted or handed out, so that the server waits for it. Of clients that read
+//! history: the last messages that they sent and handed out, from then on; the others do without the copies.
+//!
+//! Invariants: at most [`HELD_MAX`] messages are held; what the archive has is let go of when it says so.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use quail_protocol::id::{AccountId, MessageId, Origin, Position};
+use quail_protocol::v1;
+
+use super::{Archived, Content, HistoryMessage};
+use crate::publish::Sent;
+use crate::{Accepted, Body, Message};
+
+/// Most messages that are held. An archive that is further behind is seen without them.
+pub(crate) const HELD_MAX: usize = 256;
+
+#[derive(Debug, Default)]
+pub(crate) struct Recent {
+    keeps: AtomicBool,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    accepted: Option<(Origin, Position)>,
+    /// Oldest first.
+    held: VecDeque<HistoryMessage>,
+}
+
+impl Recent {
+    /// From now on messages are held.
+    pub(crate) fn keep(&self) {
+        self.keeps.store(true, Ordering::Relaxed);
+    }
+
+    /// Something was accepted or is handed out; `message` is asked for only if it is to be held.
+    pub(crate) fn note(
+        &self,
+        (origin, position): (Origin, Position),
+        message: impl FnOnce() -> HistoryMessage,
+    ) {
+        let mut inner = self.lock();
+        let known = inner.accepted.filter(|(other, _)| *other == origin);
+        inner.accepted = Some((origin, known.map_or(position, |(_, known)| known.max(position))));
+        if self.keeps.load(Ordering::Relaxed) {
+            inner.held.push_back(message());
+            if inner.held.len() > HELD_MAX {
+                inner.held.pop_front();
+            }
+        }
+    }
+
+    /// Returns what the archive is to be waited for.
+    pub(crate) fn accepted(&self) -> Option<v1::Cursor> {
+        let accepted = self.lock().accepted;
+        accepted.map(|(origin, position)| v1::Cursor { origin: origin.0, position: position.0 })
+    }
+
+    /// Returns whether anything is held of a conversation.
+    pub(super) fn holds(&self, own: AccountId, peer: AccountId) -> bool {
+        self.lock().held.iter().any(|held| is_between(held, own, peer))
+    }
+
+    /// Returns what is held of a conversation beside a page, and lets go of what the archive has.
+    pub(super) fn beside(
+        &self,
+        (own, peer): (AccountId, AccountId),
+        archived: &Archived,
+        page: &[HistoryMessage],
+    ) -> Vec<HistoryMessage> {
+        let mut inner = self.lock();
+        let has =
+            |held: &HistoryMessage| held.origin == archived.origin && held.position <= archived.position;
+        inner.held.retain(|held| !has(held));
+        let mut shown: HashSet<_> = page.iter().map(|message| (message.sender, message.id)).collect();
+        let of_peer = inner.held.iter().filter(|held| is_between(held, own, peer));
+        of_peer.filter(|held| shown.insert((held.sender, held.id))).cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // What a panic may have left out is only shown a little later.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_between(held: &HistoryMessage, own: AccountId, peer: AccountId) -> bool {
+    match held.sender == own {
+        true => held.recipient == peer,
+        false => held.sender == peer,
+    }
+}
+
+impl HistoryMessage {
+    /// Returns a message that is handed out.
+    pub(crate) fn handed_out(message: &Message) -> Self {
+        let Message { id, sender, recipient, origin, position, stamp, ref body, .. } = *message;
+        Self::held(id, (sender, recipient), Accepted { origin, position, stamp }, body.clone())
+    }
+
+    /// Returns a message that this client sent and the server accepted.
+    pub(crate) fn accepted(own: AccountId, sent: &Sent, accepted: Accepted) -> Self {
+        let body = Body::from_wire(sent.kind, &sent.body);
+        Self::held(sent.id, (own, sent.recipient), accepted, body)
+    }
+
+    pub(super) fn held(id: MessageId, of: (AccountId, AccountId), accepted: Accepted, body: Body) -> Self {
+        let Accepted { origin, position, stamp } = accepted;
+        Self {
+            id,
+            sender: of.0,
+            recipient: of.1,
+            origin,
+            position,
+            stamp,
+            seq: 0,
+            content: Content::There(body),
+            is_cut: false,
+            edited: None,
+            reply: None,
+            reactions: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quail_protocol::id::Stamp;
+
+    use super::*;
+
+    const OWN: AccountId = AccountId([1; 16]);
+    const BOB: AccountId = AccountId([2; 16]);
+
+    fn message(position: u64, sender: AccountId, recipient: AccountId) -> HistoryMessage {
+        let accepted = Accepted { origin: Origin(1), position: Position(position), stamp: Stamp(position) };
+        let id = MessageId(u128::from(position).to_be_bytes());
+        HistoryMessage::held(id, (sender, recipient), accepted, Body::from("x"))
+    }
+
+    fn note(recent: &Recent, message: &HistoryMessage) {
+        recent.note((message.origin, message.position), || message.clone());
+    }
+
+    fn upto(position: u64) -> Archived {
+        Archived { origin: Origin(1), position: Position(position), behind: false }
+    }
+
+    #[test]
+    fn what_the_archive_lacks_is_shown_beside_it_until_it_has_it() {
+        let recent = Recent::default();
+        note(&recent, &message(1, OWN, BOB));
+        assert_eq!(recent.beside((OWN, BOB), &upto(0), &[]), [], "nothing is kept before somebody reads");
+        recent.keep();
+        let (to_bob, from_bob, to_self) = (message(2, OWN, BOB), message(3, BOB, OWN), message(4, OWN, OWN));
+        [&to_bob, &from_bob, &to_self].into_iter().for_each(|message| note(&recent, message));
+        let page = std::slice::from_ref(&from_bob);
+        assert_eq!(recent.beside((OWN, BOB), &upto(1), page), [to_bob], "what is on the page is not doubled");
+        assert!(recent.holds(OWN, OWN) && !recent.holds(OWN, AccountId([9; 16])));
+        assert_eq!(recent.beside((OWN, OWN), &upto(3), &[]), [to_self]);
+        assert_eq!(recent.beside((OWN, BOB), &upto(3), &[]), [], "the archive has them");
+        assert_eq!(recent.accepted(), Some(v1::Cursor { origin: 1, position: 4 }));
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_and_another_origin_counts_anew() {
+        let recent = Recent::default();
+        recent.keep();
+        (1..=2 * HELD_MAX as u64).for_each(|position| note(&recent, &message(position, OWN, BOB)));
+        assert_eq!(recent.beside((OWN, BOB), &upto(0), &[]).len(), HELD_MAX);
+        recent.note((Origin(2), Position(3)), || message(3, OWN, BOB));
+        assert_eq!(recent.accepted(), Some(v1::Cursor { origin: 2, position: 3 }));
+    }
+}

@@ -1,0 +1,171 @@
+//! A message of the history as a line: for people, for programs.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use quail::output::escape::escape;
+use quail_client::{AccountId, Archived, Body, Client, Content, HistoryMessage, MemoryStore, Stamp};
+use serde::Serialize;
+
+use super::super::Context;
+use super::super::session::options;
+
+/// Connects this device to read only: the counters stay free for a process that sends or receives.
+pub(super) async fn connect(context: &Context) -> anyhow::Result<Client> {
+    let (_, login) = context.login()?;
+    Ok(Client::open(&login.address, &login.credentials, MemoryStore::new(), options()).await?)
+}
+
+/// Says so where the server's archive is behind.
+pub(super) fn tell_behind(context: &Context, archived: &Archived) {
+    if archived.behind {
+        context.output.note("the archive of the server is behind: the newest messages may be missing");
+    }
+}
+
+/// A message, as programs get it.
+#[derive(Debug, Serialize)]
+pub(super) struct Line {
+    id: String,
+    sender: String,
+    /// Nothing if it cannot be found out now.
+    handle: Option<String>,
+    recipient: String,
+    /// What is left of it: `there`, `deleted`, `deleted_for_me` or `unknown`.
+    state: &'static str,
+    /// Nothing if it is no text, or not there.
+    body: Option<String>,
+    /// Whether only the beginning of the body is here.
+    cut: bool,
+    stamp: u64,
+    origin: u32,
+    position: u64,
+    seq: u64,
+    edited: Option<u64>,
+    reply: Option<String>,
+    reactions: Vec<Reaction>,
+    /// Where a search found something, in bytes of the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) highlights: Option<Vec<[usize; 2]>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Reaction {
+    account: String,
+    reaction: String,
+}
+
+/// Knows what people call accounts.
+pub(super) struct Names {
+    client: Client,
+    zone: TimeZone,
+    known: HashMap<AccountId, Option<String>>,
+}
+
+impl Names {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client, zone: TimeZone::system(), known: HashMap::new() }
+    }
+
+    /// Returns the handle of an account, if it can be found out.
+    pub(super) async fn handle(&mut self, account: AccountId) -> Option<String> {
+        if account == self.client.account() {
+            return Some(self.client.handle().to_owned());
+        }
+        if let Some(known) = self.known.get(&account) {
+            return known.clone();
+        }
+        let found = self.client.look_up_account(account).await.ok().map(|profile| profile.handle);
+        self.known.insert(account, found.clone());
+        found
+    }
+
+    /// Returns what people call an account.
+    pub(super) async fn name(&mut self, account: AccountId) -> String {
+        self.handle(account).await.unwrap_or_else(|| account.to_string())
+    }
+
+    /// Prints a message on a line of its own.
+    pub(super) async fn print(&mut self, context: &Context, message: &HistoryMessage) -> anyhow::Result<()> {
+        let name = self.name(message.sender).await;
+        let people = format!("{} {}: {}", self.time(message.stamp), escape(&name), shown(&message.content));
+        let programs = self.line(message).await;
+        Ok(context.output.result(people, &programs)?)
+    }
+
+    /// Returns a message as programs get it.
+    pub(super) async fn line(&mut self, message: &HistoryMessage) -> Line {
+        let (state, body) = match &message.content {
+            Content::There(body) => ("there", body.as_text().map(str::to_owned)),
+            Content::Deleted => ("deleted", None),
+            Content::DeletedForMe => ("deleted_for_me", None),
+            _ => ("unknown", None),
+        };
+        let reaction = |(account, reaction): &(AccountId, String)| Reaction {
+            account: account.to_string(),
+            reaction: reaction.clone(),
+        };
+        Line {
+            id: message.id.to_string(),
+            sender: message.sender.to_string(),
+            handle: self.handle(message.sender).await,
+            recipient: message.recipient.to_string(),
+            state,
+            body,
+            cut: message.is_cut,
+            stamp: message.stamp.0,
+            origin: message.origin.0,
+            position: message.position.0,
+            seq: message.seq,
+            edited: message.edited.map(|stamp| stamp.0),
+            reply: message.reply.map(|(_, id)| id.to_string()),
+            reactions: message.reactions.iter().map(reaction).collect(),
+            highlights: None,
+        }
+    }
+
+    /// Returns when something was, as people read it here.
+    pub(super) fn time(&self, stamp: Stamp) -> String {
+        time(stamp, &self.zone)
+    }
+}
+
+fn time(stamp: Stamp, zone: &TimeZone) -> String {
+    let time = i64::try_from(stamp.unix_ms()).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    match time {
+        Some(time) => time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string(),
+        // Stamps come from the server, which may be anybody's.
+        None => "---------- --:--".to_owned(),
+    }
+}
+
+/// Returns what people are shown of a message.
+pub(super) fn shown(content: &Content) -> Cow<'_, str> {
+    match content {
+        Content::There(Body::Text(text)) => escape(text),
+        Content::There(other) => format!("[{} bytes that are no text]", other.len()).into(),
+        Content::Deleted => "[deleted]".into(),
+        Content::DeletedForMe => "[deleted for you]".into(),
+        _ => "[something this quail does not know]".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_day_is_that_of_the_zone_and_no_stamp_is_too_strange() {
+        let stamp = Stamp::from_ms(1_717_243_500_000);
+        assert_eq!(time(stamp, &TimeZone::UTC), "2024-06-01 12:05");
+        assert_eq!(time(Stamp(u64::MAX), &TimeZone::UTC), "---------- --:--");
+    }
+
+    #[test]
+    fn a_terminal_is_shown_control_characters_and_does_not_obey_them() {
+        assert_eq!(shown(&Content::There(Body::from("a\x1b[2J"))), "a\\u{1b}[2J");
+        assert_eq!(shown(&Content::Deleted), "[deleted]");
+    }
+}

@@ -67,6 +67,13 @@ pub const REASONS: &[ReasonMeta] = &[
     row(Reason::DirectoryUnavailable, "DIRECTORY_UNAVAILABLE", true, "the directory cannot be reached"),
     row(Reason::Draining, "DRAINING", true, "the server is stopping"),
     row(Reason::RateLimited, "RATE_LIMITED", true, "too many tries"),
+    row(Reason::TooLate, "TOO_LATE", false, "the message is too old to be deleted for everybody"),
+    row(
+        Reason::TargetInvalid,
+        "TARGET_INVALID",
+        false,
+        "the message that is named is of somebody who is not in this conversation",
+    ),
 ];
 
 impl Reason {

@@ -12,6 +12,7 @@ mod lanes;
 mod rates;
 mod requests;
 mod seen;
+mod sends;
 mod signals;
 
 use std::sync::Arc;

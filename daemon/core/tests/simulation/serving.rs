@@ -271,10 +271,9 @@ impl World {
                 let message = self.clients[d].composed[&number].clone();
                 let to = message.recipient;
                 batch.extend(self.facts_untold(to));
-                let kind = v1::BodyKind::PlainText;
                 let recipient = ids::account(to);
                 let valid =
-                    ValidSend { id: message.id, recipient, kind, body: message.body, seen: Stamp(seen) };
+                    ValidSend { id: message.id, recipient, content: message.content, seen: Stamp(seen) };
                 let send = if message.bad {
                     Err(Reason::BodyInvalid.error())
                 } else if self.strikes(self.plan.overloaded) {

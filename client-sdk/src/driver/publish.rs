@@ -142,7 +142,10 @@ fn settle(shared: &Shared, decided: Decided) {
     // Without a handle nobody asks what became of it.
     let Some(ticket) = decided.ticket else { return };
     if let Ok(accepted) = &decided.outcome {
-        shared.feed.watch(&ticket, decided.recipient, accepted);
+        match decided.recipient {
+            Some(recipient) => shared.feed.watch(&ticket, recipient, accepted),
+            None => ticket.unwatched(),
+        }
     }
     ticket.decide(decided.outcome);
 }

@@ -11,6 +11,7 @@ use super::queue::{OutOfOrder, Queued};
 use super::verdict::{Verdict, verdict};
 use super::{Inner, Waiter, charge};
 use crate::backoff::chance;
+use crate::content;
 use crate::error::Refusal;
 use crate::sending::Ticket;
 use crate::store::{ANSWERS_KEPT_MAX, AnsweredSend, PublishChange, REFUSALS_KEPT_MAX, RefusedSend};
@@ -30,7 +31,8 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 pub(crate) struct Decided {
     pub(crate) ticket: Option<Arc<Ticket>>,
-    pub(crate) recipient: AccountId,
+    /// Whose receipts there will be; nobody's, if it is for the own devices alone.
+    pub(crate) recipient: Option<AccountId>,
     pub(crate) outcome: Result<Accepted, SendError>,
 }
 
@@ -120,8 +122,10 @@ impl Inner {
     ) {
         self.pending_answers += 1;
         self.queue.settling(1);
-        *room += charge(queued.message.body.len());
-        let (ticket, recipient) = (queued.waiter.upgrade(), queued.message.recipient);
+        *room += charge(queued.message.len());
+        let ticket = queued.waiter.upgrade();
+        let recipient =
+            Some(queued.message.recipient).filter(|_| !content::is_private(&queued.message.extra));
         all.decided.push(Decided { ticket, recipient, outcome });
     }
 

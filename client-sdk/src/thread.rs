@@ -7,9 +7,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quail_protocol::id::{AccountId, MessageRef, Origin, Stamp};
+use quail_protocol::id::{AccountId, MessageId, MessageRef, Origin, Stamp};
 
-use crate::{Body, Change, Changed, Message};
+use crate::{Accepted, Body, Change, Changed, Content, Message};
 
 /// Most messages that are not there yet and of which something was said. The one that was named first makes room.
 pub const AWAITED_MESSAGES_MAX: usize = 4096;
@@ -63,45 +63,29 @@ impl Thread {
 
     /// Takes a message in. One of another conversation changes nothing.
     pub fn message(&mut self, message: &Message) {
-        if !self.is_between(message.sender, message.recipient) {
-            return;
-        }
-        let place = (message.stamp, message.origin);
-        let row = self.rows.entry(message.reference()).or_default();
-        // Of two copies the smaller stays.
-        if row.message.as_ref().is_none_or(|(known, ..)| place < *known) {
-            row.message = Some((place, message.body.clone(), message.reply_to));
+        if self.is_between(message.sender, message.recipient) {
+            let place = (message.stamp, message.origin);
+            self.add(message.reference(), place, message.body.clone(), message.reply_to);
         }
     }
 
     /// Takes a change in, whose message may be there, come later or never. One of another conversation changes nothing.
     pub fn changed(&mut self, changed: &Changed) {
-        let by = changed.sender;
-        let is_secret_of_another = matches!(changed.change, Change::DeleteForMe { .. }) && by != self.own;
-        if !self.is_between(by, changed.recipient) || is_secret_of_another {
-            return;
+        let is_secret_of_another =
+            matches!(changed.change, Change::DeleteForMe { .. }) && changed.sender != self.own;
+        if self.is_between(changed.sender, changed.recipient) && !is_secret_of_another {
+            self.change(changed.sender, (changed.stamp, changed.origin), &changed.change);
         }
-        let (named, place) = (changed.message(), (changed.stamp, changed.origin));
-        if named.sender != self.own && named.sender != self.peer {
-            return;
-        }
-        if !self.rows.contains_key(&named) {
-            self.awaits(named);
-        }
-        let row = self.rows.entry(named).or_default();
-        match &changed.change {
-            Change::Edit { body, .. } => {
-                if row.edit.as_ref().is_none_or(|(known, _)| *known < place) {
-                    row.edit = Some((place, body.clone()));
-                }
+    }
+
+    /// Takes in what this device has sent under an id, once it is accepted: no event brings it back.
+    pub fn said(&mut self, id: MessageId, content: Content, accepted: &Accepted) {
+        let place = (accepted.stamp, accepted.origin);
+        match content {
+            Content::Message { body, reply_to } => {
+                self.add(MessageRef { sender: self.own, id }, place, body, reply_to);
             }
-            Change::DeleteForAll { .. } => row.is_deleted = true,
-            Change::DeleteForMe { .. } => row.is_hidden = true,
-            Change::React { text, .. } => {
-                if row.reactions.get(&by).is_none_or(|(known, _)| *known < place) {
-                    row.reactions.insert(by, (place, text.clone()));
-                }
-            }
+            Content::Change(change) => self.change(self.own, place, &change),
         }
     }
 
@@ -115,6 +99,39 @@ impl Thread {
 
     fn is_between(&self, one: AccountId, other: AccountId) -> bool {
         (one, other) == (self.own, self.peer) || (one, other) == (self.peer, self.own)
+    }
+
+    fn add(&mut self, named: MessageRef, place: Place, body: Body, reply_to: Option<MessageRef>) {
+        let row = self.rows.entry(named).or_default();
+        // Of two copies the smaller stays.
+        if row.message.as_ref().is_none_or(|(known, ..)| place < *known) {
+            row.message = Some((place, body, reply_to));
+        }
+    }
+
+    fn change(&mut self, by: AccountId, place: Place, change: &Change) {
+        let named = change.message(by);
+        if named.sender != self.own && named.sender != self.peer {
+            return;
+        }
+        if !self.rows.contains_key(&named) {
+            self.awaits(named);
+        }
+        let row = self.rows.entry(named).or_default();
+        match change {
+            Change::Edit { body, .. } => {
+                if row.edit.as_ref().is_none_or(|(known, _)| *known < place) {
+                    row.edit = Some((place, body.clone()));
+                }
+            }
+            Change::DeleteForAll { .. } => row.is_deleted = true,
+            Change::DeleteForMe { .. } => row.is_hidden = true,
+            Change::React { text, .. } => {
+                if row.reactions.get(&by).is_none_or(|(known, _)| *known < place) {
+                    row.reactions.insert(by, (place, text.clone()));
+                }
+            }
+        }
     }
 
     fn awaits(&mut self, named: MessageRef) {
@@ -144,7 +161,7 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use quail_protocol::id::{MessageId, Position};
+    use quail_protocol::id::Position;
 
     use super::*;
 

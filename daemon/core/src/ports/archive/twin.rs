@@ -189,6 +189,9 @@ impl Tables {
     }
 
     fn change(&mut self, change: &Change) {
+        if !change.is_from_inside() {
+            return;
+        }
         let place = Place { stamp: change.stamp, origin: change.origin };
         let row = self.rows.entry(change.message).or_default();
         let awaited_for = *row.awaited_for.get_or_insert(change.recipient);

@@ -66,7 +66,20 @@ pub struct Change {
     pub kind: ChangeKind,
 }
 
-/// A kind of change. Who may make one is not for the archive to say.
+impl Change {
+    /// Returns whether the account that says so is one of the two in the conversation. Else it counts for nothing, like one of
+    /// another conversation.
+    pub fn is_from_inside(&self) -> bool {
+        match &self.kind {
+            ChangeKind::Edit { .. } | ChangeKind::DeleteForAll => true,
+            ChangeKind::DeleteForMe { account } | ChangeKind::React { account, .. } => {
+                [self.message.sender, self.recipient].contains(account)
+            }
+        }
+    }
+}
+
+/// A kind of change. Edits and deletions for all are the sender's own, by whom the message is named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
     /// It has another body.

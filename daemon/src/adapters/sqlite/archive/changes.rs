@@ -17,6 +17,9 @@ pub(super) async fn apply(
     trail: &mut Trail,
     change: &Change,
 ) -> Result<(), Fault> {
+    if !change.is_from_inside() {
+        return Ok(());
+    }
     let row = match find(connection, change).await? {
         Some(row) => row,
         None => await_message(connection, change).await?,

@@ -97,6 +97,8 @@ pub async fn what_is_said_in_another_conversation_counts_for_nothing(archive: &d
         stranger(3, 21, edit("to somebody else")),
         stranger(3, 22, ChangeKind::DeleteForAll),
         stranger(3, 23, ChangeKind::DeleteForMe { account: account(1) }),
+        change(1, 2, 3, 24, react(9)),
+        change(1, 2, 3, 25, ChangeKind::DeleteForMe { account: account(9) }),
     ];
     changed(archive, 5, late).await;
     let rows = shown(archive, 1, 2).await;

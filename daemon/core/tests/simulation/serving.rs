@@ -172,7 +172,7 @@ impl World {
                     prost::Message::decode_length_delimited(event.frame.clone()).unwrap();
                 let Some(Frame::Event(event)) = down.frame else { panic!("no event in the frame") };
                 self.checks.delivered(&event);
-                self.answer(feed.connection, Down::Event { feed: feed.number, event });
+                self.answer(feed.connection, Down::Event { feed: feed.number, event: Box::new(event) });
             }
             Effect::Gap { feed, from, upto } => {
                 self.answer(feed.connection, Down::Gap { feed: feed.number, from: from.0, upto: upto.0 });

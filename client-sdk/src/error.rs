@@ -171,7 +171,15 @@ pub enum Error {
         /// The limit in bytes.
         max: usize,
     },
-    /// The text contains a NUL character, which no text body may. The caller is to blame.
+    /// The reaction is longer than the protocol allows. The caller is to blame.
+    #[error("the reaction has {len} bytes, at most {max} are allowed")]
+    ReactionTooLong {
+        /// Its length in bytes.
+        len: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// The text contains a NUL character, which no text body and no reaction may. The caller is to blame.
     #[error("a message text must not contain NUL")]
     TextHasNul,
     /// A message id is no UUID version 7. The caller is to blame.

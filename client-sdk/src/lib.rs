@@ -50,6 +50,7 @@
 mod api;
 mod backoff;
 mod client;
+mod content;
 mod credentials;
 mod driver;
 mod error;
@@ -70,6 +71,7 @@ mod signals;
 mod socket;
 pub mod state;
 pub mod store;
+mod thread;
 mod tls;
 pub mod transport;
 
@@ -77,14 +79,15 @@ pub use api::accounts::{PROFILES_MAX, Profile};
 pub use api::chat::new_message_id;
 pub use api::devices::Device;
 pub use api::history::{
-    Archived, Content, Conversation, ConversationChange, ConversationFlags, ConversationPager, Direction,
-    Found, HistoryMessage, HistoryPager, HistoryPlace, Marker, Page, SearchPager, SyncPager, SyncState,
+    Archived, Conversation, ConversationChange, ConversationFlags, ConversationPager, Direction, Found,
+    HistoryMessage, HistoryPager, HistoryPlace, Marker, Page, Remains, SearchPager, SyncPager, SyncState,
     SyncedConversation,
 };
 pub use api::offline::OfflineQueue;
 pub use api::ping::PingReport;
 pub use api::privacy::Privacy;
 pub use client::Client;
+pub use content::{Change, Changed, Content};
 pub use credentials::{Credentials, SessionToken};
 pub use error::{Error, Refusal, SendError};
 pub use events::{Acknowledgement, Delivery, Events};
@@ -93,9 +96,10 @@ pub use message::{Body, Event, Message, ReadReceipt};
 pub use options::Options;
 pub use publish::changes::{ChangeError, QueuedMessage, RefusedMessage};
 pub use quail_protocol::address::{Address, AddressError, Pin};
-pub use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
+pub use quail_protocol::id::{AccountId, DeviceId, MessageId, MessageRef, Origin, Position, Stamp};
 pub use quail_protocol::v1::Reason;
 pub use sending::{Accepted, Sending};
 pub use signals::{Typing, Unread};
 pub use state::{ConnectionState, Stats};
 pub use store::{FileStore, Mark, MemoryStore, Store, StoreError};
+pub use thread::{AWAITED_MESSAGES_MAX, Entry, Thread};

@@ -1,11 +1,11 @@
 //! Messages and events as an application sees them.
 
 use bytes::Bytes;
-use quail_protocol::id::{AccountId, MessageId, Origin, Position, Stamp};
+use quail_protocol::id::{AccountId, MessageId, MessageRef, Origin, Position, Stamp};
 use quail_protocol::limits::BODY_BYTES_MAX;
 use quail_protocol::v1::{self, BodyKind};
 
-use crate::{Error, Mark, Typing, Unread};
+use crate::{Changed, Error, Mark, Typing, Unread};
 
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +99,8 @@ pub struct Message {
     pub stamp: Stamp,
     /// What it says.
     pub body: Body,
+    /// The message that it answers: one of the same conversation, which this device may not have.
+    pub reply_to: Option<MessageRef>,
 }
 
 impl Message {
@@ -113,7 +115,14 @@ impl Message {
             after: Position(event.position.saturating_sub(1)),
             stamp: Stamp(event.stamp),
             body: Body::from_wire(message.kind, &message.body),
+            // One that cannot be read is none: it takes nothing from what is said.
+            reply_to: message.reply_to.as_ref().and_then(|named| MessageRef::try_from(named).ok()),
         })
+    }
+
+    /// Returns what names the message where it is answered or changed.
+    pub fn reference(&self) -> MessageRef {
+        MessageRef { sender: self.sender, id: self.id }
     }
 
     /// Returns the mark that says that this message was read, for [`Client::read`](crate::Client::read).
@@ -156,6 +165,8 @@ impl ReadReceipt {
 pub enum Event {
     /// A message.
     Message(Message),
+    /// A message was changed: edited, deleted, reacted to. To be acknowledged like a message, and shown once like one.
+    Changed(Changed),
     /// The origin no longer holds the events of this stretch for this device: some messages may be missing.
     Gap {
         /// The origin.
@@ -174,7 +185,7 @@ pub enum Event {
         origin: Origin,
         /// Its position at the origin.
         position: Position,
-        /// Sender and id, if it is a message.
+        /// Sender and id, if it is a message or a change.
         message: Option<(AccountId, MessageId)>,
     },
     /// Somebody has read messages of this account, or another device of this account has read somebody's. To be acknowledged

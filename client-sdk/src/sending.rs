@@ -85,7 +85,8 @@ impl Sending {
     ///
     /// # Errors
     /// As [`Sending::accepted`]; [`SendError::FeedEnded`] if receipts can no longer arrive, also when the feed could
-    /// not be attached; [`SendError::Unwatched`] if more than [`TRACKED_MESSAGES_MAX`] later messages wait as well.
+    /// not be attached; [`SendError::Unwatched`] if more than [`TRACKED_MESSAGES_MAX`] later messages wait as well, or if it is a
+    /// deletion for oneself, which nobody else gets.
     pub async fn delivered(&self) -> Result<(), SendError> {
         self.reached(Progress::Delivered).await
     }
@@ -125,11 +126,11 @@ impl Sending {
     }
 
     /// Gives the message another body, if it was written to no connection yet; see
-    /// [`Client::edit`](crate::Client::edit).
+    /// [`Client::edit_queued`](crate::Client::edit_queued).
     ///
     /// # Errors
-    /// As [`Client::edit`](crate::Client::edit).
-    pub async fn edit(&self, body: impl Into<Body>) -> Result<(), ChangeError> {
+    /// As [`Client::edit_queued`](crate::Client::edit_queued).
+    pub async fn edit_queued(&self, body: impl Into<Body>) -> Result<(), ChangeError> {
         self.shared.edit(self.id, body.into()).await
     }
 }
@@ -155,9 +156,7 @@ impl Ticket {
     pub(crate) fn accepted_before(accepted: Accepted) -> Arc<Self> {
         let ticket = Self::default();
         ticket.decide(Ok(accepted));
-        for progress in [Progress::Delivered, Progress::Read] {
-            ticket.receive(progress, Err(SendError::Unwatched));
-        }
+        ticket.unwatched();
         Arc::new(ticket)
     }
 
@@ -166,6 +165,13 @@ impl Ticket {
         let ticket = Self::default();
         ticket.decide(Err(error));
         Arc::new(ticket)
+    }
+
+    /// Nobody will see a receipt.
+    pub(crate) fn unwatched(&self) {
+        for progress in [Progress::Delivered, Progress::Read] {
+            self.receive(progress, Err(SendError::Unwatched));
+        }
     }
 
     /// The server has decided, or will not.

@@ -26,6 +26,7 @@ fn send() -> v1::PublishUp {
         kind: v1::BodyKind::PlainText as i32,
         body: vec![b'x'; BODY_BYTES].into(),
         seen: STAMP,
+        ..v1::Send::default()
     };
     v1::PublishUp { frame: Some(publish_up::Frame::Send(send)) }
 }
@@ -37,6 +38,7 @@ fn event(position: u64) -> v1::FeedDown {
         recipient: Bytes::from_static(&[9; 16]),
         kind: v1::BodyKind::PlainText as i32,
         body: vec![b'x'; BODY_BYTES].into(),
+        reply_to: None,
     };
     let body = Some(event::Body::Message(message));
     let event = v1::Event { origin: 1, position, stamp: STAMP, body };

@@ -70,6 +70,13 @@ pub const REASONS: &[ReasonMeta] = &[
     row(Reason::ArchiveUnavailable, "ARCHIVE_UNAVAILABLE", true, "the archive cannot be reached"),
     row(Reason::NoHistory, "NO_HISTORY", false, "this server keeps no history"),
     row(Reason::UnknownConversation, "UNKNOWN_CONVERSATION", false, "you have no such conversation"),
+    row(Reason::TooLate, "TOO_LATE", false, "the message is too old to be deleted for everybody"),
+    row(
+        Reason::TargetInvalid,
+        "TARGET_INVALID",
+        false,
+        "the message that is named is of somebody who is not in this conversation",
+    ),
 ];
 
 impl Reason {

@@ -6,7 +6,7 @@
 use bytes::{BufMut, Bytes};
 
 use crate::frame::put_prefix;
-use crate::id::{AccountId, MessageId, Origin, Position, Stamp};
+use crate::id::{AccountId, MessageId, MessageRef, Origin, Position, Stamp};
 use crate::v1::BodyKind;
 
 /// A message as it lies before a daemon that has accepted it.
@@ -28,6 +28,8 @@ pub struct MessageEvent<'a> {
     pub kind: BodyKind,
     /// The body.
     pub body: &'a [u8],
+    /// What it answers.
+    pub reply_to: Option<MessageRef>,
 }
 
 /// Length of a field that is an id: key, length and 16 bytes.
@@ -36,7 +38,8 @@ const ID_FIELD: usize = 18;
 impl MessageEvent<'_> {
     /// Returns the frame that goes down a feed lane: `FeedDown { event: Event { .., message: Message { .. } } }`.
     pub fn to_frame(&self) -> Bytes {
-        let message = 3 * ID_FIELD + varint_field(self.kind as u64) + bytes_field(self.body.len());
+        let reply = self.reply_to.map_or(0, |_| nested_field(2 * ID_FIELD));
+        let message = 3 * ID_FIELD + varint_field(self.kind as u64) + bytes_field(self.body.len()) + reply;
         let event = varint_field(u64::from(self.origin.0))
             + varint_field(self.position.0)
             + varint_field(self.stamp.0)
@@ -54,6 +57,11 @@ impl MessageEvent<'_> {
         put_bytes(&mut frame, 3, self.recipient.as_bytes());
         put_number(&mut frame, 4, self.kind as u64);
         put_bytes(&mut frame, 5, self.body);
+        if let Some(MessageRef { sender, id }) = &self.reply_to {
+            put_nested(&mut frame, 6, 2 * ID_FIELD);
+            put_bytes(&mut frame, 1, sender.as_bytes());
+            put_bytes(&mut frame, 2, id.as_bytes());
+        }
         frame.into()
     }
 }
@@ -115,6 +123,7 @@ mod tests {
             recipient: event.recipient.to_bytes(),
             kind: event.kind as i32,
             body: Bytes::copy_from_slice(event.body),
+            reply_to: event.reply_to.map(v1::MessageRef::from),
         };
         let event = v1::Event {
             origin: event.origin.0,
@@ -136,6 +145,7 @@ mod tests {
             (origin, position, stamp) in (number(), number(), number()),
             (id, sender, recipient) in any::<([u8; 16], [u8; 16], [u8; 16])>(),
             is_text in any::<bool>(),
+            reply in prop::option::of(any::<([u8; 16], [u8; 16])>()),
             body in prop_oneof![
                 prop::collection::vec(any::<u8>(), 0..400),
                 prop::collection::vec(any::<u8>(), 16_200..16_500),
@@ -151,6 +161,7 @@ mod tests {
                 recipient: AccountId(recipient),
                 kind: if is_text { BodyKind::PlainText } else { BodyKind::Unspecified },
                 body: &body,
+                reply_to: reply.map(|(sender, id)| MessageRef { sender: AccountId(sender), id: MessageId(id) }),
             };
             prop_assert_eq!(event.to_frame(), by_the_general_encoder(&event));
         }

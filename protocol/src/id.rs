@@ -87,6 +87,39 @@ impl MessageId {
     }
 }
 
+/// What names a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageRef {
+    /// Who sent it.
+    pub sender: AccountId,
+    /// Its id, minted by the sender.
+    pub id: MessageId,
+}
+
+impl From<MessageRef> for crate::v1::MessageRef {
+    fn from(message: MessageRef) -> Self {
+        Self { sender: message.sender.to_bytes(), id: message.id.to_bytes() }
+    }
+}
+
+impl TryFrom<&crate::v1::MessageRef> for MessageRef {
+    type Error = IdLengthError;
+
+    fn try_from(message: &crate::v1::MessageRef) -> Result<Self, IdLengthError> {
+        Self::of(&message.sender, &message.id)
+    }
+}
+
+impl MessageRef {
+    /// Returns the message that two byte strings of the wire name.
+    ///
+    /// # Errors
+    /// One of the two is no id.
+    pub fn of(sender: &[u8], id: &[u8]) -> Result<Self, IdLengthError> {
+        Ok(Self { sender: sender.try_into()?, id: id.try_into()? })
+    }
+}
+
 /// The data directory that accepted an event and answers for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin(pub u32);

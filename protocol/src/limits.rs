@@ -17,6 +17,9 @@ pub const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest message body in bytes.
 pub const BODY_BYTES_MAX: usize = 60 * 1024;
 
+/// Longest reaction in bytes.
+pub const REACTION_BYTES_MAX: usize = 32;
+
 /// Shortest and longest handle, in characters.
 pub const HANDLE_CHARS: std::ops::RangeInclusive<usize> = 3..=32;
 

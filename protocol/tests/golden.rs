@@ -125,6 +125,24 @@ fn bob_wrote() -> Bytes {
     message_id("019b76da-a990-7c41-9a5e-0123456789ab")
 }
 
+/// The id of a change that Ada made.
+fn ada_changed() -> Bytes {
+    message_id("019b76da-b3d0-7d00-8000-0000000c4a9e")
+}
+
+fn bobs_message() -> v1::MessageRef {
+    v1::MessageRef { sender: bob(), id: bob_wrote() }
+}
+
+fn edit() -> v1::Edit {
+    let body = Bytes::from_static(b"hello, Bob");
+    v1::Edit { id: ada_wrote(), kind: v1::BodyKind::PlainText.into(), body }
+}
+
+fn react(text: &'static str) -> v1::React {
+    v1::React { sender: bob(), id: bob_wrote(), text: Bytes::from_static(text.as_bytes()) }
+}
+
 fn token() -> Bytes {
     (0xa0..0xc0).collect()
 }
@@ -306,10 +324,30 @@ fn publish_up() -> Vec<Vector> {
         kind: v1::BodyKind::PlainText.into(),
         body: Bytes::from_static(b"hello, bob"),
         seen: bob_stamp(),
+        ..v1::Send::default()
     };
     let largest = v1::Send { number: 300, body: vec![b'a'; BODY_BYTES_MAX].into(), ..send.clone() };
     let bare = v1::Send { number: u64::MAX, recipient: ada(), body: Bytes::new(), seen: 0, ..send.clone() };
+    use v1::send::Change as C;
+    let change = |change| v1::Send { number: 2, id: ada_changed(), change: Some(change), ..send.clone() };
+    let change = |of| up(F::Send(v1::Send { kind: 0, body: Bytes::new(), ..change(of) }));
+    let body = Bytes::from_static(b"I am");
+    let reply_to = Some(bobs_message());
+    let reply = v1::Send { number: 2, id: ada_changed(), body, reply_to, ..send.clone() };
+    let back = C::React(react(""));
+    let back =
+        v1::Send { number: 3, id: ada_changed(), recipient: bob(), change: Some(back), ..Default::default() };
+    let delete_for_me = v1::DeleteForMe { sender: bob(), id: bob_wrote() };
     vec![
+        both_ways("publish_up_send_reply", up(F::Send(reply))),
+        both_ways("publish_up_send_edit", change(C::Edit(edit()))),
+        both_ways(
+            "publish_up_send_delete_for_all",
+            change(C::DeleteForAll(v1::DeleteForAll { id: ada_wrote() })),
+        ),
+        both_ways("publish_up_send_delete_for_me", change(C::DeleteForMe(delete_for_me))),
+        both_ways("publish_up_send_react", change(C::React(react("\u{1f44d}")))),
+        both_ways("publish_up_send_react_back", up(F::Send(back))),
         both_ways("open_publish", open(v1::open::Stream::Publish(v1::OpenPublish {}))),
         both_ways("publish_up_send", up(F::Send(send))),
         both_ways("publish_up_send_bare", up(F::Send(bare))),
@@ -368,7 +406,18 @@ fn down(frame: v1::feed_down::Frame) -> v1::FeedDown {
     v1::FeedDown { frame: Some(frame) }
 }
 
+fn change_stamp() -> u64 {
+    Stamp::from_ms(MIDNIGHT_MS + 3100).0
+}
+
+fn changed(change: Option<v1::changed::Change>) -> v1::FeedDown {
+    let changed = v1::Changed { id: ada_changed(), sender: ada(), recipient: bob(), change };
+    let body = Some(v1::event::Body::Changed(changed));
+    down(v1::feed_down::Frame::Event(v1::Event { origin: 1, position: 4716, stamp: change_stamp(), body }))
+}
+
 fn feed_down() -> Vec<Vector> {
+    use v1::changed::Change as C;
     use v1::feed_down::Frame as F;
     let message = v1::Message {
         id: bob_wrote(),
@@ -376,6 +425,15 @@ fn feed_down() -> Vec<Vector> {
         recipient: ada(),
         kind: v1::BodyKind::PlainText.into(),
         body: Bytes::from_static(b"are you there?"),
+        reply_to: None,
+    };
+    let reply = v1::Message {
+        id: ada_changed(),
+        sender: ada(),
+        recipient: bob(),
+        kind: v1::BodyKind::PlainText.into(),
+        body: Bytes::from_static(b"I am"),
+        reply_to: Some(bobs_message()),
     };
     let receipt = v1::Receipt {
         kind: v1::ReceiptKind::Delivered.into(),
@@ -394,6 +452,9 @@ fn feed_down() -> Vec<Vector> {
         sender: bob(),
     };
     let event = |position, stamp, body| F::Event(v1::Event { origin: 1, position, stamp, body: Some(body) });
+    let reply = event(4716, change_stamp(), v1::event::Body::Message(reply));
+    let delete_for_all = v1::DeleteForAll { id: ada_wrote() };
+    let delete_for_me = v1::DeleteForMe { sender: bob(), id: bob_wrote() };
     let message = event(4710, bob_stamp(), v1::event::Body::Message(message));
     let receipt = event(4713, receipt_stamp(), v1::event::Body::Receipt(receipt));
     let read = event(4715, receipt_stamp() + 2, v1::event::Body::Receipt(read));
@@ -405,6 +466,11 @@ fn feed_down() -> Vec<Vector> {
     };
     vec![
         both_ways("feed_down_event_message", down(message)),
+        both_ways("feed_down_event_message_reply", down(reply)),
+        both_ways("feed_down_event_changed_edit", changed(Some(C::Edit(edit())))),
+        both_ways("feed_down_event_changed_delete_for_all", changed(Some(C::DeleteForAll(delete_for_all)))),
+        both_ways("feed_down_event_changed_delete_for_me", changed(Some(C::DeleteForMe(delete_for_me)))),
+        both_ways("feed_down_event_changed_react", changed(Some(C::React(react("\u{1f44d}"))))),
         both_ways("feed_down_event_receipt", down(receipt)),
         both_ways("feed_down_event_receipt_read", down(read)),
         both_ways("feed_down_read", down(F::Read(v1::ReadAnswer { error: None }))),
@@ -433,6 +499,7 @@ fn future() -> Vec<Vector> {
         one_way("future_open_unknown_stream", v1::Open { stream: None }),
         one_way("future_pong_more_fields", response(pong)),
         one_way("future_event_unknown_body", down(v1::feed_down::Frame::Event(unknown_body))),
+        one_way("future_event_unknown_change", changed(None)),
         one_way("future_error_unknown_reason", response(v1::response::Result::Error(unknown_reason))),
         one_way("future_fields_out_of_order", v1::PublishDown { frame: Some(accepted) }),
     ]

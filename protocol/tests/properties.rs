@@ -65,11 +65,51 @@ fn cursors() -> impl Strategy<Value = Vec<v1::Cursor>> {
     )
 }
 
+fn reply_to() -> impl Strategy<Value = Option<v1::MessageRef>> {
+    option::of((id(), id()).prop_map(|(sender, id)| v1::MessageRef { sender, id }))
+}
+
+fn edit() -> impl Strategy<Value = v1::Edit> {
+    (id(), any::<i32>(), body()).prop_map(|(id, kind, body)| v1::Edit { id, kind, body })
+}
+
+fn delete_for_me() -> impl Strategy<Value = v1::DeleteForMe> {
+    (id(), id()).prop_map(|(sender, id)| v1::DeleteForMe { sender, id })
+}
+
+fn react() -> impl Strategy<Value = v1::React> {
+    (id(), id(), bytes_to(40)).prop_map(|(sender, id, text)| v1::React { sender, id, text })
+}
+
+fn sent_change() -> BoxedStrategy<Option<v1::send::Change>> {
+    use v1::send::Change as C;
+    option::of(prop_oneof![
+        edit().prop_map(C::Edit),
+        id().prop_map(|id| C::DeleteForAll(v1::DeleteForAll { id })),
+        delete_for_me().prop_map(C::DeleteForMe),
+        react().prop_map(C::React),
+    ])
+    .boxed()
+}
+
+fn changed() -> BoxedStrategy<v1::Changed> {
+    use v1::changed::Change as C;
+    let change = option::of(prop_oneof![
+        edit().prop_map(C::Edit),
+        id().prop_map(|id| C::DeleteForAll(v1::DeleteForAll { id })),
+        delete_for_me().prop_map(C::DeleteForMe),
+        react().prop_map(C::React),
+    ]);
+    (id(), id(), id(), change)
+        .prop_map(|(id, sender, recipient, change)| v1::Changed { id, sender, recipient, change })
+        .boxed()
+}
+
 fn publish_up() -> BoxedStrategy<v1::PublishUp> {
     use v1::publish_up::Frame as F;
-    let send = (number(), id(), id(), any::<i32>(), body(), number()).prop_map(
-        |(number, id, recipient, kind, body, seen)| {
-            F::Send(v1::Send { number, id, recipient, kind, body, seen })
+    let send = (number(), id(), id(), any::<i32>(), body(), number(), reply_to(), sent_change()).prop_map(
+        |(number, id, recipient, kind, body, seen, reply_to, change)| {
+            F::Send(v1::Send { number, id, recipient, kind, body, seen, reply_to, change })
         },
     );
     option::of(prop_oneof![4 => send, 1 => Just(F::Restart(v1::Restart {}))])
@@ -90,15 +130,26 @@ fn publish_down() -> BoxedStrategy<v1::PublishDown> {
 
 fn event() -> BoxedStrategy<v1::Event> {
     use v1::event::Body as B;
-    let message = (id(), id(), id(), any::<i32>(), body()).prop_map(|(id, sender, recipient, kind, body)| {
-        B::Message(v1::Message { id, sender, recipient, kind, body })
-    });
+    let message = (id(), id(), id(), any::<i32>(), body(), reply_to()).prop_map(
+        |(id, sender, recipient, kind, body, reply_to)| {
+            B::Message(v1::Message { id, sender, recipient, kind, body, reply_to })
+        },
+    );
     let receipt = (any::<i32>(), id(), any::<u32>(), number(), number(), id()).prop_map(
         |(kind, account, origin, after, upto, sender)| {
             B::Receipt(v1::Receipt { kind, account, origin, after, upto, sender })
         },
     );
-    (any::<u32>(), number(), number(), option::of(prop_oneof![message, receipt]))
+    (
+        any::<u32>(),
+        number(),
+        number(),
+        option::of(prop_oneof![
+            2 => message,
+            1 => receipt,
+            1 => changed().prop_map(B::Changed),
+        ]),
+    )
         .prop_map(|(origin, position, stamp, body)| v1::Event { origin, position, stamp, body })
         .boxed()
 }
@@ -361,12 +412,13 @@ macro_rules! every_message {
 }
 
 every_message! {
-    Accepted Ack Archived ArchivedMessage ArchivedReaction Attach BrowseHistory CaughtUp ChangePassword Conversation
-    ConversationKey Conversations Cursor Device Devices Done Error Event FeedDown FeedUp FoundMessage Gap GetPrivacy
-    Hello HelloReply History Limits ListConversations ListDevices LogIn LogOut LookUp Marker Message Open OpenPublish
-    Ping Place Pong Privacy Profile PublishDown PublishUp Read ReadAnswer ReadStretch Receipt Refused Request Response
-    Restart SearchHistory SearchResults Send Session SetConversation SetPrivacy SignUp Signal SyncHistory Synced
-    SyncedConversation Typing UnlinkDevice Unread Welcome
+    Accepted Ack Archived ArchivedMessage ArchivedReaction Attach BrowseHistory CaughtUp ChangePassword
+    Changed Conversation ConversationKey Conversations Cursor DeleteForAll DeleteForMe Device Devices Done
+    Edit Error Event FeedDown FeedUp FoundMessage Gap GetPrivacy Hello HelloReply History Limits
+    ListConversations ListDevices LogIn LogOut LookUp Marker Message MessageRef Open OpenPublish Ping Place
+    Pong Privacy Profile PublishDown PublishUp React Read ReadAnswer ReadStretch Receipt Refused Request
+    Response Restart SearchHistory SearchResults Send Session SetConversation SetPrivacy SignUp Signal
+    SyncHistory Synced SyncedConversation Typing UnlinkDevice Unread Welcome
 }
 
 #[test]

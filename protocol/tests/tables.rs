@@ -134,6 +134,7 @@ fn the_limits_are_those_of_the_code() {
         ("OPEN_BYTES_MAX", size(limits::OPEN_BYTES_MAX), "bytes"),
         ("FRAME_TIMEOUT", seconds(limits::FRAME_TIMEOUT), "s"),
         ("BODY_BYTES_MAX", size(limits::BODY_BYTES_MAX), "bytes"),
+        ("REACTION_BYTES_MAX", size(limits::REACTION_BYTES_MAX), "bytes"),
         ("HANDLE_CHARS", range(limits::HANDLE_CHARS), "characters"),
         ("PASSWORD_BYTES", range(limits::PASSWORD_BYTES), "bytes"),
         ("NAME_BYTES_MAX", size(limits::NAME_BYTES_MAX), "bytes"),

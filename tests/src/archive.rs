@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use quail_client::{AccountId, DeviceId};
-use quail_protocol::id::{MessageId, Origin, Position, Stamp};
+use quail_protocol::id::{MessageId, MessageRef, Origin, Position, Stamp};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Row};
 
@@ -24,6 +24,17 @@ pub struct Archived {
     pub place: Place,
     /// What it says.
     pub body: Vec<u8>,
+}
+
+/// A message as an account is shown it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Its identity.
+    pub message: MessageRef,
+    /// What it says; `None` if it was deleted for everybody.
+    pub body: Option<String>,
+    /// Who reacts with what.
+    pub reactions: Vec<(AccountId, String)>,
 }
 
 /// The archive in a data directory.
@@ -59,6 +70,52 @@ impl ArchiveFile {
             }
         };
         rows.iter().map(archived).collect()
+    }
+
+    /// Returns what an account is shown: messages in order, without their body where they are deleted for everybody, and who reacts
+    /// with what.
+    pub async fn shown_to(&mut self, account: AccountId) -> Vec<Shown> {
+        let rows = sqlx::query(
+            "SELECT n, sender, id, CAST(body AS TEXT) AS body FROM messages
+             WHERE state > 0 AND (sender = ?1 OR recipient = ?1)
+               AND n NOT IN (SELECT n FROM hidden WHERE account = ?1) ORDER BY stamp, origin",
+        );
+        let rows = rows.bind(account.as_bytes().as_slice()).fetch_all(&mut self.0).await;
+        let mut shown = Vec::new();
+        for row in rows.expect("the archive answers") {
+            let reactions = sqlx::query(
+                "SELECT account, reaction FROM reactions WHERE n = ?1 AND reaction IS NOT NULL ORDER BY account",
+            );
+            let reactions = reactions.bind(row.get::<i64, _>("n")).fetch_all(&mut self.0).await;
+            let body: Option<String> = row.get("body");
+            let reaction = |row: &sqlx::sqlite::SqliteRow| {
+                (AccountId::try_from(row.get::<&[u8], _>("account")).expect("an id"), row.get("reaction"))
+            };
+            let reactions = reactions.expect("the archive answers");
+            // What is deleted for everybody need not show who reacted to it.
+            let reactions = reactions.iter().filter(|_| body.is_some()).map(reaction).collect();
+            let message = MessageRef {
+                sender: AccountId::try_from(row.get::<&[u8], _>("sender")).expect("an id"),
+                id: MessageId::try_from(row.get::<&[u8], _>("id")).expect("an id"),
+            };
+            shown.push(Shown { message, body, reactions });
+        }
+        shown
+    }
+
+    /// Waits until everything up to a position is archived.
+    pub async fn reaches(&mut self, position: Position) {
+        let began = Instant::now();
+        loop {
+            let row = sqlx::query("SELECT coalesce(max(position), 0) AS position FROM archived");
+            let row = row.fetch_one(&mut self.0).await.expect("the archive answers");
+            let archived = row.get::<i64, _>("position").unsigned_abs();
+            if archived >= position.0 {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{archived} of {position} is archived");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits until it has so many messages, and returns them all.

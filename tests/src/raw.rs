@@ -226,7 +226,7 @@ pub fn hello(token: &[u8]) -> v1::Hello {
 pub fn send(number: u64, recipient: quail_protocol::id::AccountId, body: &str) -> v1::Send {
     let id = Bytes::copy_from_slice(uuid::Uuid::now_v7().as_bytes());
     let (kind, body) = (v1::BodyKind::PlainText as i32, Bytes::copy_from_slice(body.as_bytes()));
-    v1::Send { number, id, recipient: recipient.to_bytes(), kind, body, seen: 0 }
+    v1::Send { number, id, recipient: recipient.to_bytes(), kind, body, ..v1::Send::default() }
 }
 
 #[derive(Debug)]

@@ -58,6 +58,15 @@ impl Record {
                 self.note(device, What::Shown { message, body, place });
                 self.note(device, What::Acknowledged { message });
             }
+            // A message in all that is judged here.
+            Body::Changed(changed) => {
+                let id = MessageId::try_from(&*changed.id).expect("an id");
+                let sender = AccountId::try_from(&*changed.sender).expect("an id");
+                let (message, body) = (Key { sender, id }, fingerprint(b""));
+                let place = place(event.origin, event.position, event.stamp);
+                self.note(device, What::Shown { message, body, place });
+                self.note(device, What::Acknowledged { message });
+            }
             Body::Receipt(receipt) => {
                 let reader = AccountId::try_from(&*receipt.account).expect("an id");
                 let (sender, kind) = match receipt.kind() {
@@ -134,7 +143,9 @@ impl Record {
     /// Writes down a send that is about to be written by hand.
     pub fn sends(&self, person: &Person, send: &v1::Send) {
         let id = MessageId::try_from(&*send.id).expect("an id");
-        let to = vec![AccountId::try_from(&*send.recipient).expect("an id")];
+        let is_private = matches!(send.change, Some(v1::send::Change::DeleteForMe(_)));
+        let to =
+            if is_private { Vec::new() } else { vec![AccountId::try_from(&*send.recipient).expect("an id")] };
         self.note(person.credentials.device, What::Sent { id, to, body: fingerprint(&send.body) });
     }
 

@@ -102,7 +102,14 @@ fn open(bodies: usize) {
     let store = FileStore::open(directory.path()).unwrap();
     let queued = |number| {
         let (id, recipient) = (new_message_id(), AccountId([1; 16]));
-        PublishChange::Queued(QueuedSend { number, id, recipient, kind: 1, body: vec![b'x'; bodies].into() })
+        PublishChange::Queued(QueuedSend {
+            number,
+            id,
+            recipient,
+            kind: 1,
+            body: vec![b'x'; bodies].into(),
+            extra: Default::default(),
+        })
     };
     store.commit_publish(&(1..=4096).map(queued).collect::<Vec<_>>()).unwrap();
     // Not closed: as if the process had died.

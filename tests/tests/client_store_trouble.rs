@@ -184,8 +184,14 @@ async fn what_is_queued_is_listed_taken_back_and_sent() {
     let ids: Vec<_> = (0..4).map(|_| quail_client::new_message_id()).collect();
     let queued = ids.iter().zip(1_u64..).map(|(id, number)| {
         let body = format!("text {number}").into();
-        let send =
-            quail_client::store::QueuedSend { number, id: *id, recipient: bob.account(), kind: 1, body };
+        let send = quail_client::store::QueuedSend {
+            number,
+            id: *id,
+            recipient: bob.account(),
+            kind: 1,
+            body,
+            extra: Default::default(),
+        };
         PublishChange::Queued(send)
     });
     let changes: Vec<_> = queued.chain([PublishChange::Tried(1)]).collect();

@@ -92,7 +92,7 @@ impl Taken {
         assert!(event.position > self.last, "{} came after {}", event.position, self.last);
         self.last = event.position;
         match event.body.as_ref().expect("a body") {
-            Body::Message(_) => self.messages += 1,
+            Body::Message(_) | Body::Changed(_) => self.messages += 1,
             Body::Receipt(receipt) => self.delivered = self.delivered.max(receipt.upto),
         }
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use quail_client::{AccountId, Client, Content, Direction, HistoryMessage, HistoryPager, Reason, SyncState};
+use quail_client::{AccountId, Client, Direction, HistoryMessage, HistoryPager, Reason, Remains, SyncState};
 use quail_protocol::v1::{self, request::Command, response::Result as Answer};
 use quail_tests::archive::HeldArchive;
 use quail_tests::raw::RawClient;
@@ -25,7 +25,7 @@ async fn say(client: &Client, to: AccountId, text: &str) {
 
 fn text(message: &HistoryMessage) -> &str {
     match &message.content {
-        Content::There(body) => body.as_text().unwrap(),
+        Remains::There(body) => body.as_text().unwrap(),
         other => panic!("expected a text, got {other:?}"),
     }
 }

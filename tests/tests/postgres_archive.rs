@@ -139,7 +139,7 @@ async fn a_message_has_one_place_by_way_of_two_origins_and_over_the_border_of_a_
     assert_eq!((applied.inserted, applied.losers.len()), (1, 0));
     assert_eq!(months(&postgres).await, ["202602|1", "202603|1"]);
     for which in [Browse::After(None), Browse::Before(None)] {
-        let mut rows = archive.browse(ada, conversation, which, 10).await.unwrap();
+        let mut rows = archive.browse(ada, conversation, which, 10).await.unwrap().rows;
         rows.sort_by_key(|row| row.stamp);
         let found: Vec<_> = rows.iter().map(|row| (row.message, row.origin, row.stamp)).collect();
         let expected = [&first, &between].map(|new| (new.message, Origin(1), new.stamp));
@@ -168,15 +168,15 @@ async fn what_is_late_is_found_and_what_was_deleted_before_it_came_is_not() {
     };
     archive.apply(&ArchiveBatch { changes: vec![delete], ..batch(1, Vec::new()) }).await.unwrap();
     archive.apply(&batch(20_000, late.to_vec())).await.unwrap();
-    let rows = archive.browse(ada, conversation, Browse::After(None), 100).await.unwrap();
+    let rows = archive.browse(ada, conversation, Browse::After(None), 100).await.unwrap().rows;
     assert_eq!(rows.iter().map(|row| row.stamp).collect::<Vec<_>>(), late.clone().map(|new| new.stamp));
-    let mut down = archive.browse(ada, conversation, Browse::Before(None), 100).await.unwrap();
+    let mut down = archive.browse(ada, conversation, Browse::Before(None), 100).await.unwrap().rows;
     down.reverse();
     assert_eq!(down, rows);
     let terms = vec![Term::Prefix("word".to_owned())];
     let found = archive.search(ada, Search { terms, limit: 100, ..Search::default() }).await.unwrap();
-    assert_eq!(found.len(), late.len() - 1, "what is deleted is not found");
-    assert!(found.iter().all(|found| found.message.message != late[3].message));
+    assert_eq!(found.rows.len(), late.len() - 1, "what is deleted is not found");
+    assert!(found.rows.iter().all(|found| found.message.message != late[3].message));
     assert!(
         postgres.sql("SELECT count(body) FROM messages WHERE is_deleted").await == "0",
         "nothing is left of it"
@@ -274,8 +274,11 @@ async fn a_table_that_somebody_removes_is_made_again_and_costs_no_other_message(
     let next = vec![message(1, 2, 2, MARCH_MS), message(1, 2, 3, MARCH_MS + 40 * DAY_MS)];
     assert_eq!(archive.apply(&batch(3, next)).await.unwrap().inserted, 2);
     assert_eq!(months(&postgres).await, ["202603|1", "202604|1"]);
-    let rows =
-        archive.browse(account(1), direct(account(1), account(2)), Browse::After(None), 9).await.unwrap();
+    let rows = archive
+        .browse(account(1), direct(account(1), account(2)), Browse::After(None), 9)
+        .await
+        .unwrap()
+        .rows;
     assert_eq!(rows.len(), 2);
 }
 
@@ -356,7 +359,10 @@ async fn readers_who_wait_keep_neither_the_writer_nor_a_log_in() {
     let (_, took) = tokio::join!(locking, others);
     println!("18 batches and look-ups took {took:?}");
     assert!(took < Duration::from_secs(2), "{took:?}");
-    let rows =
-        archive.browse(account(1), direct(account(1), account(2)), Browse::After(None), 99).await.unwrap();
+    let rows = archive
+        .browse(account(1), direct(account(1), account(2)), Browse::After(None), 99)
+        .await
+        .unwrap()
+        .rows;
     assert_eq!(rows.len(), 19);
 }

@@ -202,7 +202,7 @@ impl<'a> Raw<'a> {
                     reads.push(receipt);
                 }
                 Some(Body::Receipt(_)) => {}
-                Some(Body::Message(_)) => return reads,
+                Some(Body::Message(_) | Body::Changed(_)) => return reads,
                 None => panic!("an event without a body"),
             }
         }

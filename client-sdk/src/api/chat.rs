@@ -2,8 +2,7 @@
 
 use quail_protocol::id::{AccountId, MessageId};
 
-use crate::publish::queue::Outgoing;
-use crate::{Body, Client, Error, Sending};
+use crate::{Body, Client, Content, Error, Sending};
 
 /// Mints the identity of a new message: a UUID version 7 of the present time. Two calls never return the same.
 pub fn new_message_id() -> MessageId {
@@ -38,7 +37,8 @@ impl Client {
     /// [`Error::BodyTooLarge`] and [`Error::TextHasNul`] at once; [`Error::Store`] if the device's count of sends cannot
     /// be saved; the reason if the client has ended.
     pub async fn send(&self, to: AccountId, body: impl Into<Body>) -> Result<Sending, Error> {
-        let (sending, change) = self.enqueue(new_message_id(), to, body.into(), true).await?;
+        let content = body.into().into();
+        let (sending, change) = self.enqueue(new_message_id(), to, content, true).await?;
         self.shared().committed(change).await?;
         Ok(sending)
     }
@@ -75,7 +75,7 @@ impl Client {
         to: AccountId,
         body: impl Into<Body>,
     ) -> Result<Sending, Error> {
-        let (sending, change) = self.enqueue_with_id(id, to, body.into()).await?;
+        let (sending, change) = self.enqueue_with_id(id, to, body.into().into()).await?;
         self.shared().committed(change).await?;
         Ok(sending)
     }
@@ -92,7 +92,7 @@ impl Client {
     ) -> Result<Vec<Sending>, Error> {
         let (mut sendings, mut last) = (Vec::new(), 0);
         for (id, body) in messages {
-            let (sending, change) = self.enqueue_with_id(id, to, body.into()).await?;
+            let (sending, change) = self.enqueue_with_id(id, to, body.into().into()).await?;
             last = last.max(change);
             sendings.push(sending);
         }
@@ -100,14 +100,14 @@ impl Client {
         Ok(sendings)
     }
 
-    async fn enqueue_with_id(
+    pub(super) async fn enqueue_with_id(
         &self,
         id: MessageId,
         to: AccountId,
-        body: Body,
+        content: Content,
     ) -> Result<(Sending, u64), Error> {
         match id.unix_ms() {
-            Some(_) => self.enqueue(id, to, body, false).await,
+            Some(_) => self.enqueue(id, to, content, false).await,
             None => Err(Error::IdInvalid(id)),
         }
     }
@@ -134,16 +134,15 @@ impl Client {
         }
     }
 
-    async fn enqueue(
+    pub(super) async fn enqueue(
         &self,
         id: MessageId,
         to: AccountId,
-        body: Body,
+        content: Content,
         is_new: bool,
     ) -> Result<(Sending, u64), Error> {
         let shared = self.shared();
-        let (kind, body) = body.into_wire()?;
-        let message = Outgoing { id, recipient: to, kind, body };
+        let message = content.into_outgoing(id, to)?;
         let (number, ticket, change) = shared.publish.queue(message, is_new).await?;
         Ok((Sending::new(id, number, ticket, shared.clone()), change))
     }

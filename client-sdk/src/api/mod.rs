@@ -6,6 +6,7 @@
 //! Invariants: a request is bounded by the request timeout, and at most as many are under way as the server allows.
 
 pub(crate) mod accounts;
+pub(crate) mod changes;
 pub(crate) mod chat;
 pub(crate) mod devices;
 pub(crate) mod feed;

@@ -61,11 +61,11 @@ impl OfflineQueue {
         Ok(self.publish.commit().await?)
     }
 
-    /// As [`Client::edit`](crate::Client::edit).
+    /// As [`Client::edit_queued`](crate::Client::edit_queued).
     ///
     /// # Errors
     /// As there.
-    pub async fn edit(&self, id: MessageId, body: impl Into<Body>) -> Result<(), ChangeError> {
+    pub async fn edit_queued(&self, id: MessageId, body: impl Into<Body>) -> Result<(), ChangeError> {
         self.publish.edit(id, body.into()).await?;
         Ok(self.publish.commit().await?)
     }

@@ -42,11 +42,11 @@ impl Client {
     }
 
     /// Gives a message in the queue another body, under the same id and in the same place of the order. The limits are those
-    /// of [`Client::cancel`].
+    /// of [`Client::cancel`]. A message that was accepted is edited by [`Client::edit`].
     ///
     /// # Errors
-    /// As [`Client::cancel`]; and if the body cannot be sent, as [`Client::send`].
-    pub async fn edit(&self, id: MessageId, body: impl Into<Body>) -> Result<(), ChangeError> {
+    /// As [`Client::cancel`]; [`ChangeError::NotAMessage`]; and if the body cannot be sent, as [`Client::send`].
+    pub async fn edit_queued(&self, id: MessageId, body: impl Into<Body>) -> Result<(), ChangeError> {
         self.shared().edit(id, body.into()).await
     }
 

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use quail_protocol::id::{AccountId, Origin, Position};
+use quail_protocol::id::{AccountId, Origin, Position, Stamp};
 use quail_protocol::v1::{self, ReceiptKind, event, feed_down};
 
 use crate::error::Refusal;
@@ -18,15 +18,16 @@ use crate::sending::Progress;
 use crate::shared::Shared;
 use crate::state::Counters;
 use crate::store::Place;
-use crate::{Delivery, Error, Event, HistoryMessage, Message, ReadReceipt};
+use crate::{Changed, Delivery, Error, Event, HistoryMessage, Message, ReadReceipt};
 
 /// Something that arrived, understood.
 pub(super) enum Arrived {
     Message(Message),
+    Changed(Changed),
     Receipt(Place, Receipt),
     /// A message that cannot be read, or what may be one.
     Unreadable(Place),
-    /// A receipt of a kind that this version does not know.
+    /// A receipt or a change of a kind that this version does not know.
     Unknown(Place),
     Gap(Origin, Position, Position),
     CaughtUp,
@@ -49,12 +50,25 @@ impl Arrived {
                 let key = (message.sender, message.id);
                 Some(((message.origin, message.position), Arrival::Message(key)))
             }
+            Self::Changed(changed) => {
+                let key = (changed.sender, changed.id);
+                Some(((changed.origin, changed.position), Arrival::Message(key)))
+            }
             Self::Receipt(place, Receipt { is_shown: true, .. }) => Some((*place, Arrival::Passing)),
             Self::Receipt(place, _) | Self::Unreadable(place) | Self::Unknown(place) => {
                 Some((*place, Arrival::Internal))
             }
             Self::Gap(origin, _, upto) => Some(((*origin, *upto), Arrival::Gap)),
             Self::CaughtUp | Self::Ended(_) => None,
+        }
+    }
+
+    /// The stamp of what somebody said, if it is that.
+    fn said_at(&self) -> Option<Stamp> {
+        match self {
+            Self::Message(message) => Some(message.stamp),
+            Self::Changed(changed) => Some(changed.stamp),
+            _ => None,
         }
     }
 
@@ -96,6 +110,10 @@ impl Arrived {
                     Self::Unreadable(place)
                 }
             },
+            Some(event::Body::Changed(changed)) => {
+                let changed = Changed::from_wire(event, changed);
+                changed.filter(|changed| changed.is_for(own)).map_or(Self::Unknown(place), Self::Changed)
+            }
             Some(event::Body::Receipt(receipt)) => match Receipt::read(own, receipt) {
                 Some(receipt) => Self::Receipt(place, receipt),
                 None => Self::Unknown(place),
@@ -157,10 +175,10 @@ pub(super) fn take_in(
                 None
             }
         };
-        if let (Arrived::Message(message), Some((_, Verdict::HandOut, offer))) = (&one, &judgement)
+        if let (Some(stamp), Some((_, Verdict::HandOut, offer))) = (one.said_at(), &judgement)
             && !offer.gives_up
         {
-            arriving.saw(message.stamp);
+            arriving.saw(stamp);
         }
         room -= usize::from(judgement.as_ref().is_none_or(|(_, verdict, _)| *verdict == Verdict::HandOut));
         judged.push((one, judgement));
@@ -186,7 +204,7 @@ fn delivery(
     note(shared, &arrived);
     if verdict != Verdict::HandOut {
         let is_repeated = matches!(verdict, Verdict::Duplicate | Verdict::Again);
-        if is_repeated && matches!(arrived, Arrived::Message(_)) {
+        if is_repeated && arrived.said_at().is_some() {
             Counters::add(&shared.counters.duplicates_dropped, 1);
         }
         return None;
@@ -205,6 +223,16 @@ fn delivery(
             }
             shared.recent.note(place, || HistoryMessage::handed_out(&message));
             Event::Message(message)
+        }
+        Arrived::Changed(changed) if offer.gives_up => {
+            tracing::error!(id = %changed.id, %position, "too many processes died with this change; set it aside");
+            shared.reads.missed(origin);
+            Event::SetAside { origin, position, message: Some((changed.sender, changed.id)) }
+        }
+        Arrived::Changed(changed) => {
+            shared.saw(changed.stamp);
+            shared.recent.changed(&changed);
+            Event::Changed(changed)
         }
         _ if offer.gives_up => Event::SetAside { origin, position, message: None },
         Arrived::Gap(origin, from, upto) => Event::Gap { origin, from, upto },

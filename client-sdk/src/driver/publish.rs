@@ -22,7 +22,7 @@ use crate::publish::queue::Next;
 use crate::publish::{Answer, Decided};
 use crate::shared::Shared;
 use crate::state::Counters;
-use crate::{Accepted, Error, HistoryMessage};
+use crate::{Accepted, Error};
 
 /// How many bytes of messages are gathered for one write; one message more may go over it.
 const WRITE_BYTES: usize = 64 * 1024;
@@ -138,13 +138,15 @@ fn settle(shared: &Shared, decided: Decided) {
     if let Ok(accepted) = &decided.outcome {
         Counters::add(&shared.counters.accepted, 1);
         shared.saw(accepted.stamp);
-        let held = || HistoryMessage::accepted(shared.credentials.account, &decided.sent, *accepted);
-        shared.recent.note((accepted.origin, accepted.position), held);
+        shared.recent.accepted_as(shared.credentials.account, &decided.sent, *accepted);
     }
     // Without a handle nobody asks what became of it.
     let Some(ticket) = decided.ticket else { return };
     if let Ok(accepted) = &decided.outcome {
-        shared.feed.watch(&ticket, decided.sent.recipient, accepted);
+        match decided.recipient {
+            Some(recipient) => shared.feed.watch(&ticket, recipient, accepted),
+            None => ticket.unwatched(),
+        }
     }
     ticket.decide(decided.outcome);
 }

@@ -11,6 +11,7 @@ use super::queue::{OutOfOrder, Outgoing, Queued};
 use super::verdict::{Verdict, verdict};
 use super::{Inner, Waiter, charge};
 use crate::backoff::chance;
+use crate::content;
 use crate::error::Refusal;
 use crate::sending::Ticket;
 use crate::store::{ANSWERS_KEPT_MAX, AnsweredSend, PublishChange, REFUSALS_KEPT_MAX, RefusedSend};
@@ -31,6 +32,8 @@ pub(crate) enum Answer {
 pub(crate) struct Decided {
     pub(crate) ticket: Option<Arc<Ticket>>,
     pub(crate) sent: Outgoing,
+    /// Whose receipts there will be; nobody's, if it is for the own devices alone.
+    pub(crate) recipient: Option<quail_protocol::id::AccountId>,
     pub(crate) outcome: Result<Accepted, SendError>,
 }
 
@@ -120,9 +123,11 @@ impl Inner {
     ) {
         self.pending_answers += 1;
         self.queue.settling(1);
-        *room += charge(queued.message.body.len());
+        *room += charge(queued.message.len());
         let (ticket, sent) = (queued.waiter.upgrade(), queued.message.clone());
-        all.decided.push(Decided { ticket, sent, outcome });
+        let recipient =
+            Some(queued.message.recipient).filter(|_| !content::is_private(&queued.message.extra));
+        all.decided.push(Decided { ticket, sent, recipient, outcome });
     }
 
     pub(super) fn remember(&mut self, answer: &AnsweredSend) {

@@ -10,12 +10,13 @@ use tokio::sync::SemaphorePermit;
 
 use super::queue::Fixed;
 use super::{Publish, charge, ticket_of};
+use crate::content;
 use crate::error::Refusal;
 use crate::sending::Ticket;
 use crate::store::{PublishChange, RefusedSend};
-use crate::{Body, Error, SendError};
+use crate::{Body, Content, Error, SendError};
 
-/// A message in the queue.
+/// A message or a change in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueuedMessage {
@@ -24,12 +25,12 @@ pub struct QueuedMessage {
     /// Account it is for.
     pub recipient: AccountId,
     /// What it says.
-    pub body: Body,
+    pub content: Content,
     /// Whether it may have been written to a connection; then it can no longer be changed.
     pub is_on_its_way: bool,
 }
 
-/// A message that was refused for good, until the application takes note of it.
+/// A message or a change that was refused for good, until the application takes note of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RefusedMessage {
@@ -38,7 +39,7 @@ pub struct RefusedMessage {
     /// Account it was for.
     pub recipient: AccountId,
     /// What it says.
-    pub body: Body,
+    pub content: Content,
     /// What the server said.
     pub refusal: Refusal,
 }
@@ -53,6 +54,9 @@ pub enum ChangeError {
     /// It may have been written to a connection, or it was accepted. What the server has is not taken back.
     #[error("message {0} is on its way")]
     OnItsWay(MessageId),
+    /// It is a change of another message, which has no body to be replaced. It can be cancelled.
+    #[error("{0} is a change of another message")]
+    NotAMessage(MessageId),
     /// The new body cannot be sent, or the client has ended or cannot read its store.
     #[error(transparent)]
     Client(#[from] Error),
@@ -87,7 +91,7 @@ impl Publish {
         let listed = inner.queue.iter().map(|(queued, is_on_its_way)| QueuedMessage {
             id: queued.message.id,
             recipient: queued.message.recipient,
-            body: Body::from_wire(queued.message.kind, &queued.message.body),
+            content: Content::of(queued.message.kind, &queued.message.body, &queued.message.extra),
             is_on_its_way,
         });
         listed.collect()
@@ -114,7 +118,7 @@ impl Publish {
         let message = |refused: &RefusedSend| RefusedMessage {
             id: refused.send.id,
             recipient: refused.send.recipient,
-            body: Body::from_wire(refused.send.kind, &refused.send.body),
+            content: Content::of(refused.send.kind, &refused.send.body, &refused.send.extra),
             refusal: Refusal::from_store(refused),
         };
         refused.iter().map(message).collect()
@@ -139,7 +143,7 @@ impl Publish {
         let cancelled = inner.queue.cancel(id).map_err(ChangeError::of(id))?;
         let change = inner.change(PublishChange::Cancelled(cancelled.number));
         self.changed(inner);
-        self.room.add_permits(charge(cancelled.message.body.len()));
+        self.room.add_permits(charge(cancelled.message.len()));
         if let Some(ticket) = cancelled.waiter.upgrade() {
             ticket.decide(Err(SendError::Cancelled));
         }
@@ -150,14 +154,17 @@ impl Publish {
     /// room that the old one does not have.
     pub(crate) async fn edit(&self, id: MessageId, body: Body) -> Result<u64, ChangeError> {
         let (kind, body) = body.into_wire()?;
-        let needed = charge(body.len());
         let mut more: Option<SemaphorePermit<'_>> = None;
         loop {
             let missing = {
                 let inner = &mut *self.lock();
                 let queued = inner.queue.unwritten(id).map_err(ChangeError::of(id))?;
+                if content::is_change(&queued.message.extra) {
+                    return Err(ChangeError::NotAMessage(id));
+                }
+                let needed = charge(body.len() + queued.message.extra.len());
                 let has =
-                    charge(queued.message.body.len()) + more.as_ref().map_or(0, SemaphorePermit::num_permits);
+                    charge(queued.message.len()) + more.as_ref().map_or(0, SemaphorePermit::num_permits);
                 if has >= needed {
                     (queued.message.kind, queued.message.body) = (kind, body);
                     let stored = queued.message.to_stored(queued.number);

@@ -53,7 +53,7 @@ impl Publish {
         let mut room = 0;
         for send in state.queue {
             let (number, message) = (send.number, Outgoing::from_stored(send));
-            room += charge(message.body.len());
+            room += charge(message.len());
             inner.queue.push(number, message, Weak::new());
         }
         inner.queue.tried(state.tried_upto);

@@ -136,7 +136,7 @@ impl Publish {
         is_new: bool,
     ) -> Result<(u64, Arc<Ticket>, u64), Error> {
         self.load().await?;
-        let charge = charge(message.body.len()) as u32;
+        let charge = charge(message.len()) as u32;
         let room = match self.room.try_acquire_many(charge) {
             Ok(room) => room,
             Err(_) => {
@@ -301,12 +301,13 @@ impl Inner {
 
 impl Outgoing {
     fn to_stored(&self, number: u64) -> QueuedSend {
-        let Self { id, recipient, kind, ref body } = *self;
-        QueuedSend { number, id, recipient, kind, body: Bytes::clone(body) }
+        let Self { id, recipient, kind, ref body, ref extra } = *self;
+        QueuedSend { number, id, recipient, kind, body: Bytes::clone(body), extra: Bytes::clone(extra) }
     }
 
     fn from_stored(send: QueuedSend) -> Self {
-        Self { id: send.id, recipient: send.recipient, kind: send.kind, body: send.body }
+        let QueuedSend { number: _, id, recipient, kind, body, extra } = send;
+        Self { id, recipient, kind, body, extra }
     }
 }
 

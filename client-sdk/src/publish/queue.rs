@@ -39,6 +39,15 @@ pub(crate) struct Outgoing {
     pub(crate) recipient: AccountId,
     pub(crate) kind: i32,
     pub(crate) body: Bytes,
+    /// The fields of the send behind its body, as they travel; nothing for most messages.
+    pub(crate) extra: Bytes,
+}
+
+impl Outgoing {
+    /// How many bytes it has that somebody wrote.
+    pub(crate) fn len(&self) -> usize {
+        self.body.len() + self.extra.len()
+    }
 }
 
 /// A send in the queue; `T` is whatever waits for its answer.

@@ -13,6 +13,7 @@ fn message(number: u64) -> Outgoing {
         recipient: AccountId([7; 16]),
         kind: 1,
         body: Bytes::from(number.to_string()),
+        extra: Bytes::new(),
     }
 }
 

@@ -25,7 +25,8 @@ fn publish() -> Publish {
 
 fn message(text: &str) -> Outgoing {
     let body = Bytes::copy_from_slice(text.as_bytes());
-    Outgoing { id: crate::new_message_id(), recipient: AccountId([1; 16]), kind: 1, body }
+    let (id, extra) = (crate::new_message_id(), Bytes::new());
+    Outgoing { id, recipient: AccountId([1; 16]), kind: 1, body, extra }
 }
 
 async fn send(publish: &Publish, text: &str) -> Result<(u64, Arc<Ticket>), Error> {
@@ -96,8 +97,11 @@ async fn what_is_queued_outlives_the_process_and_a_handle_finds_it_again() {
     let publish = over(store.clone());
     publish.load().await.unwrap();
     publish.lane_opened();
-    let listed: Vec<_> = publish.list().into_iter().map(|queued| (queued.id, queued.body)).collect();
-    assert_eq!(listed, [(first.id, "one".into()), (second.id, "two".into())]);
+    let listed: Vec<_> = publish.list().into_iter().map(|queued| (queued.id, queued.content)).collect();
+    assert_eq!(
+        listed,
+        [(first.id, crate::Body::from("one").into()), (second.id, crate::Body::from("two").into())]
+    );
     let (number, ticket) = publish.attach(first.id).unwrap();
     let again = publish.queue(first.clone(), false).await.unwrap();
     assert_eq!((number, again.0, publish.unanswered()), (1, 1, 2), "the same message is not queued twice");
@@ -128,7 +132,7 @@ async fn a_refusal_stays_until_it_is_noted() {
     let publish = over(store.clone());
     publish.load().await.unwrap();
     let [refused] = &publish.refused()[..] else { panic!("one was refused") };
-    assert_eq!((refused.refusal.reason, refused.body.as_text()), (Reason::UnknownAccount, Some("x")));
+    assert_eq!((refused.refusal.reason, refused.content.as_text()), (Reason::UnknownAccount, Some("x")));
     assert!(publish.note(refused.id).is_some());
     assert_eq!(publish.note(refused.id), None);
     assert!(store.load_publish().unwrap().refused.is_empty());
@@ -208,7 +212,7 @@ async fn a_full_queue_can_be_edited_and_a_longer_body_waits_for_room() {
     assert!(waits.await);
     publish.cancel(last.unwrap()).unwrap();
     editing.await.unwrap();
-    assert_eq!(publish.list()[0].body.as_text(), Some(longer.as_str()));
+    assert_eq!(publish.list()[0].content.as_text(), Some(longer.as_str()));
     publish.cancel(first.id).unwrap();
     assert_eq!(publish.room.available_permits(), 2 * CHARGE_MIN);
 }
@@ -397,7 +401,7 @@ impl World {
                 let listed = self.publish.list();
                 let Some(queued) = listed.iter().rev().nth(*at) else { return };
                 if let Ok(change) = self.publish.cancel(queued.id) {
-                    let body = queued.body.as_text().unwrap().parse().unwrap();
+                    let body = queued.content.as_text().unwrap().parse().unwrap();
                     // Asked for, and from now on neither queued nor cancelled for sure.
                     self.told.retain(|told| *told != body);
                     self.asked.retain(|(asked, _)| *asked != body);

@@ -41,6 +41,8 @@ pub(crate) fn verdict(reason: Reason, temporary: bool) -> Verdict {
         | Reason::IdInvalid
         | Reason::IdTime
         | Reason::IdReused
+        | Reason::TooLate
+        | Reason::TargetInvalid
         // The device lost its counter, or shares it with a copy of itself.
         | Reason::NumberReused
         // Faults of this crate.
@@ -121,6 +123,8 @@ mod tests {
         ("ARCHIVE_UNAVAILABLE", Verdict::Final),
         ("NO_HISTORY", Verdict::Final),
         ("UNKNOWN_CONVERSATION", Verdict::Final),
+        ("TOO_LATE", Verdict::Final),
+        ("TARGET_INVALID", Verdict::Final),
     ];
 
     #[test]

@@ -19,7 +19,7 @@ const SEEN: u8 = 0x30;
 
 /// Appends the frame of a send.
 pub(super) fn encode(number: u64, message: &Outgoing, seen: u64, buffer: &mut BytesMut) {
-    let Outgoing { id, recipient, kind, ref body } = *message;
+    let Outgoing { id, recipient, kind, ref body, ref extra } = *message;
     // An enumeration goes as a signed number of 64 bits.
     let kind = i64::from(kind) as u64;
     let bytes_len = |bytes: &[u8]| match bytes.len() {
@@ -32,7 +32,8 @@ pub(super) fn encode(number: u64, message: &Outgoing, seen: u64, buffer: &mut By
         + bytes_len(recipient.as_bytes())
         + number_len(kind)
         + bytes_len(body)
-        + number_len(seen);
+        + number_len(seen)
+        + extra.len();
     let outer = 1 + varint_len(len as u64) + len;
     buffer.reserve(varint_len(outer as u64) + outer);
     put_prefix(outer, buffer);
@@ -44,6 +45,8 @@ pub(super) fn encode(number: u64, message: &Outgoing, seen: u64, buffer: &mut By
     put_number(KIND, kind, buffer);
     put_bytes(BODY, body, buffer);
     put_number(SEEN, seen, buffer);
+    // Its fields have greater numbers.
+    buffer.put_slice(extra);
 }
 
 /// What is zero is left out.
@@ -92,13 +95,22 @@ mod tests {
             kind in prop_oneof![Just(0), Just(-1), any::<i32>()],
             ids: [u8; 16],
             len in prop_oneof![0..300_usize, Just(16_384), Just(61_440)],
+            rest in prop_oneof![Just(0_u8), 1..4_u8],
         ) {
             let body = Bytes::from(vec![7; len]);
             let (id, recipient) = (MessageId(ids), AccountId(ids.map(|byte| !byte)));
             let mut by_hand = BytesMut::new();
-            encode(number, &Outgoing { id, recipient, kind, body: body.clone() }, seen, &mut by_hand);
+            let message = Some(v1::MessageRef { sender: recipient.to_bytes(), id: id.to_bytes() });
+            let react = v1::React { sender: recipient.to_bytes(), id: id.to_bytes(), text: body.clone() };
+            let rest = v1::Send {
+                reply_to: message.filter(|_| rest == 1),
+                change: Some(v1::send::Change::React(react)).filter(|_| rest == 2),
+                ..v1::Send::default()
+            };
+            let extra = Bytes::from(prost::Message::encode_to_vec(&rest));
+            encode(number, &Outgoing { id, recipient, kind, body: body.clone(), extra }, seen, &mut by_hand);
             let (id, recipient) = (id.to_bytes(), recipient.to_bytes());
-            let send = publish_up::Frame::Send(v1::Send { number, id, recipient, kind, body, seen });
+            let send = publish_up::Frame::Send(v1::Send { number, id, recipient, kind, body, seen, ..rest });
             let mut generated = BytesMut::new();
             frame::encode(&v1::PublishUp { frame: Some(send) }, &mut generated);
             prop_assert_eq!(by_hand, generated);

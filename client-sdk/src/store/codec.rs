@@ -11,6 +11,9 @@ use crate::Accepted;
 /// Version of every value.
 const VERSION: u8 = 1;
 
+/// Version of a value that ends with a send which has more than kind and body.
+const VERSION_EXTRA: u8 = 2;
+
 /// A value that nobody wrote like this.
 #[derive(Debug, thiserror::Error)]
 #[error("a value of {what} cannot be read")]
@@ -31,6 +34,24 @@ impl<'a> Reader<'a> {
             [VERSION] => Ok(reader),
             _ => Err(reader.bad()),
         }
+    }
+
+    /// Begins to read a value that ends with a send, and tells whether that has more than kind and body.
+    fn of_send(what: &'static str, value: &'a [u8]) -> Result<(Self, bool), BadValue> {
+        let mut reader = Self { what, left: value };
+        match reader.array::<1>()? {
+            [VERSION] => Ok((reader, false)),
+            [VERSION_EXTRA] => Ok((reader, true)),
+            _ => Err(reader.bad()),
+        }
+    }
+
+    /// Reads bytes behind their length.
+    fn sized(&mut self) -> Result<&'a [u8], BadValue> {
+        let length = self.u32()? as usize;
+        let (bytes, left) = self.left.split_at_checked(length).ok_or(self.bad())?;
+        self.left = left;
+        Ok(bytes)
     }
 
     fn bad(&self) -> BadValue {
@@ -79,30 +100,39 @@ pub(super) fn read_owner(value: &[u8]) -> Result<Owner, BadValue> {
 }
 
 pub(super) fn send_value(send: &QueuedSend) -> Vec<u8> {
-    let mut value = Vec::with_capacity(37 + send.body.len());
-    value.push(VERSION);
+    let mut value = Vec::with_capacity(41 + send.body.len() + send.extra.len());
+    value.push(version_of(send));
     put_send(send, &mut value);
     value
+}
+
+fn version_of(send: &QueuedSend) -> u8 {
+    if send.extra.is_empty() { VERSION } else { VERSION_EXTRA }
 }
 
 fn put_send(send: &QueuedSend, value: &mut Vec<u8>) {
     value.extend(send.id.as_bytes());
     value.extend(send.recipient.as_bytes());
     value.extend(send.kind.to_le_bytes());
+    if !send.extra.is_empty() {
+        value.extend((send.extra.len() as u32).to_le_bytes());
+        value.extend(&send.extra);
+    }
     value.extend(&send.body);
 }
 
 pub(super) fn read_send(number: u64, value: &[u8]) -> Result<QueuedSend, BadValue> {
-    let mut reader = Reader::new("the queue", value)?;
-    take_send(number, &mut reader)
+    let (mut reader, has_extra) = Reader::of_send("the queue", value)?;
+    take_send(number, &mut reader, has_extra)
 }
 
-fn take_send(number: u64, reader: &mut Reader<'_>) -> Result<QueuedSend, BadValue> {
+fn take_send(number: u64, reader: &mut Reader<'_>, has_extra: bool) -> Result<QueuedSend, BadValue> {
     Ok(QueuedSend {
         number,
         id: MessageId(reader.array()?),
         recipient: AccountId(reader.array()?),
         kind: reader.i32()?,
+        extra: if has_extra { Bytes::copy_from_slice(reader.sized()?) } else { Bytes::new() },
         body: Bytes::copy_from_slice(reader.left),
     })
 }
@@ -129,7 +159,7 @@ pub(super) fn read_answer(value: &[u8]) -> Result<AnsweredSend, BadValue> {
 }
 
 pub(super) fn refused_value(refused: &RefusedSend) -> Vec<u8> {
-    let mut value = vec![VERSION];
+    let mut value = vec![version_of(&refused.send)];
     value.extend(refused.send.number.to_le_bytes());
     value.extend(refused.reason.to_le_bytes());
     value.extend((refused.text.len() as u32).to_le_bytes());
@@ -139,12 +169,10 @@ pub(super) fn refused_value(refused: &RefusedSend) -> Vec<u8> {
 }
 
 pub(super) fn read_refused(value: &[u8]) -> Result<RefusedSend, BadValue> {
-    let mut reader = Reader::new("the refusals", value)?;
-    let (number, reason, length) = (reader.u64()?, reader.i32()?, reader.u32()? as usize);
-    let (text, left) = reader.left.split_at_checked(length).ok_or(reader.bad())?;
-    let text = std::str::from_utf8(text).map_err(|_| reader.bad())?.to_owned();
-    reader.left = left;
-    Ok(RefusedSend { send: take_send(number, &mut reader)?, reason, text })
+    let (mut reader, has_extra) = Reader::of_send("the refusals", value)?;
+    let (number, reason) = (reader.u64()?, reader.i32()?);
+    let text = std::str::from_utf8(reader.sized()?).map_err(|_| reader.bad())?.to_owned();
+    Ok(RefusedSend { send: take_send(number, &mut reader, has_extra)?, reason, text })
 }
 
 pub(super) fn key_value((sender, id): &MessageKey) -> Vec<u8> {

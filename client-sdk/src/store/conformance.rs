@@ -48,6 +48,8 @@ fn changes(step: &Step, state: &PublishState) -> Vec<PublishChange> {
             recipient: AccountId([3; 16]),
             kind: 1,
             body: Bytes::from(vec![b'x'; *length]),
+            // Every third says more than a body.
+            extra: Bytes::from(vec![b'y'; if length % 3 == 0 { length / 2 } else { 0 }]),
         })),
         Step::Tried => Some(PublishChange::Tried(number - 1)),
         Step::Edit(at) => queued(*at)

@@ -11,7 +11,7 @@ const OLD_FEED: &str = r#"{"format":1,"attach_number":3,"cursors":[[2,9],[1,77]]
 
 fn send(number: u64) -> QueuedSend {
     let (id, recipient) = (MessageId([number as u8; 16]), AccountId([7; 16]));
-    QueuedSend { number, id, recipient, kind: 1, body: Bytes::from_static(b"hello") }
+    QueuedSend { number, id, recipient, kind: 1, body: Bytes::from_static(b"hello"), extra: Bytes::new() }
 }
 
 fn cursors() -> Vec<(Origin, Position)> {

@@ -34,6 +34,8 @@ pub struct QueuedSend {
     pub kind: i32,
     /// The body.
     pub body: Bytes,
+    /// The fields of the send behind its body, as they travel: what it answers, or which change it is. Nothing for most.
+    pub extra: Bytes,
 }
 
 impl QueuedSend {
@@ -44,6 +46,10 @@ impl QueuedSend {
             .chain_update(self.kind.to_le_bytes())
             .chain_update(&self.body)
             .finalize();
+        let hash = match &self.extra[..] {
+            [] => hash,
+            extra => Sha256::new().chain_update(hash).chain_update(extra).finalize(),
+        };
         let mut digest = [0; 16];
         digest.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
         digest

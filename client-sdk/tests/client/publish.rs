@@ -373,7 +373,7 @@ async fn what_is_queued_is_sent_by_the_next_client_and_can_be_watched_there() {
     .await;
     let (client, mut peer) = server.client(store).await;
     let [queued] = &soon(client.queued()).await.unwrap()[..] else { panic!("one is queued") };
-    assert_eq!((queued.id, queued.recipient, queued.body.as_text()), (id, PEER, Some("one")));
+    assert_eq!((queued.id, queued.recipient, queued.content.as_text()), (id, PEER, Some("one")));
     assert!(queued.is_on_its_way);
     let sending = soon(client.sending(id)).await.unwrap().expect("it is queued");
     assert_eq!(soon(sending.cancel()).await, Err(quail_client::ChangeError::OnItsWay(id)));
@@ -397,7 +397,7 @@ async fn while_there_is_no_connection_the_queue_can_be_changed() {
     soon(state.wait_for(|state| *state != ConnectionState::Online)).await.unwrap();
     let sent = soon(client.send_all(PEER, ["one", "two", "three"])).await.unwrap();
     // The lane of a new connection is opened before its hello is answered, so this may be too late; then it says so.
-    let is_changed = soon(sent[1].edit("zwei")).await.is_ok() && soon(sent[2].cancel()).await.is_ok();
+    let is_changed = soon(sent[1].edit_queued("zwei")).await.is_ok() && soon(sent[2].cancel()).await.is_ok();
     let mut peer = server.welcome().await;
     let mut lane = peer.publish().await;
     let mut bodies = Vec::new();

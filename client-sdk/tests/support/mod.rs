@@ -338,5 +338,6 @@ pub(crate) fn message(number: u64) -> v1::Message {
         recipient: ME.to_bytes(),
         kind: v1::BodyKind::PlainText as i32,
         body: number.to_string().into(),
+        reply_to: None,
     }
 }

@@ -93,6 +93,7 @@ fn message(number: u64) -> v1::Message {
         recipient: person(sender ^ 1).to_bytes(),
         kind: v1::BodyKind::PlainText as i32,
         body: body.into(),
+        reply_to: None,
     }
 }
 

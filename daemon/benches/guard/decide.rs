@@ -3,9 +3,8 @@
 use bytes::Bytes;
 use quail_core::ports::directory::AccountFacts;
 use quail_core::ports::outbox::Recovered;
-use quail_core::{Command, ConnectionId, FeedId, Outcome, SendCommand, State, ValidSend};
+use quail_core::{Command, ConnectionId, Content, FeedId, Outcome, SendCommand, State, ValidSend};
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Stamp};
-use quail_protocol::v1;
 
 const NOW_MS: u64 = 1_700_000_000_000;
 const ORIGIN: Origin = Origin(1);
@@ -69,8 +68,7 @@ impl Pair {
         let send = ValidSend {
             id: MessageId(id),
             recipient: BOB,
-            kind: v1::BodyKind::PlainText,
-            body: Bytes::from_static(&BODY),
+            content: Content::text(Bytes::from_static(&BODY)),
             seen: Stamp(0),
         };
         let (connection, account, device) = (feed(ADA).connection, ADA, device(ADA));

@@ -21,6 +21,7 @@ pub(crate) fn decoding() -> Box<dyn FnMut()> {
         kind: BodyKind::PlainText.into(),
         body: Bytes::from_static(&BODY),
         seen: 1 << 60,
+        ..v1::Send::default()
     };
     let up = frame::to_bytes(&v1::PublishUp { frame: Some(v1::publish_up::Frame::Send(send)) });
     let mut stream = BytesMut::new();
@@ -44,6 +45,7 @@ pub(crate) fn encoding() -> Box<dyn FnMut()> {
             recipient: AccountId([9; 16]),
             kind: BodyKind::PlainText,
             body: &BODY,
+            reply_to: None,
         };
         black_box(event.to_frame());
     })

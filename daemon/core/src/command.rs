@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
+use quail_protocol::id::{AccountId, DeviceId, MessageId, MessageRef, Origin, Position, Stamp};
 use quail_protocol::v1;
 
 use crate::ports::directory::AccountFacts;
@@ -30,16 +30,61 @@ pub struct Ticket(pub u64);
 /// A send whose fields have been checked for form; whether it is allowed is for the core to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidSend {
-    /// The message's id; known to be a UUID version 7.
+    /// The id of the message or the change; known to be a UUID version 7.
     pub id: MessageId,
-    /// Whom it is for.
+    /// Whom it is for; of a change, the other account of the conversation.
     pub recipient: AccountId,
-    /// What the body is.
-    pub kind: v1::BodyKind,
-    /// The body.
-    pub body: Bytes,
+    /// What it says.
+    pub content: Content,
     /// The largest stamp the sending device had seen.
     pub seen: Stamp,
+}
+
+/// What a send says. Ids of messages that are named are known to be UUIDs version 7.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A message.
+    Message {
+        /// What the body is.
+        kind: v1::BodyKind,
+        /// The body.
+        body: Bytes,
+        /// What it answers.
+        reply_to: Option<MessageRef>,
+    },
+    /// A message of the sender's has another body.
+    Edit {
+        /// Which.
+        id: MessageId,
+        /// What the body is.
+        kind: v1::BodyKind,
+        /// The body.
+        body: Bytes,
+    },
+    /// A message of the sender's is gone for everybody.
+    DeleteForAll {
+        /// Which.
+        id: MessageId,
+    },
+    /// A message is gone for the sender.
+    DeleteForMe {
+        /// Which.
+        message: MessageRef,
+    },
+    /// The sender reacts to a message.
+    React {
+        /// Which.
+        message: MessageRef,
+        /// With what; empty where a reaction is taken back.
+        text: Bytes,
+    },
+}
+
+impl Content {
+    /// Returns a message of plain text that answers nothing.
+    pub fn text(body: impl Into<Bytes>) -> Self {
+        Self::Message { kind: v1::BodyKind::PlainText, body: body.into(), reply_to: None }
+    }
 }
 
 /// A send as it came up a publish lane.
@@ -53,7 +98,7 @@ pub struct SendCommand {
     pub device: DeviceId,
     /// The device's number for it.
     pub number: u64,
-    /// The message, or the refusal that was already clear; it takes this way too so that answers keep their order.
+    /// What it says, or the refusal that was already clear; it takes this way too so that answers keep their order.
     pub send: Result<ValidSend, v1::Error>,
 }
 

@@ -19,10 +19,10 @@ mod signals;
 mod state;
 
 pub use command::{
-    Accepted, Command, ConnectionId, Effect, FeedId, Outcome, ReadCommand, SendCommand, Ticket, ValidRead,
-    ValidSend,
+    Accepted, Command, ConnectionId, Content, Effect, FeedId, Outcome, ReadCommand, SendCommand, Ticket,
+    ValidRead, ValidSend,
 };
 pub use id_map::{IdHasher, IdMap};
 pub use outbox::{ANCESTORS_MAX, Ancestor, OUTBOX_AGE_MAX, OUTBOX_BYTES_MAX, OUTBOX_EVENTS_MAX};
 pub use signals::{SignalCommand, SignalOut, UnreadCommand};
-pub use state::State;
+pub use state::{DELETE_FOR_ALL, State};

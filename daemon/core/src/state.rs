@@ -5,6 +5,7 @@
 //! command, and by the devices, which attach anew.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use quail_protocol::id::{AccountId, DeviceId, Origin, Position};
 
@@ -14,6 +15,9 @@ use crate::id_map::IdMap;
 use crate::messages::Admission;
 use crate::outbox::{AccountOutbox, Ancestor, Claim, held};
 use crate::ports::outbox::{Batch, Entry, Recovered, Room};
+
+/// How old a message may be that is deleted for everybody, unless the operator says otherwise.
+pub const DELETE_FOR_ALL: Duration = Duration::from_secs(48 * 3600);
 
 /// Everything the core knows.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub struct State {
     /// Publish lanes on which everything is refused until `Restart`. Bounded by the open connections.
     pub(crate) refusing: HashSet<ConnectionId>,
     pub(crate) admission: Admission,
+    /// How old a message may be that its sender deletes for everybody, by the time in its id.
+    pub(crate) delete_for_all_ms: u64,
     /// Events in all outboxes, kept along so that nobody has to count them.
     unresolved: usize,
 }
@@ -61,6 +67,7 @@ impl State {
             accounts,
             refusing: HashSet::new(),
             admission: Admission::default(),
+            delete_for_all_ms: DELETE_FOR_ALL.as_millis() as u64,
             unresolved,
         }
     }
@@ -69,6 +76,13 @@ impl State {
     #[must_use]
     pub fn with_ancestors(mut self, ancestors: Vec<Ancestor>) -> Self {
         self.ancestors = ancestors;
+        self
+    }
+
+    /// Lets messages be deleted for everybody up to this age; [`DELETE_FOR_ALL`] if it is never said.
+    #[must_use]
+    pub fn with_delete_for_all(mut self, age: Duration) -> Self {
+        self.delete_for_all_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         self
     }
 

@@ -5,8 +5,8 @@
 use quail_core::ports::directory::AccountFacts;
 use quail_core::ports::outbox::{Outbox, Stretch, TwinOutbox};
 use quail_core::{
-    Command, ConnectionId, Effect, FeedId, OUTBOX_AGE_MAX, OUTBOX_EVENTS_MAX, Outcome, SendCommand, State,
-    ValidSend,
+    Command, ConnectionId, Content, Effect, FeedId, OUTBOX_AGE_MAX, OUTBOX_EVENTS_MAX, Outcome, SendCommand,
+    State, ValidSend,
 };
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
 use quail_protocol::v1;
@@ -101,8 +101,8 @@ impl World {
         id[..6].copy_from_slice(&self.now_ms.to_be_bytes()[2..]);
         (id[6], id[8]) = (0x70, 0x80);
         id[9..].copy_from_slice(&self.number.to_be_bytes()[1..]);
-        let (id, kind) = (MessageId(id), v1::BodyKind::PlainText);
-        let send = ValidSend { id, recipient: BOB, kind, body: "hi".into(), seen: Stamp(0) };
+        let (id, content) = (MessageId(id), Content::text("hi"));
+        let send = ValidSend { id, recipient: BOB, content, seen: Stamp(0) };
         let (connection, account, number) = (ConnectionId(1), ADA, self.number);
         let effects = self.turn(Command::Send(SendCommand {
             connection,

@@ -4,7 +4,7 @@
 mod support;
 
 use quail_core::ports::outbox::Note;
-use quail_core::{Command, Effect, ValidSend};
+use quail_core::{Command, Content, Effect, ValidSend};
 use quail_protocol::id::{AccountId, Position, Stamp};
 use quail_protocol::limits::{ID_AGE_MAX, ID_AHEAD_MAX, SEEN_AHEAD_MAX};
 use quail_protocol::v1::Reason;
@@ -68,7 +68,7 @@ fn a_number_is_not_used_for_two_messages_nor_an_id_for_two_contents() {
     let mut core = core();
     let first = ValidSend { id: id(NOW_MS, 1), ..text(BOB) };
     accepted(&core.say(5, first.clone()));
-    let other = ValidSend { body: "another".into(), ..first };
+    let other = ValidSend { content: Content::text("another"), ..first };
     let to_another = ValidSend { recipient: EVE, ..first };
     let another = ValidSend { id: id(NOW_MS, 2), ..text(BOB) };
     for (number, send, reason) in [

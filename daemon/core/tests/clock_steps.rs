@@ -4,9 +4,9 @@
 
 use quail_core::ports::directory::AccountFacts;
 use quail_core::ports::outbox::{Outbox, TwinOutbox};
-use quail_core::{Command, ConnectionId, Effect, Outcome, SendCommand, State, ValidSend};
+use quail_core::{Command, ConnectionId, Content, Effect, Outcome, SendCommand, State, ValidSend};
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Stamp};
-use quail_protocol::v1::{self, Reason};
+use quail_protocol::v1::Reason;
 
 const TODAY_MS: u64 = 1_700_000_000_000;
 const HOUR_MS: u64 = 3_600_000;
@@ -60,8 +60,8 @@ impl Core {
         id[..6].copy_from_slice(&minted_ms.to_be_bytes()[2..]);
         (id[6], id[8]) = (0x70, 0x80);
         id[9..].copy_from_slice(&self.sends.to_be_bytes()[1..]);
-        let (id, kind) = (MessageId(id), v1::BodyKind::PlainText);
-        let send = ValidSend { id, recipient: ADA, kind, body: "hi".into(), seen };
+        let (id, content) = (MessageId(id), Content::text("hi"));
+        let send = ValidSend { id, recipient: ADA, content, seen };
         let (connection, device) = (ConnectionId(self.sends), DeviceId(ADA.0));
         let command = SendCommand { connection, account: ADA, device, number: self.sends, send: Ok(send) };
         let answers = self.turn(Command::Send(command)).into_iter().filter_map(|effect| match effect {

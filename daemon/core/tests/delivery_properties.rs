@@ -13,8 +13,8 @@ use prost::Message as _;
 use quail_core::ports::directory::AccountFacts;
 use quail_core::ports::outbox::{Outbox, TwinOutbox};
 use quail_core::{
-    Accepted, Command, ConnectionId, Effect, FeedId, Outcome, ReadCommand, SendCommand, State, ValidRead,
-    ValidSend,
+    Accepted, Command, ConnectionId, Content, Effect, FeedId, Outcome, ReadCommand, SendCommand, State,
+    ValidRead, ValidSend,
 };
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
 use quail_protocol::v1::{self, ReceiptKind, event::Body, feed_down::Frame};
@@ -198,9 +198,8 @@ impl World {
 
     fn send(&mut self, d: usize, number: u64) -> Command {
         let recipient = account(self.devices[d].sent[&number]);
-        let body = format!("{d} {number}").into();
-        let kind = v1::BodyKind::PlainText;
-        let send = ValidSend { id: message_id(d, number), recipient, kind, body, seen: Stamp(0) };
+        let content = Content::text(format!("{d} {number}"));
+        let send = ValidSend { id: message_id(d, number), recipient, content, seen: Stamp(0) };
         let (connection, device) = (ConnectionId(d as u64), device(d));
         Command::Send(SendCommand { connection, account: account(OWNERS[d]), device, number, send: Ok(send) })
     }

@@ -7,7 +7,8 @@ use prost::Message as _;
 use quail_core::ports::directory::AccountFacts;
 use quail_core::ports::outbox::{Outbox, TwinOutbox};
 use quail_core::{
-    Command, ConnectionId, Effect, FeedId, Outcome, ReadCommand, SendCommand, State, ValidRead, ValidSend,
+    Command, ConnectionId, Content, Effect, FeedId, Outcome, ReadCommand, SendCommand, State, ValidRead,
+    ValidSend,
 };
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
 use quail_protocol::v1::{self, Reason, ReceiptKind, event::Body, feed_down::Frame};
@@ -105,8 +106,8 @@ impl World {
         id[..6].copy_from_slice(&NOW_MS.to_be_bytes()[2..]);
         (id[6], id[8]) = (0x70, 0x80);
         id[9..].copy_from_slice(&self.number.to_be_bytes()[1..]);
-        let (id, kind) = (MessageId(id), v1::BodyKind::PlainText);
-        let send = Ok(ValidSend { id, recipient: BOB, kind, body: "hi".into(), seen: Stamp(0) });
+        let (id, content) = (MessageId(id), Content::text("hi"));
+        let send = Ok(ValidSend { id, recipient: BOB, content, seen: Stamp(0) });
         let (connection, account, device, number) = (ConnectionId(10), ADA, LAPTOP, self.number);
         let effects = self.turn(Command::Send(SendCommand { connection, account, device, number, send }));
         let accepted = effects.iter().find_map(|effect| match effect {

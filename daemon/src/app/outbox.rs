@@ -63,6 +63,7 @@ pub(super) async fn open(
     let archiving = engine.archive_from(archived).map(|reader| (lineage, archived, reader));
     tracing::info!(%origin, last_position = %recovered.last_position, unresolved = recovered.slots.len(), "outbox open");
     let state = State::new(origin, recovered).with_ancestors(ancestors);
+    let state = state.with_delete_for_all(config.messages.delete_for_all);
     Ok(OpenOutbox { engine, state, origin, archiving })
 }
 

@@ -1,6 +1,6 @@
 //! What an event of the journal means to the archive.
 //!
-//! A message is a row. A receipt raises markers: whose device acknowledged or read, whose messages, up to where. That something was
+//! A message is a row, and a change is what becomes of one (`change.rs`). A receipt raises markers: whose device acknowledged or read, whose messages, up to where. That something was
 //! read is told to its sender only if the reader wants it; the event says so by the accounts it is for, or, where it is for none, by
 //! its note.
 
@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
-use quail_core::ports::archive::{Advance, ArchiveBatch, DeadLetter, MessageRef, NewMessage};
+use quail_core::ports::archive::{Advance, ArchiveBatch, Change, DeadLetter, MessageRef, NewMessage};
 use quail_core::ports::outbox::{Accounts, Note, StoredEvent};
-use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
+use quail_protocol::id::{AccountId, DeviceId, Origin, Position, Stamp};
 use quail_protocol::v1::{self, ReceiptKind};
 
+use super::change::change;
 use super::{JournalEvent, Lineage};
 
 /// An event, understood.
@@ -26,10 +27,11 @@ pub(super) struct Item {
 }
 
 #[derive(Clone, Debug)]
-enum What {
+pub(super) enum What {
     /// Nothing that is archived.
     Nothing,
     Message(NewMessage),
+    Change(Change),
     Advance(Advance),
     /// It cannot be archived.
     Dead(String),
@@ -86,6 +88,7 @@ pub(super) fn batch(lineage: &Lineage, items: &[Item], upto: Position) -> Archiv
         match &item.what {
             What::Nothing => {}
             What::Message(message) => batch.messages.push(message.clone()),
+            What::Change(change) => batch.changes.push(change.clone()),
             What::Advance(advance) => {
                 raise(&mut advances, *advance);
                 for ancestor in inherited(lineage, advance) {
@@ -133,10 +136,9 @@ fn understand(journalled: &JournalEvent, event: v1::Event) -> Result<What, Strin
             let Note::Message { device, .. } = journalled.event.note else {
                 return Err("a message without a note of its sender".to_owned());
             };
-            let sender = account(&message.sender)?;
-            let id = MessageId::try_from(&message.id[..]).map_err(|error| error.to_string())?;
+            let reply = message.reply_to.as_ref().map(|reply| named(&reply.sender, &reply.id)).transpose()?;
             Ok(What::Message(NewMessage {
-                message: MessageRef { sender, id },
+                message: named(&message.sender, &message.id)?,
                 device,
                 recipient: account(&message.recipient)?,
                 origin,
@@ -144,9 +146,10 @@ fn understand(journalled: &JournalEvent, event: v1::Event) -> Result<What, Strin
                 stamp: Stamp(event.stamp),
                 kind: message.kind,
                 body: message.body,
-                reply: None,
+                reply,
             }))
         }
+        Some(v1::event::Body::Changed(changed)) => change(origin, Stamp(event.stamp), changed),
         Some(v1::event::Body::Receipt(receipt)) => advance(journalled, &receipt),
         None => Ok(What::Nothing),
     }
@@ -175,7 +178,11 @@ fn advance(journalled: &JournalEvent, receipt: &v1::Receipt) -> Result<What, Str
     }))
 }
 
-fn account(bytes: &[u8]) -> Result<AccountId, String> {
+pub(super) fn named(sender: &[u8], id: &[u8]) -> Result<MessageRef, String> {
+    MessageRef::of(sender, id).map_err(|error| error.to_string())
+}
+
+pub(super) fn account(bytes: &[u8]) -> Result<AccountId, String> {
     AccountId::try_from(bytes).map_err(|error| error.to_string())
 }
 

@@ -12,6 +12,7 @@
 //! with it.
 
 mod breaker;
+mod change;
 pub mod dead;
 mod item;
 mod stop;

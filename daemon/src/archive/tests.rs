@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use quail_core::ports::archive::{
-    ArchivedMessage, Browse, DeadLetter, Marker, Reached, ReadArchive, TwinArchive, direct,
+    ArchivedMessage, Browse, Content, DeadLetter, Marker, Reached, ReadArchive, TwinArchive, direct,
 };
 use quail_core::ports::directory::PortFuture;
 use quail_core::ports::outbox::Note;
@@ -134,17 +134,31 @@ fn stored(position: u64, note: Note, body: v1::event::Body, accounts: &[AccountI
 }
 
 fn message(position: u64, body: &str) -> JournalEvent {
-    let mut id = [7; 16];
-    id[8..].copy_from_slice(&position.to_be_bytes());
     let message = v1::Message {
-        id: Bytes::copy_from_slice(&id),
+        id: id(position),
         sender: ADA.to_bytes(),
         recipient: BOB.to_bytes(),
         kind: v1::BodyKind::PlainText as i32,
         body: Bytes::copy_from_slice(body.as_bytes()),
+        reply_to: None,
     };
     let note = Note::Message { sender: ADA, device: PHONE, recipient: BOB };
     stored(position, note, v1::event::Body::Message(message), &[BOB])
+}
+
+/// The id of the message at a position.
+fn id(position: u64) -> Bytes {
+    let mut id = [7; 16];
+    id[8..].copy_from_slice(&position.to_be_bytes());
+    Bytes::copy_from_slice(&id)
+}
+
+/// A change that one of the two says to the other.
+fn changed(position: u64, (by, peer): (AccountId, AccountId), change: v1::changed::Change) -> JournalEvent {
+    let (sender, recipient) = (by.to_bytes(), peer.to_bytes());
+    let changed = v1::Changed { id: id(position), sender, recipient, change: Some(change) };
+    let note = Note::Message { sender: by, device: PHONE, recipient: peer };
+    stored(position, note, v1::event::Body::Changed(changed), &[peer])
 }
 
 fn receipt(
@@ -290,6 +304,70 @@ async fn what_cannot_be_decoded_is_a_dead_letter_and_what_was_lost_is_none() {
     assert_eq!(letters.iter().map(|letter| letter.position.0).collect::<Vec<_>>(), [2]);
     let number = letters[0].number;
     assert!(matches!(dead.retry(number).await, Err(DeadError::Refused { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_and_replies_are_told_to_the_archive_also_before_their_message() {
+    use v1::changed::Change;
+    let archive = Double::default();
+    let (ada, bob) = ((ADA, BOB), (BOB, ADA));
+    let edit = |of, text: &'static str| {
+        let kind = v1::BodyKind::PlainText as i32;
+        Change::Edit(v1::Edit { id: id(of), kind, body: Bytes::from_static(text.as_bytes()) })
+    };
+    let delete_for_all = |of| Change::DeleteForAll(v1::DeleteForAll { id: id(of) });
+    let delete_for_me = |of| Change::DeleteForMe(v1::DeleteForMe { sender: ADA.to_bytes(), id: id(of) });
+    let react = |of, text: &'static str| {
+        let text = Bytes::from_static(text.as_bytes());
+        Change::React(v1::React { sender: ADA.to_bytes(), id: id(of), text })
+    };
+    let reply = {
+        let reply_to = Some(v1::MessageRef { sender: ADA.to_bytes(), id: id(5) });
+        let kind = v1::BodyKind::PlainText as i32;
+        let (sender, recipient, body) = (BOB.to_bytes(), ADA.to_bytes(), Bytes::from_static(b"reply"));
+        let message = v1::Message { id: id(9), sender, recipient, kind, body, reply_to };
+        let note = Note::Message { sender: BOB, device: PHONE, recipient: ADA };
+        stored(9, note, v1::event::Body::Message(message), &[ADA])
+    };
+    let stranger = AccountId([9; 16]);
+    let journal = Journal::of(vec![
+        // Before their messages, as where two origins are archived in any order.
+        changed(1, ada, edit(5, "edited")),
+        changed(2, ada, delete_for_all(6)),
+        changed(3, bob, delete_for_me(7)),
+        changed(4, bob, react(5, "+")),
+        message(5, "five"),
+        message(6, "six"),
+        message(7, "seven"),
+        changed(8, ada, react(7, "-")),
+        reply,
+        changed(10, ada, react(7, "")),
+        changed(11, (BOB, stranger), react(5, "?")),
+    ]);
+    let working = work(&journal, &archive, lineage());
+    working.archives(&journal, 11).await;
+    working.ends();
+    let shown = async |asking: AccountId| {
+        let page = archive.twin.browse(asking, direct(ADA, BOB), Browse::After(None), 100).await.unwrap();
+        page.rows
+            .into_iter()
+            .map(|row| match row.content {
+                Content::There { body, .. } => {
+                    let reactions = row.reactions.iter().map(|(by, text)| (by.0[0], text.clone()));
+                    (String::from_utf8(body.to_vec()).unwrap(), row.reply.is_some(), reactions.collect())
+                }
+                Content::Deleted => ("(deleted)".to_owned(), false, Vec::new()),
+                Content::DeletedForMe => unreachable!("it is in no list"),
+            })
+            .collect::<Vec<_>>()
+    };
+    let text = |text: &str| (text.to_owned(), false, Vec::new());
+    let edited = ("edited".to_owned(), false, vec![(BOB.0[0], "+".to_owned())]);
+    let reply = ("reply".to_owned(), true, Vec::new());
+    assert_eq!(shown(BOB).await, [edited.clone(), text("(deleted)"), reply.clone()]);
+    assert_eq!(shown(ADA).await, [edited, text("(deleted)"), text("seven"), reply]);
+    let dead = DeadLetters::new(Arc::new(archive), lineage()).list(0).await.unwrap();
+    assert_eq!(dead.iter().map(|letter| letter.position.0).collect::<Vec<_>>(), [11]);
 }
 
 async fn markers(archive: &Double, asking: AccountId) -> Vec<Marker> {

@@ -83,6 +83,10 @@ pub(super) const FREE_SPACE: Key = Key {
     path: "limits.free_space",
     wants: r#"a whole number with its unit, B, KiB, MiB or GiB, as in "2GiB", or "" to have it chosen"#,
 };
+pub(super) const DELETE_FOR_ALL: Key = Key {
+    path: "messages.delete_for_all",
+    wants: r#"a whole number with its unit, s, m or h, of at most 1440h, as in "48h""#,
+};
 pub(super) const OPS_LISTEN: Key = Key {
     path: "ops.listen",
     wants: r#"an IP address and a TCP port, as in "127.0.0.1:7825", or "" for none"#,
@@ -125,6 +129,7 @@ pub(super) const KEYS: &[&Key] = &[
     &UNSETTLED,
     &UNARCHIVED,
     &FREE_SPACE,
+    &DELETE_FOR_ALL,
     &OPS_LISTEN,
     &ADMIN_SOCKET,
     &LOG_LEVEL,

@@ -15,6 +15,7 @@ mod environment;
 mod error;
 mod keys;
 mod layers;
+mod messages;
 mod nearest;
 mod rates;
 mod storage;
@@ -29,6 +30,7 @@ use std::time::Duration;
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Source, UnknownKey};
+pub use messages::Messages;
 pub use rates::{Class, Rate, RateTable};
 pub use storage::{PostgresTls, PostgresUrl, Storage, StorageUrl};
 
@@ -73,6 +75,8 @@ pub struct Config {
     pub rates: RateTable,
     /// `[limits]`
     pub limits: Limits,
+    /// `[messages]`
+    pub messages: Messages,
     /// `[ops]`
     pub ops: Ops,
     /// `[admin]`
@@ -277,6 +281,7 @@ fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
     let sign_up = layers.parse(&keys::SIGN_UP, |text| values::one_of(text, SIGN_UPS));
     let rates = rates(layers);
     let limits = limits(layers);
+    let messages = messages::parse(layers);
     let ops_listen = layers.parse(&keys::OPS_LISTEN, |text| {
         if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
     });
@@ -290,6 +295,7 @@ fn parse(layers: &mut Layers, environment: &dyn Environment) -> Option<Config> {
         accounts: Accounts { sign_up: sign_up? },
         rates: rates?,
         limits: limits?,
+        messages: messages?,
         ops: Ops { listen: ops_listen? },
         admin: Admin { socket: socket? },
         log: Log { level: level?, format: format? },

@@ -72,6 +72,7 @@ fn the_defaults_are_complete_and_need_nothing_else() {
             unarchived: 4 << 30,
             free_space: None,
         },
+        messages: Messages { delete_for_all: quail_core::DELETE_FOR_ALL },
         ops: Ops { listen: Some("127.0.0.1:7825".parse().unwrap()) },
         admin: Admin { socket: "/home/ada/.local/share/quail/admin.sock".into() },
         log: Log { level: LogLevel::Info, format: LogFormat::Auto },
@@ -154,6 +155,7 @@ fn every_setting_has_a_variable_and_the_flags_theirs() {
         ("QUAIL_LIMITS_UNSETTLED", "64MiB"),
         ("QUAIL_LIMITS_UNARCHIVED", "1GiB"),
         ("QUAIL_LIMITS_FREE_SPACE", "500MiB"),
+        ("QUAIL_MESSAGES_DELETE_FOR_ALL", "24h"),
         ("QUAIL_OPS_LISTEN", ""),
         ("QUAIL_ADMIN_SOCKET", "/run/quail.sock"),
         ("QUAIL_LOG_LEVEL", "error"),
@@ -172,6 +174,7 @@ fn every_setting_has_a_variable_and_the_flags_theirs() {
         free_space: Some(500 << 20),
     };
     assert_eq!(loaded.config.limits, limits);
+    assert_eq!(loaded.config.messages, Messages { delete_for_all: Duration::from_secs(24 * 3600) });
     assert_eq!(loaded.config.ops.listen, None);
     assert_eq!(loaded.config.rates.get(Class::SignUp), None);
     assert_eq!(loaded.config.rates.get(Class::Send), Rate::parse("9/m burst 8").unwrap());
@@ -233,6 +236,10 @@ fn a_bad_value_is_named_with_its_place_and_what_to_write() {
         assert_eq!(error(toml), expected);
     }
     assert!(error("[server]\ndrain = \"61m\"").contains("at most 1h"));
+    for age in ["1441h", "2d", "-1h"] {
+        let text = error(&format!("[messages]\ndelete_for_all = \"{age}\""));
+        assert!(text.contains("of at most 1440h"), "{age}: {text}");
+    }
     for stall in ["999ms", "25h", "0s", "off"] {
         assert!(error(&format!("[limits]\nstall = \"{stall}\"")).contains("of 1s to 24h"), "{stall}");
     }

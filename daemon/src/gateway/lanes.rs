@@ -1,12 +1,13 @@
 //! What comes up the publish and feed lanes, as commands for the core.
 
 use quail_core::ports::directory::SessionFacts;
-use quail_core::{Command, ConnectionId, FeedId, ReadCommand, SendCommand, ValidRead, ValidSend};
-use quail_protocol::id::{AccountId, MessageId, Origin, Position, Stamp};
+use quail_core::{Command, ConnectionId, FeedId, ReadCommand, SendCommand, ValidRead};
+use quail_protocol::id::{AccountId, Origin, Position};
+use quail_protocol::limits;
 use quail_protocol::v1::publish_up::Frame;
 use quail_protocol::v1::{self, Reason};
-use quail_protocol::{limits, v1::BodyKind};
 
+use super::sends::valid_send;
 use super::{Gateway, Limited};
 use crate::config::Class;
 
@@ -158,56 +159,9 @@ fn valid_read(read: &v1::Read) -> Result<ValidRead, v1::Error> {
     Ok(ValidRead { sender, stretches: read.stretches.iter().map(stretch).collect() })
 }
 
-fn valid_send(send: v1::Send) -> Result<ValidSend, v1::Error> {
-    let malformed = |error: quail_protocol::id::IdLengthError| Reason::Malformed.with_text(error.to_string());
-    let id = MessageId::try_from(&*send.id).map_err(malformed)?;
-    let recipient = AccountId::try_from(&*send.recipient).map_err(malformed)?;
-    if id.unix_ms().is_none() {
-        return Err(Reason::IdInvalid.error());
-    }
-    if send.body.len() > limits::BODY_BYTES_MAX {
-        return Err(Reason::BodyTooLarge.error());
-    }
-    let kind = match BodyKind::try_from(send.kind) {
-        Ok(BodyKind::PlainText) => BodyKind::PlainText,
-        Ok(BodyKind::Unspecified) | Err(_) => {
-            return Err(Reason::BodyInvalid.with_text(format!("unknown body kind {}", send.kind)));
-        }
-    };
-    match std::str::from_utf8(&send.body) {
-        Ok(text) if text.contains('\0') => {
-            return Err(Reason::BodyInvalid.with_text("a text must not contain NUL"));
-        }
-        Ok(_) => {}
-        Err(error) => return Err(Reason::BodyInvalid.with_text(format!("a text must be UTF-8: {error}"))),
-    }
-    Ok(ValidSend { id, recipient, kind, body: send.body, seen: Stamp(send.seen) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn send() -> v1::Send {
-        let mut id = vec![0; 16];
-        (id[6], id[8]) = (0x70, 0x80);
-        let (kind, body) = (BodyKind::PlainText as i32, "hi".into());
-        v1::Send { number: 1, id: id.into(), recipient: vec![2; 16].into(), kind, body, seen: 0 }
-    }
-
-    #[test]
-    fn each_bad_field_has_its_own_reason() {
-        let reason = |send: v1::Send| valid_send(send).map_err(|error| error.reason()).unwrap_err();
-        assert!(valid_send(send()).is_ok());
-        assert_eq!(reason(v1::Send { id: vec![1; 15].into(), ..send() }), Reason::Malformed);
-        assert_eq!(reason(v1::Send { id: vec![1; 16].into(), ..send() }), Reason::IdInvalid);
-        assert_eq!(reason(v1::Send { recipient: Default::default(), ..send() }), Reason::Malformed);
-        assert_eq!(reason(v1::Send { kind: 9, ..send() }), Reason::BodyInvalid);
-        assert_eq!(reason(v1::Send { body: vec![0xff].into(), ..send() }), Reason::BodyInvalid);
-        assert_eq!(reason(v1::Send { body: "a\0".into(), ..send() }), Reason::BodyInvalid);
-        let body = vec![b'a'; limits::BODY_BYTES_MAX + 1].into();
-        assert_eq!(reason(v1::Send { body, ..send() }), Reason::BodyTooLarge);
-    }
 
     #[test]
     fn a_mark_names_a_sender_and_stretches_that_are_not_empty() {
@@ -226,12 +180,5 @@ mod tests {
         assert_eq!(read(16, &[(3, 2)]), Err(Reason::Malformed));
         assert_eq!(read(16, &[(0, 1); limits::READ_STRETCHES_MAX]), Ok(limits::READ_STRETCHES_MAX));
         assert_eq!(read(16, &[(0, 1); limits::READ_STRETCHES_MAX + 1]), Err(Reason::Malformed));
-    }
-
-    #[test]
-    fn an_empty_and_a_longest_body_pass() {
-        for len in [0, limits::BODY_BYTES_MAX] {
-            assert!(valid_send(v1::Send { body: vec![b'a'; len].into(), ..send() }).is_ok());
-        }
     }
 }

@@ -13,6 +13,7 @@ mod lanes;
 mod rates;
 mod requests;
 mod seen;
+mod sends;
 mod signals;
 mod unread;
 

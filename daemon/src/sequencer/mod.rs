@@ -290,9 +290,8 @@ mod tests {
 
     use quail_core::ports::directory::AccountFacts;
     use quail_core::ports::outbox::{BacklogReader, Batch, Recovered, TwinOutbox};
-    use quail_core::{ConnectionId, Effect, SendCommand, ValidSend};
+    use quail_core::{ConnectionId, Content, Effect, SendCommand, ValidSend};
     use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Stamp};
-    use quail_protocol::v1;
 
     use super::*;
 
@@ -353,8 +352,7 @@ mod tests {
         let mut id = MessageId([0; 16]);
         id.0[6] = 0x70;
         id.0[8] = 0x80;
-        let kind = v1::BodyKind::PlainText;
-        let send = ValidSend { id, recipient: account, kind, body: "hi".into(), seen: Stamp(0) };
+        let send = ValidSend { id, recipient: account, content: Content::text("hi"), seen: Stamp(0) };
         let connection = ConnectionId(1);
         let send = Command::Send(SendCommand { connection, account, device, number: 1, send: Ok(send) });
         let fact = Command::Facts { facts, ticket: None };

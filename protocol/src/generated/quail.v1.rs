@@ -119,13 +119,13 @@ pub enum Reason {
     UnknownAccount = 40,
     /// The body is longer than 61,440 bytes.
     BodyTooLarge = 41,
-    /// The body kind is unknown, or a text body is not UTF-8 or contains NUL.
+    /// The body kind or the kind of change is unknown, or a text or reaction is not UTF-8, contains NUL, or is a reaction above 32 bytes.
     BodyInvalid = 42,
     /// The message id is no UUID version 7.
     IdInvalid = 43,
     /// The time inside the message id is over 60 days old or over a day ahead.
     IdTime = 44,
-    /// The message id was used before for another recipient, kind or body.
+    /// The message id was used before for another recipient or content.
     IdReused = 45,
     /// The send number was used before for another message.
     NumberReused = 46,
@@ -159,6 +159,10 @@ pub enum Reason {
     NoHistory = 86,
     /// The account has no such conversation. Also the answer where it is one of others.
     UnknownConversation = 87,
+    /// The message is older than the server lets one be deleted for everybody.
+    TooLate = 88,
+    /// The message that is changed or answered was sent by somebody who is not in the conversation.
+    TargetInvalid = 89,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -205,6 +209,8 @@ impl Reason {
             Self::ArchiveUnavailable => "ARCHIVE_UNAVAILABLE",
             Self::NoHistory => "NO_HISTORY",
             Self::UnknownConversation => "UNKNOWN_CONVERSATION",
+            Self::TooLate => "TOO_LATE",
+            Self::TargetInvalid => "TARGET_INVALID",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -248,6 +254,8 @@ impl Reason {
             "ARCHIVE_UNAVAILABLE" => Some(Self::ArchiveUnavailable),
             "NO_HISTORY" => Some(Self::NoHistory),
             "UNKNOWN_CONVERSATION" => Some(Self::UnknownConversation),
+            "TOO_LATE" => Some(Self::TooLate),
+            "TARGET_INVALID" => Some(Self::TargetInvalid),
             _ => None,
         }
     }
@@ -295,27 +303,105 @@ pub mod publish_down {
         Refused(super::Refused),
     }
 }
-/// A direct message. Its identity is (sender account, id); sending it twice is sending it once.
+/// What names a message.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MessageRef {
+    /// Account that sent it, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub sender: ::prost::bytes::Bytes,
+    /// Its id, 16 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub id: ::prost::bytes::Bytes,
+}
+/// A message of one's own has another body from now on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Edit {
+    /// Which; its sender is who says this, and nobody else's can be named.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: ::prost::bytes::Bytes,
+    /// What the body is.
+    #[prost(enumeration = "BodyKind", tag = "2")]
+    pub kind: i32,
+    /// Up to 61,440 bytes; may be empty.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub body: ::prost::bytes::Bytes,
+}
+/// A message of one's own is gone for everybody.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteForAll {
+    /// Which; its sender is who says this, and nobody else's can be named.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: ::prost::bytes::Bytes,
+}
+/// A message is gone for the account that says this, on all of its devices, and for nobody else.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteForMe {
+    /// Account that sent it, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub sender: ::prost::bytes::Bytes,
+    /// Its id, 16 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub id: ::prost::bytes::Bytes,
+}
+/// Somebody reacts to a message. Each account has one reaction to it at the most.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct React {
+    /// Account that sent the message, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub sender: ::prost::bytes::Bytes,
+    /// Its id, 16 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub id: ::prost::bytes::Bytes,
+    /// Up to 32 bytes of UTF-8 without NUL. Empty: takes the reaction back.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub text: ::prost::bytes::Bytes,
+}
+/// A direct message, or a change of one. Its identity is (sender account, id); sending it twice is sending it once.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Send {
     /// The device's own counter: one more than that of its message before. Starts at 1.
     #[prost(uint64, tag = "1")]
     pub number: u64,
-    /// UUID version 7, 16 bytes, minted once for the message.
+    /// UUID version 7, 16 bytes, minted once for the message or the change.
     #[prost(bytes = "bytes", tag = "2")]
     pub id: ::prost::bytes::Bytes,
-    /// The account the message is for; may be the sender's own.
+    /// The account the message is for; may be the sender's own. For a change: the other account of the conversation.
     #[prost(bytes = "bytes", tag = "3")]
     pub recipient: ::prost::bytes::Bytes,
-    /// What the body is.
+    /// What the body is. Not for a change.
     #[prost(enumeration = "BodyKind", tag = "4")]
     pub kind: i32,
-    /// Up to 61,440 bytes; may be empty.
+    /// Up to 61,440 bytes; may be empty. Not for a change.
     #[prost(bytes = "bytes", tag = "5")]
     pub body: ::prost::bytes::Bytes,
     /// The largest stamp this device has shown or had accepted; zero if none.
     #[prost(uint64, tag = "6")]
     pub seen: u64,
+    /// The message that this one answers. Not for a change.
+    #[prost(message, optional, tag = "7")]
+    pub reply_to: ::core::option::Option<MessageRef>,
+    /// What becomes of a message that was sent before; none for a message.
+    #[prost(oneof = "send::Change", tags = "8, 9, 10, 11")]
+    pub change: ::core::option::Option<send::Change>,
+}
+/// Nested message and enum types in `Send`.
+pub mod send {
+    /// What becomes of a message that was sent before; none for a message.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Change {
+        /// Another body.
+        #[prost(message, tag = "8")]
+        Edit(super::Edit),
+        /// Gone for everybody.
+        #[prost(message, tag = "9")]
+        DeleteForAll(super::DeleteForAll),
+        /// Gone for the sender.
+        #[prost(message, tag = "10")]
+        DeleteForMe(super::DeleteForMe),
+        /// A reaction.
+        #[prost(message, tag = "11")]
+        React(super::React),
+    }
 }
 /// Goes on after a temporary refusal. The client then sends again, in order, from the refused one on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -678,7 +764,7 @@ pub struct Event {
     #[prost(uint64, tag = "3")]
     pub stamp: u64,
     /// What happened. A client passes over and acknowledges what it does not know.
-    #[prost(oneof = "event::Body", tags = "4, 5")]
+    #[prost(oneof = "event::Body", tags = "4, 5, 6")]
     pub body: ::core::option::Option<event::Body>,
 }
 /// Nested message and enum types in `Event`.
@@ -692,6 +778,9 @@ pub mod event {
         /// A message of this account reached somebody, or one was read on another device of this account.
         #[prost(message, tag = "5")]
         Receipt(super::Receipt),
+        /// A message of a conversation of this account was changed.
+        #[prost(message, tag = "6")]
+        Changed(super::Changed),
     }
 }
 /// A message as its readers get it.
@@ -712,6 +801,44 @@ pub struct Message {
     /// Up to 61,440 bytes.
     #[prost(bytes = "bytes", tag = "5")]
     pub body: ::prost::bytes::Bytes,
+    /// The message that it answers, if it answers one.
+    #[prost(message, optional, tag = "6")]
+    pub reply_to: ::core::option::Option<MessageRef>,
+}
+/// A change of a message as it was sent, and who sent it. The event's (stamp, origin) orders it among others of the same message.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Changed {
+    /// UUID version 7, 16 bytes; with the sender it is the change's identity.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: ::prost::bytes::Bytes,
+    /// Account that says so.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub sender: ::prost::bytes::Bytes,
+    /// The other account of the conversation; may be the sender.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub recipient: ::prost::bytes::Bytes,
+    /// What becomes of which message. A client passes over and acknowledges what it does not know.
+    #[prost(oneof = "changed::Change", tags = "4, 5, 6, 7")]
+    pub change: ::core::option::Option<changed::Change>,
+}
+/// Nested message and enum types in `Changed`.
+pub mod changed {
+    /// What becomes of which message. A client passes over and acknowledges what it does not know.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Change {
+        /// The sender's message has another body.
+        #[prost(message, tag = "4")]
+        Edit(super::Edit),
+        /// The sender's message is gone for everybody.
+        #[prost(message, tag = "5")]
+        DeleteForAll(super::DeleteForAll),
+        /// The message is gone for the sender. Goes to the sender's own devices alone.
+        #[prost(message, tag = "6")]
+        DeleteForMe(super::DeleteForMe),
+        /// The sender reacts to the message.
+        #[prost(message, tag = "7")]
+        React(super::React),
+    }
 }
 /// The origin no longer holds the events of this stretch for this device. It is acknowledged like an event at `upto`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -47,7 +47,7 @@ pub struct Archived {
 /// What is left of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Content {
+pub enum Remains {
     /// All of it.
     There(Body),
     /// That it was there: it was deleted for everybody.
@@ -77,7 +77,7 @@ pub struct HistoryMessage {
     /// The conversation's number of its last change; zero while the archive does not have it.
     pub seq: u64,
     /// What is left of it.
-    pub content: Content,
+    pub content: Remains,
     /// Whether only the beginning of the body is here, as in a list of conversations.
     pub is_cut: bool,
     /// When it was edited last.

@@ -126,6 +126,7 @@ impl HistoryPager {
             }
             Direction::Older | Direction::Newer => {}
         }
+        shared.recent.amend(own, &archived, &mut items);
         self.is_first = false;
         self.from = last.or(self.from);
         Ok(Some(Page { items, archived }))

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use quail_protocol::id::{AccountId, Origin, Position};
 use quail_protocol::limits::{HISTORY_PAGE_MAX, UNREAD_MAX};
 
-use super::{Content, Conversation, Direction, HistoryMessage};
+use super::{Conversation, Direction, HistoryMessage, Remains};
 use crate::{Client, Error, Mark};
 
 impl Client {
@@ -73,7 +73,7 @@ impl Stretches {
     }
 
     fn take(&mut self, message: &HistoryMessage) {
-        let is_theirs = message.sender == self.peer && matches!(message.content, Content::There(_));
+        let is_theirs = message.sender == self.peer && matches!(message.content, Remains::There(_));
         if !is_theirs || self.is_all() {
             return;
         }

@@ -1,22 +1,22 @@
 //! What this client knows that the archive may not have yet.
 //!
 //! Of every client: the highest position that it had accepted or handed out, so that the server waits for it. Of clients that read
-//! history: the last messages that they sent and handed out, from then on; the others do without the copies.
+//! history: the last messages and changes that they sent and handed out, from then on; the others do without the copies.
 //!
-//! Invariants: at most [`HELD_MAX`] messages are held; what the archive has is let go of when it says so.
+//! Invariants: at most [`HELD_MAX`] messages and as many changes are held; what the archive has is let go of when it says so.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use quail_protocol::id::{AccountId, MessageId, Origin, Position};
+use quail_protocol::id::{AccountId, MessageId, MessageRef, Origin, Position};
 use quail_protocol::v1;
 
-use super::{Archived, Content, HistoryMessage};
+use super::{Archived, HistoryMessage, Remains};
 use crate::publish::Sent;
-use crate::{Accepted, Body, Message};
+use crate::{Accepted, Body, Change, Changed, Content, Message};
 
-/// Most messages that are held. An archive that is further behind is seen without them.
+/// Most messages that are held, and most changes. An archive that is further behind is seen without them.
 pub(crate) const HELD_MAX: usize = 256;
 
 #[derive(Debug, Default)]
@@ -30,6 +30,15 @@ struct Inner {
     accepted: Option<(Origin, Position)>,
     /// Oldest first.
     held: VecDeque<HistoryMessage>,
+    /// Oldest first.
+    changes: VecDeque<Changed>,
+}
+
+impl Inner {
+    fn reached(&mut self, (origin, position): (Origin, Position)) {
+        let known = self.accepted.filter(|(other, _)| *other == origin);
+        self.accepted = Some((origin, known.map_or(position, |(_, known)| known.max(position))));
+    }
 }
 
 impl Recent {
@@ -39,18 +48,55 @@ impl Recent {
     }
 
     /// Something was accepted or is handed out; `message` is asked for only if it is to be held.
-    pub(crate) fn note(
-        &self,
-        (origin, position): (Origin, Position),
-        message: impl FnOnce() -> HistoryMessage,
-    ) {
+    pub(crate) fn note(&self, place: (Origin, Position), message: impl FnOnce() -> HistoryMessage) {
         let mut inner = self.lock();
-        let known = inner.accepted.filter(|(other, _)| *other == origin);
-        inner.accepted = Some((origin, known.map_or(position, |(_, known)| known.max(position))));
+        inner.reached(place);
         if self.keeps.load(Ordering::Relaxed) {
             inner.held.push_back(message());
             if inner.held.len() > HELD_MAX {
                 inner.held.pop_front();
+            }
+        }
+    }
+
+    /// The server took what this client said.
+    pub(crate) fn accepted_as(&self, own: AccountId, sent: &Sent, accepted: Accepted) {
+        let Accepted { origin, position, stamp } = accepted;
+        let (id, sender, recipient) = (sent.id, own, sent.recipient);
+        match Content::of(sent.kind, &sent.body, &sent.extra) {
+            Content::Message { body, reply_to } => self.note((origin, position), || {
+                HistoryMessage::held(id, (sender, recipient), accepted, (body, reply_to))
+            }),
+            Content::Change(change) => {
+                self.changed(&Changed { id, sender, recipient, origin, position, stamp, change });
+            }
+        }
+    }
+
+    /// A change was accepted or is handed out.
+    pub(crate) fn changed(&self, changed: &Changed) {
+        let mut inner = self.lock();
+        inner.reached((changed.origin, changed.position));
+        if self.keeps.load(Ordering::Relaxed) {
+            inner.changes.push_back(changed.clone());
+            if inner.changes.len() > HELD_MAX {
+                inner.changes.pop_front();
+            }
+        }
+    }
+
+    /// Changes messages of a conversation by what the archive lacks, and lets go of what it has.
+    pub(super) fn amend(&self, own: AccountId, archived: &Archived, messages: &mut Vec<HistoryMessage>) {
+        let mut inner = self.lock();
+        let has = |held: &Changed| held.origin == archived.origin && held.position <= archived.position;
+        inner.changes.retain(|held| !has(held));
+        for changed in &inner.changes {
+            let message = changed.message();
+            let Some(at) = messages.iter().position(|held| held.reference() == message) else { continue };
+            if changed.sender == own && matches!(changed.change, Change::DeleteForMe { .. }) {
+                messages.remove(at);
+            } else if let Some(message) = messages.get_mut(at) {
+                message.change(changed);
             }
         }
     }
@@ -98,17 +144,17 @@ fn is_between(held: &HistoryMessage, own: AccountId, peer: AccountId) -> bool {
 impl HistoryMessage {
     /// Returns a message that is handed out.
     pub(crate) fn handed_out(message: &Message) -> Self {
-        let Message { id, sender, recipient, origin, position, stamp, ref body, .. } = *message;
-        Self::held(id, (sender, recipient), Accepted { origin, position, stamp }, body.clone())
+        let Message { id, sender, recipient, origin, position, stamp, reply_to, ref body, .. } = *message;
+        let accepted = Accepted { origin, position, stamp };
+        Self::held(id, (sender, recipient), accepted, (body.clone(), reply_to))
     }
 
-    /// Returns a message that this client sent and the server accepted.
-    pub(crate) fn accepted(own: AccountId, sent: &Sent, accepted: Accepted) -> Self {
-        let body = Body::from_wire(sent.kind, &sent.body);
-        Self::held(sent.id, (own, sent.recipient), accepted, body)
-    }
-
-    pub(super) fn held(id: MessageId, of: (AccountId, AccountId), accepted: Accepted, body: Body) -> Self {
+    pub(super) fn held(
+        id: MessageId,
+        of: (AccountId, AccountId),
+        accepted: Accepted,
+        (body, reply_to): (Body, Option<MessageRef>),
+    ) -> Self {
         let Accepted { origin, position, stamp } = accepted;
         Self {
             id,
@@ -118,11 +164,38 @@ impl HistoryMessage {
             position,
             stamp,
             seq: 0,
-            content: Content::There(body),
+            content: Remains::There(body),
             is_cut: false,
             edited: None,
-            reply: None,
+            reply: reply_to.map(|named| (named.sender, named.id)),
             reactions: Vec::new(),
+        }
+    }
+
+    fn reference(&self) -> MessageRef {
+        MessageRef { sender: self.sender, id: self.id }
+    }
+
+    /// Is changed as the archive will have it. What is deleted stays so.
+    fn change(&mut self, changed: &Changed) {
+        match &changed.change {
+            Change::Edit { body, .. } => {
+                if matches!(self.content, Remains::There(_)) && self.edited < Some(changed.stamp) {
+                    (self.content, self.edited) = (Remains::There(body.clone()), Some(changed.stamp));
+                }
+            }
+            Change::DeleteForAll { .. } => {
+                (self.content, self.edited) = (Remains::Deleted, None);
+                self.reactions.clear();
+            }
+            Change::React { text, .. } if matches!(self.content, Remains::There(_)) => {
+                self.reactions.retain(|(account, _)| *account != changed.sender);
+                if !text.is_empty() {
+                    self.reactions.push((changed.sender, text.clone()));
+                    self.reactions.sort();
+                }
+            }
+            Change::React { .. } | Change::DeleteForMe { .. } => {}
         }
     }
 }
@@ -139,7 +212,7 @@ mod tests {
     fn message(position: u64, sender: AccountId, recipient: AccountId) -> HistoryMessage {
         let accepted = Accepted { origin: Origin(1), position: Position(position), stamp: Stamp(position) };
         let id = MessageId(u128::from(position).to_be_bytes());
-        HistoryMessage::held(id, (sender, recipient), accepted, Body::from("x"))
+        HistoryMessage::held(id, (sender, recipient), accepted, (Body::from("x"), None))
     }
 
     fn note(recent: &Recent, message: &HistoryMessage) {
@@ -164,6 +237,35 @@ mod tests {
         assert_eq!(recent.beside((OWN, OWN), &upto(3), &[]), [to_self]);
         assert_eq!(recent.beside((OWN, BOB), &upto(3), &[]), [], "the archive has them");
         assert_eq!(recent.accepted(), Some(v1::Cursor { origin: 1, position: 4 }));
+    }
+
+    #[test]
+    fn what_was_changed_since_is_shown_as_it_is_now_until_the_archive_has_it() {
+        let recent = Recent::default();
+        recent.keep();
+        let (own, theirs, gone) = (message(1, OWN, BOB), message(2, BOB, OWN), message(3, BOB, OWN));
+        let changed = |position, sender, change| {
+            let (id, recipient) = (MessageId([9; 16]), if sender == OWN { BOB } else { OWN });
+            let (origin, position, stamp) = (Origin(1), Position(position), Stamp(position));
+            recent.changed(&Changed { id, sender, recipient, origin, position, stamp, change });
+        };
+        changed(4, OWN, Change::Edit { id: own.id, body: "new".into() });
+        changed(5, BOB, Change::Edit { id: own.id, body: "forged".into() });
+        changed(6, OWN, Change::React { message: theirs.reference(), text: "+".to_owned() });
+        changed(7, OWN, Change::DeleteForMe { message: gone.reference() });
+        changed(8, BOB, Change::DeleteForAll { id: theirs.id });
+        let amended = |upto| {
+            let mut messages = vec![own.clone(), theirs.clone(), gone.clone()];
+            let archived = Archived { origin: Origin(1), position: Position(upto), behind: false };
+            recent.amend(OWN, &archived, &mut messages);
+            messages
+        };
+        let now = amended(3);
+        let contents: Vec<_> = now.iter().map(|message| message.content.clone()).collect();
+        assert_eq!(contents, [Remains::There("new".into()), Remains::Deleted]);
+        assert_eq!((now[0].edited, now[1].reactions.len()), (Some(Stamp(4)), 0));
+        assert_eq!(amended(7)[0], own, "the archive has the rest");
+        assert_eq!(recent.accepted(), Some(v1::Cursor { origin: 1, position: 8 }));
     }
 
     #[test]

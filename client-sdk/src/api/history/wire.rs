@@ -4,8 +4,8 @@ use quail_protocol::id::{AccountId, IdLengthError, MessageId, Origin, Position, 
 use quail_protocol::v1;
 
 use super::{
-    Archived, Content, Conversation, ConversationChange, ConversationFlags, Found, HistoryMessage,
-    HistoryPlace, Marker, SyncState, SyncedConversation,
+    Archived, Conversation, ConversationChange, ConversationFlags, Found, HistoryMessage, HistoryPlace,
+    Marker, Remains, SyncState, SyncedConversation,
 };
 use crate::{Body, Error};
 
@@ -52,10 +52,10 @@ pub(super) fn archived(archived: Option<v1::Archived>) -> Archived {
 
 pub(super) fn message(wire: v1::ArchivedMessage) -> Result<HistoryMessage, Error> {
     let content = match wire.state() {
-        v1::ArchivedState::BodyThere => Content::There(Body::from_wire(wire.kind, &wire.body)),
-        v1::ArchivedState::BodyDeleted => Content::Deleted,
-        v1::ArchivedState::BodyDeletedForMe => Content::DeletedForMe,
-        v1::ArchivedState::Unspecified => Content::Unknown,
+        v1::ArchivedState::BodyThere => Remains::There(Body::from_wire(wire.kind, &wire.body)),
+        v1::ArchivedState::BodyDeleted => Remains::Deleted,
+        v1::ArchivedState::BodyDeletedForMe => Remains::DeletedForMe,
+        v1::ArchivedState::Unspecified => Remains::Unknown,
     };
     let reply = match wire.reply_id.is_empty() {
         true => None,
@@ -111,7 +111,7 @@ pub(super) fn found(wire: v1::FoundMessage) -> Result<Found, Error> {
     let whole = wire.message.ok_or_else(|| Error::protocol("found, but no message"))?;
     let message = message(whole)?;
     let text = match &message.content {
-        Content::There(body) => body.as_text().unwrap_or_default(),
+        Remains::There(body) => body.as_text().unwrap_or_default(),
         _ => "",
     };
     let mut highlights: Vec<std::ops::Range<usize>> = Vec::new();

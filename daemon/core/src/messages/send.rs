@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use quail_protocol::event_frame::MessageEvent;
 use quail_protocol::id::{AccountId, Position, Stamp};
 use quail_protocol::v1::{self, Reason};
-use sha2::{Digest, Sha256};
 use smallvec::smallvec;
 
+use super::content::{self, At};
 use crate::command::{Accepted, Effect, Outcome, SendCommand, ValidSend};
 use crate::outbox::Earlier;
 use crate::ports::outbox::{Accounts, Entry, Note, RecentSend, StoredEvent};
@@ -42,7 +41,7 @@ impl State {
     ) -> Result<Accepted, v1::Error> {
         let SendCommand { account, device, number, .. } = command;
         let send = command.send?;
-        let digest = digest(&send);
+        let digest = content::digest(&send);
         let own = self.accounts.get_mut(&account).and_then(|outbox| outbox.device_mut(device));
         // The session may have ended while the command was on its way.
         let own = own.ok_or_else(|| Reason::Unauthenticated.error())?;
@@ -56,12 +55,12 @@ impl State {
             Earlier::NumberReused => return Err(Reason::NumberReused.error()),
             Earlier::NumberPassed => return Err(Reason::NumberPassed.error()),
         }
-        check_id_time(&send, now_ms)?;
+        content::check(account, &send, self.delete_for_all_ms, now_ms)?;
         if !self.accounts.get(&send.recipient).is_some_and(|outbox| outbox.is_known()) {
             // The gateway tells the core of a recipient before it hands over the send; this one got lost on the way.
             return Err(Reason::DirectoryUnavailable.error());
         }
-        self.admission.admit(account, send.body.len())?;
+        self.admission.admit(account, send.content.len())?;
         let stamp = self.clock.next(now_ms, send.seen).map_err(|_| Reason::Clock.error())?;
         let position = self.next_position();
         let recent = RecentSend { number, id: send.id, digest, position, stamp };
@@ -73,7 +72,9 @@ impl State {
         Ok(Accepted { number, origin: self.origin, position, stamp })
     }
 
-    /// Puts the message into the outbox of the recipient and, for the sender's other devices, of the sender.
+    /// Puts the event into the outbox of the recipient and, for the sender's other devices, of the sender. A change is a message in all
+    /// of this, so that receipts, windows and feeds need not know of it. What is for the sender's own devices alone is in no
+    /// outbox if there are none: the archive has it all the same.
     fn put(
         &mut self,
         (account, device): (AccountId, quail_protocol::id::DeviceId),
@@ -82,20 +83,12 @@ impl State {
         stamp: Stamp,
         outcome: &mut Outcome,
     ) {
-        let frame = MessageEvent {
-            origin: self.origin,
-            position,
-            stamp,
-            id: send.id,
-            sender: account,
-            recipient: send.recipient,
-            kind: send.kind,
-            body: &send.body,
-        };
+        let frame = content::frame(account, send, At { origin: self.origin, position, stamp });
         let note = Note::Message { sender: account, device, recipient: send.recipient };
-        let event = Arc::new(StoredEvent { position, note, frame: frame.to_frame() });
+        let event = Arc::new(StoredEvent { position, note, frame });
 
-        let mut accounts: Accounts = smallvec![send.recipient];
+        let is_private = send.content.is_private() && account != send.recipient;
+        let mut accounts: Accounts = if is_private { Accounts::new() } else { smallvec![send.recipient] };
         let elsewhere = self.accounts.get(&account).is_some_and(|outbox| outbox.has_device_besides(device));
         if elsewhere && account != send.recipient {
             accounts.push(account);
@@ -107,23 +100,4 @@ impl State {
             }
         }
     }
-}
-
-/// The first half of a SHA-256 over recipient, kind and body: enough to tell whether two sends are the same.
-fn digest(send: &ValidSend) -> [u8; 16] {
-    let mut hash = Sha256::new();
-    hash.update(send.recipient.as_bytes());
-    hash.update((send.kind as i32).to_be_bytes());
-    hash.update(&send.body);
-    let mut half = [0; 16];
-    half.copy_from_slice(&hash.finalize()[..16]);
-    half
-}
-
-fn check_id_time(send: &ValidSend, now_ms: u64) -> Result<(), v1::Error> {
-    use quail_protocol::limits::{ID_AGE_MAX, ID_AHEAD_MAX};
-    let minted_ms = send.id.unix_ms().ok_or_else(|| Reason::IdInvalid.error())?;
-    let oldest_ms = now_ms.saturating_sub(ID_AGE_MAX.as_millis() as u64);
-    let newest_ms = now_ms + ID_AHEAD_MAX.as_millis() as u64;
-    if (oldest_ms..=newest_ms).contains(&minted_ms) { Ok(()) } else { Err(Reason::IdTime.error()) }
 }

@@ -38,7 +38,7 @@ pub struct StoredEvent {
 /// What the core must know of an event without decoding it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// A message; or, in the outbox of `sender` alone, that a device of it has read what `recipient` sent: that goes to the other
+    /// A message, or a change of one, which is delivered and receipted like a message; or, in the outbox of `sender` alone, that a device of it has read what `recipient` sent: that goes to the other
     /// devices, as a message that one of them sent does.
     Message {
         /// Who sent it.
@@ -72,7 +72,7 @@ pub struct RecentSend {
     pub number: u64,
     /// The message's id.
     pub id: MessageId,
-    /// The first half of the SHA-256 of recipient, kind and body.
+    /// The first half of the SHA-256 of recipient and content.
     pub digest: [u8; 16],
     /// Position of the message.
     pub position: Position,

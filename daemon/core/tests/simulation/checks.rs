@@ -10,8 +10,9 @@ use quail_checker::{Entry as Noted, Key, ReceiptKind, Terms, What, judge};
 use quail_core::ports::outbox::{Entry, Note as StoredNote, Recovered};
 use quail_core::{Accepted, Ancestor};
 use quail_protocol::id::{AccountId, MessageId, Origin, Position, Stamp};
-use quail_protocol::v1::{self, event::Body, feed_down::Frame};
+use quail_protocol::v1::{self, feed_down::Frame};
 
+use crate::changes::Said;
 use crate::client::Note;
 use crate::coverage::{Coverage, Kind};
 use crate::daemon::ORIGIN;
@@ -20,6 +21,9 @@ use crate::reading::{Lie, Mark};
 
 /// With fewer breaks than this the core remembers every stretch that an account acknowledged.
 const BREAKS_REMEMBERED: usize = 4;
+
+/// Whom a change is for that is for its sender alone.
+const NOBODY: AccountId = AccountId([0; 16]);
 
 /// A message that is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -369,13 +373,19 @@ impl Checks {
             panic!("no event in the frame")
         };
         assert_eq!(written, position.0);
-        let (StoredNote::Message { sender, recipient, .. }, Body::Message(message)) = (note, body) else {
+        let (StoredNote::Message { sender, .. }, Some(said)) = (note, Said::of(&body)) else {
+            return;
+        };
+        // No receipt is owed for what is for the sender alone, nor may one name it.
+        let Said { id, recipient, .. } = said;
+        let Some(recipient) = recipient else {
+            self.coverage.count(Kind::Private);
+            self.messages.insert((self.origin.0, position.0), Message { id, sender, recipient: NOBODY });
             return;
         };
         if self.live.get(&ids::account_index(recipient)).is_none_or(Vec::is_empty) {
             self.coverage.count(Kind::MailWithoutDevice);
         }
-        let id = MessageId::try_from(&*message.id).unwrap();
         let message = Message { id, sender, recipient };
         if self.origin != ORIGIN && self.messages.values().any(|other| *other == message) {
             self.coverage.count(Kind::StoredAnew);

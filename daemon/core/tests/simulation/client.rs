@@ -7,12 +7,13 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use quail_checker::{Key, Place, What, fingerprint};
-use quail_core::Accepted;
-use quail_protocol::id::{AccountId, MessageId, Origin, Position, Stamp};
+use quail_checker::{Key, Place, What};
+use quail_core::{Accepted, Content};
+use quail_protocol::id::{MessageId, Origin, Position, Stamp};
 use quail_protocol::limits::SENDS_UNANSWERED_MAX;
 use quail_protocol::v1::{self, Reason, event::Body};
 
+use crate::changes::{self, Said};
 use crate::ids;
 use crate::link::{Down, Up};
 use crate::reading::Reading;
@@ -29,7 +30,7 @@ pub(crate) enum Note {
 pub(crate) struct Composed {
     pub(crate) id: MessageId,
     pub(crate) recipient: usize,
-    pub(crate) body: bytes::Bytes,
+    pub(crate) content: Content,
     /// The gateway refuses it for good.
     pub(crate) bad: bool,
 }
@@ -118,8 +119,10 @@ impl Client {
 
     pub(crate) fn compose(&mut self, message: Composed) {
         self.next_number += 1;
-        let (id, to) = (message.id, vec![ids::account(message.recipient)]);
-        self.note(What::Sent { id, to, body: fingerprint(&message.body) });
+        let recipient = Some(message.recipient)
+            .filter(|_| !changes::is_private(&message.content, (self.account, message.recipient)));
+        let (id, to) = (message.id, recipient.map(ids::account).into_iter().collect());
+        self.note(What::Sent { id, to, body: changes::print(&message.content) });
         self.composed.insert(self.next_number, message);
         self.unanswered.push_back(self.next_number);
     }
@@ -322,9 +325,10 @@ impl Client {
         self.seen = self.seen.max(event.stamp);
         let (position, stamp) = (Position(event.position), Stamp(event.stamp));
         match event.body.as_ref().expect("an event has a body") {
-            Body::Message(message) => {
-                let sender = AccountId::try_from(&*message.sender).unwrap();
-                let key = Key { sender, id: MessageId::try_from(&*message.id).unwrap() };
+            Body::Receipt(receipt) => self.notes.push(Note::Receipt(receipt.clone())),
+            body @ (Body::Message(_) | Body::Changed(_)) => {
+                let Said { id, sender, recipient, print } = Said::of(body).expect("it is said by somebody");
+                let key = Key { sender, id };
                 let place = Place { origin: self.origin, position, stamp };
                 if gives_up {
                     return self.giving_up.push((key, position.0));
@@ -338,12 +342,11 @@ impl Client {
                 if self.had.get(&key).is_some_and(is_anew) {
                     self.dropped += 1;
                 } else {
-                    self.note(What::Shown { message: key, body: fingerprint(&message.body), place });
+                    self.note(What::Shown { message: key, body: print, place });
                 }
-                let is_own = message.recipient == ids::account(self.account).to_bytes();
+                let is_own = recipient == Some(ids::account(self.account));
                 self.unacknowledged.push((key, place, is_own));
             }
-            Body::Receipt(receipt) => self.notes.push(Note::Receipt(receipt.clone())),
         }
     }
 

@@ -86,6 +86,10 @@ pub(crate) enum Kind {
     StoredAnew,
     /// The same, at a device that had it.
     StoredAnewAndKnown,
+    /// A device sent an edit, a deletion, a reaction or a reply.
+    Change,
+    /// A change for the own devices alone became durable.
+    Private,
     /// A device that lied of the time before the process began was believed: only devices know of that.
     TakenAtItsWord,
 }
@@ -129,6 +133,8 @@ const LEAST: &[(Kind, u64)] = &[
     (Kind::FalseReadNeverGot, 100),
     (Kind::FalseReadOverMissing, 30),
     (Kind::ReadRefused, 150),
+    (Kind::Change, 2_000),
+    (Kind::Private, 200),
     (Kind::TakenAtItsWord, 0),
     (Kind::Restored, 15),
     (Kind::SetAsideWhole, 4),

@@ -30,7 +30,7 @@ pub(crate) enum Down {
     },
     Event {
         feed: u64,
-        event: v1::Event,
+        event: Box<v1::Event>,
     },
     Gap {
         feed: u64,

@@ -168,7 +168,7 @@ impl World {
                     prost::Message::decode_length_delimited(event.frame.clone()).unwrap();
                 let Some(Frame::Event(event)) = down.frame else { panic!("no event in the frame") };
                 self.checks.delivered(&event);
-                self.answer(feed.connection, Down::Event { feed: feed.number, event });
+                self.answer(feed.connection, Down::Event { feed: feed.number, event: Box::new(event) });
             }
             Effect::Gap { feed, from, upto } => {
                 self.answer(feed.connection, Down::Gap { feed: feed.number, from: from.0, upto: upto.0 });
@@ -267,10 +267,9 @@ impl World {
                 let message = self.clients[d].composed[&number].clone();
                 let to = message.recipient;
                 batch.extend(self.facts_untold(to));
-                let kind = v1::BodyKind::PlainText;
                 let recipient = ids::account(to);
                 let valid =
-                    ValidSend { id: message.id, recipient, kind, body: message.body, seen: Stamp(seen) };
+                    ValidSend { id: message.id, recipient, content: message.content, seen: Stamp(seen) };
                 let send = if message.bad {
                     Err(Reason::BodyInvalid.error())
                 } else if self.strikes(self.plan.overloaded) {

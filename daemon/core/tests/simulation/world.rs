@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use quail_core::ports::directory::AccountFacts;
-use quail_core::{Command, Effect, FeedId, Ticket};
+use quail_core::{Command, Content, Effect, FeedId, Ticket};
 use quail_protocol::id::Stamp;
 
+use crate::changes;
 use crate::checks::Checks;
 use crate::client::{Client, Composed, Wish};
 use crate::coverage::{Coverage, Kind};
@@ -252,7 +253,15 @@ impl World {
             let ahead = self.checks.newest_stamp().unix_ms() + self.random.below(10_000);
             self.clients[d].seen = self.clients[d].seen.max(Stamp::from_ms(ahead).0);
         }
-        self.clients[d].compose(Composed { id, recipient, body: body.into(), bad });
+        let own = self.clients[d].account;
+        // Not the last one, which may be on its way only now.
+        let earlier = self.clients[d].composed.values().rev().nth(1).map(|earlier| earlier.id);
+        let accounts = (ids::account(own), ids::account(recipient));
+        let content = changes::content(id, accounts, earlier, body.into());
+        if !matches!(content, Content::Message { reply_to: None, .. }) {
+            self.checks.coverage.count(Kind::Change);
+        }
+        self.clients[d].compose(Composed { id, recipient, content, bad });
         self.note_down(d);
         let frames = self.clients[d].sends();
         self.write(d, frames);

@@ -3,9 +3,9 @@
 
 use quail_core::ports::directory::AccountFacts;
 use quail_core::ports::outbox::{Outbox, TwinOutbox};
-use quail_core::{Command, ConnectionId, Effect, FeedId, Outcome, SendCommand, State, ValidSend};
+use quail_core::{Command, ConnectionId, Content, Effect, FeedId, Outcome, SendCommand, State, ValidSend};
 use quail_protocol::id::{AccountId, DeviceId, MessageId, Origin, Position, Stamp};
-use quail_protocol::v1::{self, Reason};
+use quail_protocol::v1::Reason;
 
 pub(crate) const NOW_MS: u64 = 1_700_000_000_000;
 pub(crate) const ORIGIN: Origin = Origin(1);
@@ -128,6 +128,5 @@ pub(crate) fn id(unix_ms: u64, number: u64) -> MessageId {
 
 /// A message.
 pub(crate) fn text(recipient: AccountId) -> ValidSend {
-    let kind = v1::BodyKind::PlainText;
-    ValidSend { id: id(NOW_MS, 0), recipient, kind, body: "hi".into(), seen: Stamp(0) }
+    ValidSend { id: id(NOW_MS, 0), recipient, content: Content::text("hi"), seen: Stamp(0) }
 }

@@ -1,6 +1,6 @@
 //! The command line: what can be asked, and the way from asking to the exit code.
 //!
-//! One file per command, which holds its arguments, its help and its work. What they share: `failure.rs` (what people are
+//! One file per command, which holds its arguments, its help and its work; the three that change a message share one. What they share: `failure.rs` (what people are
 //! told when something fails), `session.rs` (profiles and connections), `password.rs`, `bar.rs`, `stop.rs`.
 //!
 //! Invariants: results go to stdout, all else to stderr; the exit code is 0 if it worked, 1 if it failed or a check found
@@ -8,6 +8,7 @@
 
 mod bar;
 mod bench;
+mod change;
 mod completions;
 mod demo;
 mod devices;
@@ -77,6 +78,9 @@ enum Command {
     Devices(devices::Devices),
     Privacy(privacy::Privacy),
     Send(send::Send),
+    Edit(change::Edit),
+    Delete(change::Delete),
+    React(change::React),
     Queue(queue::Queue),
     Tail(tail::Tail),
     Typing(typing::Typing),
@@ -126,6 +130,9 @@ fn run(command: Command, context: Context) -> anyhow::Result<Outcome> {
             Command::Devices(command) => command.run(context).await,
             Command::Privacy(command) => command.run(context).await,
             Command::Send(command) => command.run(context).await,
+            Command::Edit(command) => command.run(context).await,
+            Command::Delete(command) => command.run(context).await,
+            Command::React(command) => command.run(context).await,
             Command::Queue(command) => command.run(context).await,
             Command::Tail(command) => command.run(context).await,
             Command::Typing(command) => command.run(context).await,

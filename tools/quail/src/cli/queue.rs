@@ -15,12 +15,12 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use quail::output::escape::escape;
-use quail_client::{AccountId, Body, ChangeError, MessageId, OfflineQueue};
+use quail_client::{AccountId, Change, ChangeError, Content, MessageId, OfflineQueue};
 use serde::Serialize;
 
 use super::failure::{Failure, Outcome};
 use super::send::job;
-use super::{Context, duration};
+use super::{Context, change, duration};
 
 /// Characters of an id that are shown to people, if they tell all messages apart.
 const ID_CHARS: usize = 13;
@@ -104,14 +104,28 @@ struct Entry {
     state: State,
     /// Nothing if the message is no text.
     text: Option<String>,
+    /// What becomes of another message, if it is that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
 }
 
 impl Entry {
-    fn new(id: MessageId, to: AccountId, body: &Body, state: State) -> Self {
-        let text = body.as_text().map(str::to_owned);
-        Self { id: id.to_string(), to: to.to_string(), state, text, reason: None }
+    fn new(id: MessageId, to: AccountId, content: &Content, state: State) -> Self {
+        let (text, change) = match content {
+            Content::Message { body, .. } => (body.as_text().map(str::to_owned), None),
+            Content::Change(change) => {
+                let text = match change {
+                    Change::Edit { body, .. } => body.as_text().map(str::to_owned),
+                    Change::React { text, .. } => Some(text.clone()),
+                    _ => None,
+                };
+                (text, Some(change::name(change)))
+            }
+            _ => (None, None),
+        };
+        Self { id: id.to_string(), to: to.to_string(), state, text, change, reason: None }
     }
 }
 
@@ -137,10 +151,10 @@ async fn list(context: &Context) -> anyhow::Result<Outcome> {
 fn entries(queue: &OfflineQueue) -> Vec<(MessageId, Entry)> {
     let queued = queue.queued().into_iter().map(|message| {
         let state = if message.is_on_its_way { State::OnItsWay } else { State::Queued };
-        (message.id, Entry::new(message.id, message.recipient, &message.body, state))
+        (message.id, Entry::new(message.id, message.recipient, &message.content, state))
     });
     let refused = queue.refused().into_iter().map(|message| {
-        let entry = Entry::new(message.id, message.recipient, &message.body, State::Refused);
+        let entry = Entry::new(message.id, message.recipient, &message.content, State::Refused);
         (message.id, Entry { reason: Some(message.refusal.reason.meta().name), ..entry })
     });
     queued.chain(refused).collect()
@@ -201,7 +215,7 @@ impl SendQueued {
                 accepted += 1;
                 continue;
             };
-            let mut entry = Entry::new(message.id, message.recipient, &message.body, State::OnItsWay);
+            let mut entry = Entry::new(message.id, message.recipient, &message.content, State::OnItsWay);
             match tokio::time::timeout(self.timeout, sending.accepted()).await {
                 Ok(Ok(_)) => {
                     accepted += 1;
@@ -268,7 +282,10 @@ fn table(entries: &[&Entry]) -> String {
             (State::OnItsWay, _) => "on its way".to_owned(),
             _ => "queued".to_owned(),
         };
-        let text = entry.text.as_deref().map_or_else(|| "(no text)".into(), escape);
+        let text = match (entry.change, entry.text.as_deref()) {
+            (None, text) => text.map_or_else(|| "(no text)".into(), escape),
+            (Some(change), text) => format!("({change}) {}", escape(text.unwrap_or_default())).into(),
+        };
         let text = if text.chars().count() > TEXT_CHARS {
             format!("{}...", short(&text, TEXT_CHARS))
         } else {
@@ -285,11 +302,13 @@ fn short(text: &str, chars: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use quail_client::Body;
+
     use super::*;
 
     fn entry(id: &str, text: &str, state: State) -> (MessageId, Entry) {
         let id: MessageId = id.parse().unwrap();
-        (id, Entry::new(id, AccountId([1; 16]), &text.into(), state))
+        (id, Entry::new(id, AccountId([1; 16]), &Body::from(text).into(), state))
     }
 
     #[test]

@@ -18,9 +18,10 @@ use indicatif::ProgressBar;
 use quail::output::Output;
 use quail::text;
 use quail_client::sending::QUEUED_MESSAGES_MAX;
-use quail_client::{AccountId, Client, Error, MessageId, Sending};
+use quail_client::{AccountId, Client, Content, Error, MessageId, Sending};
 use tokio::sync::mpsc;
 
+use super::change::Named;
 use super::failure::{Failure, Outcome};
 use super::session::handle;
 use super::{Context, bar, duration};
@@ -46,6 +47,10 @@ pub(super) struct Send {
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 
+    /// The message that the text answers, by its whole id; own:ID if it is one that you sent
+    #[arg(long, value_name = "ID", requires = "text")]
+    reply_to: Option<Named>,
+
     /// How far every message has to get: on the server's disk, to a device of the recipient, or read there, which the
     /// recipient may keep to himself
     #[arg(long, value_enum, default_value_t = Wait::Accepted)]
@@ -61,6 +66,7 @@ Examples:
   quail send grace 'see you at eight'
   quail send grace --wait delivered --timeout 5m 'are you there?'
   quail send grace --wait read --timeout 1h 'call me'
+  quail send grace --reply-to 019a8c1e-77aa-7000-8000-0123456789ab 'at nine'
   quail send grace --file poem.txt
   tail -f log | grep --line-buffered ERROR | head -n 1 | quail send grace
 
@@ -100,7 +106,8 @@ impl Send {
             client.watch_receipts().await?;
         }
         let began = Instant::now();
-        let job = Job::begin(&state, peer, &messages)?;
+        let reply_to = self.reply_to.map(|named| named.between(client.account(), peer));
+        let job = Job::begin(&state, peer, reply_to, &messages)?;
         if job.is_resumed {
             context.output.note("going on with what an earlier call left");
         }
@@ -332,6 +339,16 @@ async fn send_all(
         }
     }
     let rest: Vec<_> = job.ids.iter().copied().zip(messages.iter().copied()).skip(queued).collect();
+    if let Some(message) = job.reply_to {
+        for (id, text) in rest {
+            let content = Content::Message { body: text.into(), reply_to: Some(message) };
+            let sending = client.say_with_id(id, peer, content).await?;
+            if sent.send((id, Known::Sending(sending))).await.is_err() {
+                return Ok(());
+            }
+        }
+        return Ok(());
+    }
     for some in rest.chunks(TOGETHER) {
         for sending in client.send_all_with_ids(peer, some.iter().copied()).await? {
             if sent.send((sending.id(), Known::Sending(sending))).await.is_err() {

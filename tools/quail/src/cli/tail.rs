@@ -51,10 +51,11 @@ Examples:
   quail tail --until-caught-up >> mail.txt
   quail tail --read
   quail tail --count 1 | wc -c
-  quail tail --json | jq -r 'select(.handle == \"grace\") | .body'
+  quail tail --json | jq -r 'select(.handle == \"grace\" and .change == null) | .body'
 
 On a terminal a line shows time, sender and text, with control characters made visible; in a pipe
-it is the text alone, byte for byte. What has been printed does not come again. To take a few
+it is the text alone, byte for byte. Edits, deletions and reactions have lines on a terminal and objects
+with \"change\" in JSON, and are nothing in a pipe. What has been printed does not come again. To take a few
 messages and leave the rest, use --count, not head: what lies in a pipe counts as printed.";
 
 impl Tail {
@@ -154,6 +155,9 @@ impl Printing {
             Event::Message(message) => {
                 self.renderer.render(&message, bytes).await?;
                 self.left = self.left.map(|left| left.saturating_sub(1));
+            }
+            Event::Changed(changed) => {
+                self.renderer.render_change(&changed, bytes).await?;
             }
             Event::Gap { origin, from, upto } => self.output.note(format!(
                 "gap: the server no longer holds positions {from} to {upto} of origin {origin}; messages may be missing"

@@ -45,6 +45,7 @@ pub async fn archive_conformance<F: AsyncFn() -> Box<dyn Archive>>(make: F) {
     changes::a_change_may_come_before_its_message(&*make().await).await;
     changes::what_is_deleted_for_all_stays_so(&*make().await).await;
     changes::what_is_deleted_for_me_is_there_for_others(&*make().await).await;
+    changes::what_is_said_in_another_conversation_counts_for_nothing(&*make().await).await;
     changes::each_account_has_one_reaction(&*make().await).await;
     pages::a_conversation_is_browsed_both_ways(&*make().await).await;
     pages::a_sync_has_every_change_once_in_pages(&*make().await).await;

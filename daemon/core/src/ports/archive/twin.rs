@@ -36,6 +36,8 @@ struct Tables {
 struct Row {
     /// `None` until the message itself comes.
     message: Option<NewMessage>,
+    /// For whom it is, by what was said first of it while it was not there.
+    awaited_for: Option<AccountId>,
     seq: u64,
     edit: Option<(Place, i32, Bytes)>,
     is_deleted: bool,
@@ -147,6 +149,9 @@ impl Tables {
     fn message(&mut self, new: &NewMessage, applied: &mut Applied) {
         let row = self.rows.entry(new.message).or_default();
         let Some(old) = &row.message else {
+            if row.awaited_for.is_some_and(|recipient| recipient != new.recipient) {
+                *row = Row::default();
+            }
             row.message = Some(new.clone());
             applied.inserted += 1;
             return self.touch(new.message, new.conversation(), new);
@@ -184,8 +189,15 @@ impl Tables {
     }
 
     fn change(&mut self, change: &Change) {
+        if !change.is_from_inside() {
+            return;
+        }
         let place = Place { stamp: change.stamp, origin: change.origin };
         let row = self.rows.entry(change.message).or_default();
+        let awaited_for = *row.awaited_for.get_or_insert(change.recipient);
+        if row.message.as_ref().map_or(awaited_for, |message| message.recipient) != change.recipient {
+            return;
+        }
         let is_news = match &change.kind {
             ChangeKind::Edit { kind, body } => {
                 let is_later = !row.is_deleted && row.edit.as_ref().is_none_or(|(at, ..)| *at < place);

@@ -1,20 +1,12 @@
 //! The writing side of the archive: batches of one origin, and what could not be written.
 
 use bytes::Bytes;
-use quail_protocol::id::{AccountId, ConversationId, DeviceId, MessageId, Origin, Position, Stamp};
+pub use quail_protocol::id::MessageRef;
+use quail_protocol::id::{AccountId, ConversationId, DeviceId, Origin, Position, Stamp};
 use sha2::{Digest, Sha256};
 
 use super::{ArchiveError, direct};
 use crate::ports::directory::PortFuture;
-
-/// What names a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MessageRef {
-    /// Who sent it.
-    pub sender: AccountId,
-    /// Its id, minted by the sender.
-    pub id: MessageId,
-}
 
 /// A message as an origin accepted it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +49,9 @@ impl NewMessage {
     }
 }
 
-/// What becomes of a message afterwards. It may come before the message; that is then not shown until it is there.
+/// What becomes of a message afterwards. It may come before the message; that is then not shown until it is there. One that names
+/// another recipient than the message has is of another conversation, and counts for nothing: who has no part in a conversation
+/// could say so of any message whose id it knows. While the message is not there, the first recipient named counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Which message.
@@ -72,7 +66,20 @@ pub struct Change {
     pub kind: ChangeKind,
 }
 
-/// A kind of change. Who may make one is not for the archive to say.
+impl Change {
+    /// Returns whether the account that says so is one of the two in the conversation. Else it counts for nothing, like one of
+    /// another conversation.
+    pub fn is_from_inside(&self) -> bool {
+        match &self.kind {
+            ChangeKind::Edit { .. } | ChangeKind::DeleteForAll => true,
+            ChangeKind::DeleteForMe { account } | ChangeKind::React { account, .. } => {
+                [self.message.sender, self.recipient].contains(account)
+            }
+        }
+    }
+}
+
+/// A kind of change. Edits and deletions for all are the sender's own, by whom the message is named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
     /// It has another body.

@@ -17,10 +17,16 @@ pub(super) async fn apply(
     trail: &mut Trail,
     change: &Change,
 ) -> Result<(), Fault> {
+    if !change.is_from_inside() {
+        return Ok(());
+    }
     let row = match find(connection, change).await? {
         Some(row) => row,
         None => await_message(connection, change).await?,
     };
+    if row.recipient != change.recipient {
+        return Ok(());
+    }
     let place = Place { stamp: change.stamp, origin: change.origin };
     let is_news = match &change.kind {
         ChangeKind::Edit { kind, body } => edit(connection, &row, place, *kind, body).await?,
@@ -82,6 +88,25 @@ async fn await_message(connection: &mut SqliteConnection, change: &Change) -> Re
         is_deleted: false,
         edit: None,
     })
+}
+
+/// Forgets what was said of a message that is not there yet, because it was said in another conversation.
+pub(super) async fn forget(connection: &mut SqliteConnection, row: &Known) -> Result<Known, Fault> {
+    sqlx::query(
+        "UPDATE messages SET kind = 0, body = NULL, is_deleted = 0, edit_stamp = NULL, edit_origin = NULL WHERE n = ?1",
+    )
+    .bind(row.n)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("DELETE FROM reactions WHERE n = ?1").bind(row.n).execute(&mut *connection).await?;
+    // Nobody else could hide it.
+    sqlx::query("DELETE FROM hidden WHERE account IN (?1, ?2) AND n = ?3")
+        .bind(row.message.sender.as_bytes().as_slice())
+        .bind(row.recipient.as_bytes().as_slice())
+        .bind(row.n)
+        .execute(connection)
+        .await?;
+    Ok(Known { kind: 0, body: Bytes::new(), is_deleted: false, edit: None, ..row.clone() })
 }
 
 async fn edit(

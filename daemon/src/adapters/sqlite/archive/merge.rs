@@ -3,6 +3,7 @@
 use quail_core::ports::archive::{Applied, Loser, NewMessage};
 use sqlx::SqliteConnection;
 
+use super::changes;
 use super::fault::Fault;
 use super::rows::{self, AWAITED, DELETED, Known, THERE, int, place};
 use super::trail::Trail;
@@ -17,6 +18,10 @@ pub(super) async fn merge(
 ) -> Result<(), Fault> {
     if row.state == AWAITED {
         applied.inserted += 1;
+        if row.recipient != new.recipient {
+            let row = changes::forget(connection, row).await?;
+            return settle(connection, trail, &row, new).await;
+        }
         return settle(connection, trail, row, new).await;
     }
     if (place(new), new.position) == (row.place, row.position) {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use quail::output::escape::escape;
-use quail_client::{AccountId, Archived, Body, Client, Content, HistoryMessage, MemoryStore, Stamp};
+use quail_client::{AccountId, Archived, Body, Client, HistoryMessage, MemoryStore, Remains, Stamp};
 use serde::Serialize;
 
 use super::super::Context;
@@ -98,9 +98,9 @@ impl Names {
     /// Returns a message as programs get it.
     pub(super) async fn line(&mut self, message: &HistoryMessage) -> Line {
         let (state, body) = match &message.content {
-            Content::There(body) => ("there", body.as_text().map(str::to_owned)),
-            Content::Deleted => ("deleted", None),
-            Content::DeletedForMe => ("deleted_for_me", None),
+            Remains::There(body) => ("there", body.as_text().map(str::to_owned)),
+            Remains::Deleted => ("deleted", None),
+            Remains::DeletedForMe => ("deleted_for_me", None),
             _ => ("unknown", None),
         };
         let reaction = |(account, reaction): &(AccountId, String)| Reaction {
@@ -142,12 +142,12 @@ fn time(stamp: Stamp, zone: &TimeZone) -> String {
 }
 
 /// Returns what people are shown of a message.
-pub(super) fn shown(content: &Content) -> Cow<'_, str> {
+pub(super) fn shown(content: &Remains) -> Cow<'_, str> {
     match content {
-        Content::There(Body::Text(text)) => escape(text),
-        Content::There(other) => format!("[{} bytes that are no text]", other.len()).into(),
-        Content::Deleted => "[deleted]".into(),
-        Content::DeletedForMe => "[deleted for you]".into(),
+        Remains::There(Body::Text(text)) => escape(text),
+        Remains::There(other) => format!("[{} bytes that are no text]", other.len()).into(),
+        Remains::Deleted => "[deleted]".into(),
+        Remains::DeletedForMe => "[deleted for you]".into(),
         _ => "[something this quail does not know]".into(),
     }
 }
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_terminal_is_shown_control_characters_and_does_not_obey_them() {
-        assert_eq!(shown(&Content::There(Body::from("a\x1b[2J"))), "a\\u{1b}[2J");
-        assert_eq!(shown(&Content::Deleted), "[deleted]");
+        assert_eq!(shown(&Remains::There(Body::from("a\x1b[2J"))), "a\\u{1b}[2J");
+        assert_eq!(shown(&Remains::Deleted), "[deleted]");
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use clap::{Args, value_parser};
 use quail::output::escape::escape;
-use quail_client::{Body, Content, Found};
+use quail_client::{Body, Found, Remains};
 
 use super::super::Context;
 use super::super::failure::Outcome;
@@ -78,7 +78,7 @@ impl Search {
 
 /// Returns the text with what matched in bold, if a terminal is there to show it.
 fn highlighted(found: &Found, is_bold: bool) -> String {
-    let Content::There(Body::Text(text)) = &found.message.content else {
+    let Remains::There(Body::Text(text)) = &found.message.content else {
         return shown(&found.message.content).into_owned();
     };
     if !is_bold {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use quail_client::store::QueuedSend;
-use quail_client::{AccountId, MessageId, new_message_id};
+use quail_client::{AccountId, MessageId, MessageRef, new_message_id};
 use serde::{Deserialize, Serialize};
 
 /// The form of the file that this version writes, and the only one it goes on with.
@@ -28,6 +28,8 @@ const FORMAT: u32 = 1;
 pub(super) struct Job {
     path: PathBuf,
     pub(super) ids: Vec<MessageId>,
+    /// What all of them answer.
+    pub(super) reply_to: Option<MessageRef>,
     /// Those of them that are not to be sent any more.
     pub(super) cancelled: HashSet<MessageId>,
     /// It was begun by an earlier call.
@@ -45,20 +47,25 @@ struct JobFile {
 
 impl Job {
     /// Goes on with an unfinished job of the same input, or begins one. To be called with the queue locked.
-    pub(super) fn begin(state: &Path, to: AccountId, messages: &[&str]) -> anyhow::Result<Self> {
+    pub(super) fn begin(
+        state: &Path,
+        to: AccountId,
+        reply_to: Option<MessageRef>,
+        messages: &[&str],
+    ) -> anyhow::Result<Self> {
         let path = path(state);
-        let digest = digest(to, messages);
+        let digest = digest(to, reply_to, messages);
         if let Some(file) =
             read(&path)?.filter(|file| file.digest == digest && file.ids.len() == messages.len())
             && let Some(ids) = parsed(&file.ids)
         {
             let cancelled = parsed(&file.cancelled).unwrap_or_default().into_iter().collect();
-            return Ok(Self { path, ids, cancelled, is_resumed: true });
+            return Ok(Self { path, ids, reply_to, cancelled, is_resumed: true });
         }
         let ids: Vec<_> = messages.iter().map(|_| new_message_id()).collect();
         let ids_text = ids.iter().map(ToString::to_string).collect();
         write(state, &JobFile { format: FORMAT, digest, ids: ids_text, cancelled: Vec::new() })?;
-        Ok(Self { path, ids, cancelled: HashSet::new(), is_resumed: false })
+        Ok(Self { path, ids, reply_to, cancelled: HashSet::new(), is_resumed: false })
     }
 
     /// Everything is answered.
@@ -118,12 +125,14 @@ fn parsed(ids: &[String]) -> Option<Vec<MessageId>> {
     ids.iter().map(|id| id.parse().ok()).collect()
 }
 
-fn digest(to: AccountId, messages: &[&str]) -> String {
+fn digest(to: AccountId, reply_to: Option<MessageRef>, messages: &[&str]) -> String {
     // Lengths keep the border between two messages in its place.
     let lengths = messages.iter().map(|message| (message.len() as u64).to_le_bytes());
     let mut all: Vec<u8> = lengths.flatten().collect();
     messages.iter().for_each(|message| all.extend(message.as_bytes()));
-    let whole = QueuedSend { number: 0, id: MessageId([0; 16]), recipient: to, kind: 0, body: all.into() };
+    let reply = reply_to.map(|message| [*message.sender.as_bytes(), *message.id.as_bytes()].concat());
+    let (body, extra) = (all.into(), reply.unwrap_or_default().into());
+    let whole = QueuedSend { number: 0, id: MessageId([0; 16]), recipient: to, kind: 0, body, extra };
     whole.digest().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -136,7 +145,7 @@ mod tests {
     #[test]
     fn the_same_input_goes_on_until_it_is_finished_and_other_input_is_another_job() {
         let state = tempfile::tempdir().unwrap();
-        let begin = |messages: &[&str]| Job::begin(state.path(), TO, messages).unwrap();
+        let begin = |messages: &[&str]| Job::begin(state.path(), TO, None, messages).unwrap();
         let first = begin(&["a", "b"]);
         assert!(!first.is_resumed && first.ids[0] != first.ids[1]);
         let again = begin(&["a", "b"]);
@@ -144,25 +153,30 @@ mod tests {
         again.finish().unwrap();
         again.finish().unwrap();
         assert_ne!(begin(&["a", "b"]).ids, first.ids, "it was finished, so this is meant");
+        let reply_to = Some(MessageRef { sender: TO, id: new_message_id() });
+        begin(&["a", "b"]);
+        assert!(!Job::begin(state.path(), TO, reply_to, &["a", "b"]).unwrap().is_resumed);
+        assert!(Job::begin(state.path(), TO, reply_to, &["a", "b"]).unwrap().is_resumed);
+        begin(&["a", "b"]);
         assert!(!begin(&["ab"]).is_resumed && !begin(&["a", "b"]).is_resumed);
     }
 
     #[test]
     fn what_was_cancelled_stays_so_for_the_rest_of_the_job() {
         let state = tempfile::tempdir().unwrap();
-        let first = Job::begin(state.path(), TO, &["a", "b"]).unwrap();
+        let first = Job::begin(state.path(), TO, None, &["a", "b"]).unwrap();
         cancel(state.path(), first.ids[1]).unwrap();
         cancel(state.path(), new_message_id()).unwrap();
-        let again = Job::begin(state.path(), TO, &["a", "b"]).unwrap();
+        let again = Job::begin(state.path(), TO, None, &["a", "b"]).unwrap();
         assert_eq!((again.ids, again.cancelled), (first.ids.clone(), HashSet::from([first.ids[1]])));
-        assert!(Job::begin(state.path(), TO, &["c"]).unwrap().cancelled.is_empty());
+        assert!(Job::begin(state.path(), TO, None, &["c"]).unwrap().cancelled.is_empty());
     }
 
     #[test]
     fn a_damaged_job_is_another_job() {
         let state = tempfile::tempdir().unwrap();
-        let first = Job::begin(state.path(), TO, &["a"]).unwrap();
+        let first = Job::begin(state.path(), TO, None, &["a"]).unwrap();
         fs::write(&first.path, "{").unwrap();
-        assert!(!Job::begin(state.path(), TO, &["a"]).unwrap().is_resumed);
+        assert!(!Job::begin(state.path(), TO, None, &["a"]).unwrap().is_resumed);
     }
 }

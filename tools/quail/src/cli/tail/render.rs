@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use quail::output::escape::escape;
-use quail_client::{AccountId, Body, Client, Message, Stamp};
+use quail_client::{AccountId, Body, Change, Changed, Client, Message, MessageRef, Stamp};
 use serde::Serialize;
+
+use super::super::change;
 
 /// How long no handle is asked for after that has failed: messages are printed without rather than late.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(30);
@@ -46,9 +48,35 @@ struct Line {
     /// What it is if it is no text.
     #[serde(skip_serializing_if = "Option::is_none")]
     other: Option<Other>,
+    /// What it answers, if it answers a message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to: Option<Reference>,
     stamp: u64,
     origin: u32,
     position: u64,
+}
+
+/// A change of a message, for programs; a message has no `change`.
+#[derive(Serialize)]
+struct ChangeLine {
+    id: String,
+    sender: String,
+    handle: Option<String>,
+    recipient: String,
+    change: &'static str,
+    message: Reference,
+    /// The new body of an edit, or the reaction, which is empty if it is taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+    stamp: u64,
+    origin: u32,
+    position: u64,
+}
+
+#[derive(Serialize)]
+struct Reference {
+    sender: String,
+    id: String,
 }
 
 #[derive(Serialize)]
@@ -78,6 +106,28 @@ impl Renderer {
         }
         bytes.push(b'\n');
         Ok(())
+    }
+
+    /// Appends the line of a change, where there is one: a pipe gets what was said and nothing else. Returns whether there was.
+    pub(super) async fn render_change(
+        &mut self,
+        changed: &Changed,
+        bytes: &mut Vec<u8>,
+    ) -> anyhow::Result<bool> {
+        match self.form {
+            Form::Bytes => return Ok(false),
+            Form::Terminal => {
+                let sender = self.name(changed.sender).await;
+                let time = time_of_day(changed.stamp, &self.zone);
+                write!(bytes, "{time} {}", change_for_people(&sender, changed))?;
+            }
+            Form::Json => {
+                let handle = self.handle(changed.sender).await;
+                serde_json::to_writer(&mut *bytes, &ChangeLine::new(changed, handle))?;
+            }
+        }
+        bytes.push(b'\n');
+        Ok(true)
     }
 
     /// Returns what people call an account: its handle, or its id if that cannot be found out now.
@@ -113,10 +163,39 @@ impl Line {
             recipient: message.recipient.to_string(),
             body,
             other,
+            reply_to: message.reply_to.map(Reference::from),
             stamp: message.stamp.0,
             origin: message.origin.0,
             position: message.position.0,
         }
+    }
+}
+
+impl ChangeLine {
+    fn new(changed: &Changed, handle: Option<String>) -> Self {
+        let body = match &changed.change {
+            Change::Edit { body, .. } => body.as_text().map(str::to_owned),
+            Change::React { text, .. } => Some(text.clone()),
+            _ => None,
+        };
+        Self {
+            id: changed.id.to_string(),
+            sender: changed.sender.to_string(),
+            handle,
+            recipient: changed.recipient.to_string(),
+            change: change::name(&changed.change),
+            message: changed.message().into(),
+            body,
+            stamp: changed.stamp.0,
+            origin: changed.origin.0,
+            position: changed.position.0,
+        }
+    }
+}
+
+impl From<MessageRef> for Reference {
+    fn from(message: MessageRef) -> Self {
+        Self { sender: message.sender.to_string(), id: message.id.to_string() }
     }
 }
 
@@ -133,6 +212,22 @@ fn for_people(sender: &str, body: &Body) -> String {
     match body {
         Body::Text(text) => format!("{sender}: {}", escape(text)),
         other => format!("{sender}: [{} bytes that are no text]", other.len()),
+    }
+}
+
+/// Says what became of which message. Ids are shown whole: they are what the commands take.
+fn change_for_people(sender: &str, changed: &Changed) -> String {
+    let (sender, id) = (escape(sender), changed.message().id);
+    match &changed.change {
+        Change::Edit { body, .. } => match body.as_text() {
+            Some(text) => format!("{sender} edited {id}: {}", escape(text)),
+            None => format!("{sender} edited {id}: [{} bytes that are no text]", body.len()),
+        },
+        Change::DeleteForAll { .. } => format!("{sender} deleted {id}"),
+        Change::DeleteForMe { .. } => format!("{sender} deleted {id}, for this account alone"),
+        Change::React { text, .. } if text.is_empty() => format!("{sender} no longer reacts to {id}"),
+        Change::React { text, .. } => format!("{sender} reacts to {id} with {}", escape(text)),
+        _ => format!("{sender} changed {id}"),
     }
 }
 
@@ -182,6 +277,7 @@ mod tests {
             recipient: "r".into(),
             body: Some("a\nb\0".into()),
             other: None,
+            reply_to: None,
             stamp: 3,
             origin: 1,
             position: 2,
@@ -193,6 +289,9 @@ mod tests {
                 r#""stamp":3,"origin":1,"position":2}"#
             )
         );
+        line.reply_to = Some(Reference { sender: "s".into(), id: "r".into() });
+        let text = serde_json::to_string(&line).unwrap();
+        assert!(text.contains(r#""reply_to":{"sender":"s","id":"r"},"stamp":3"#), "{text}");
         (line.handle, line.body, line.other) = (None, None, Some(Other::new(9, &[0xff, 0])));
         let text = serde_json::to_string(&line).unwrap();
         assert!(

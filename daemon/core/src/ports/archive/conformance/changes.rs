@@ -75,6 +75,42 @@ pub async fn what_is_deleted_for_me_is_there_for_others(archive: &dyn Archive) {
     assert_eq!(rows.iter().map(text).collect::<Vec<_>>(), ["(hidden)"]);
 }
 
+/// Who has no part in a conversation says nothing of its messages, before they come or after.
+pub async fn what_is_said_in_another_conversation_counts_for_nothing(archive: &dyn Archive) {
+    let react = |by| ChangeKind::React { account: account(by), reaction: Some("?".to_owned()) };
+    let stranger = |id, stamp, kind| change(1, 9, id, stamp, kind);
+    let early = vec![
+        stranger(1, 10, react(9)),
+        stranger(1, 11, edit("to somebody else")),
+        stranger(2, 12, ChangeKind::DeleteForAll),
+    ];
+    changed(archive, 1, early).await;
+    apply(
+        archive,
+        batch(4, vec![message(1, 2, 1, "one"), message(1, 2, 2, "two"), message(1, 2, 3, "three")]),
+    )
+    .await;
+    let before = shown(archive, 2, 1).await;
+    let seq = summary(archive, 2, 1).await.seq;
+    let late = vec![
+        stranger(3, 20, react(9)),
+        stranger(3, 21, edit("to somebody else")),
+        stranger(3, 22, ChangeKind::DeleteForAll),
+        stranger(3, 23, ChangeKind::DeleteForMe { account: account(1) }),
+        change(1, 2, 3, 24, react(9)),
+        change(1, 2, 3, 25, ChangeKind::DeleteForMe { account: account(9) }),
+    ];
+    changed(archive, 5, late).await;
+    let rows = shown(archive, 1, 2).await;
+    assert_eq!(rows, before, "nothing is said of them");
+    assert_eq!(rows.iter().map(text).collect::<Vec<_>>(), ["one", "two", "three"]);
+    assert!(rows.iter().all(|row| row.reactions.is_empty() && row.edited.is_none()));
+    assert_eq!(summary(archive, 2, 1).await.seq, seq);
+    changed(archive, 6, vec![change(1, 2, 1, 30, react(2)), change(1, 2, 1, 31, edit("edited"))]).await;
+    let rows = shown(archive, 1, 2).await;
+    assert_eq!((text(&rows[0]), rows[0].reactions.len()), ("edited", 1));
+}
+
 /// The latest reaction of each account; `None` takes it back.
 pub async fn each_account_has_one_reaction(archive: &dyn Archive) {
     apply(archive, batch(1, vec![message(1, 2, 1, "hi")])).await;

@@ -1,0 +1,103 @@
+//! `quail edit`, `delete`, `react` and `send --reply-to` as a person or a script uses them.
+#![allow(clippy::unwrap_used, clippy::panic)] // Test code outside of #[test] functions.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use quail_tests::{PASSWORD, World, binary};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Runs a command off the runtime's thread, so that harness and daemon go on.
+async fn run(home: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(binary("quail"));
+    command.args(args).env("QUAIL_CONFIG_DIR", home.join("config"));
+    command.env_remove("QUAIL_PROFILE").env_remove("RUST_LOG").stdin(Stdio::null());
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+async fn sign_up(world: &World, home: &Path, handle: &str) {
+    std::fs::write(home.join("password"), PASSWORD).unwrap();
+    let (address, password) = (world.address().to_string(), home.join("password").display().to_string());
+    let args = ["signup", &address, "--handle", handle, "--profile", handle, "--password-file", &password];
+    assert!(run(home, &args).await.status.success());
+}
+
+#[tokio::test]
+async fn what_was_said_is_changed_from_the_command_line_and_tail_shows_it() {
+    let world = World::start_with(|options| {
+        options.env.push(("QUAIL_MESSAGES_DELETE_FOR_ALL".into(), "1h".into()));
+    })
+    .await;
+    let home = TempDir::new().unwrap();
+    let home = home.path();
+    sign_up(&world, home, "ada").await;
+    sign_up(&world, home, "bob").await;
+    let ada =
+        async |args: &[&str]| lines(&run(home, &[args, &["--profile", "ada", "--json"]].concat()).await);
+    let sent = &ada(&["send", "bob", "at eight"]).await[0];
+    let id = sent["id"].as_str().unwrap();
+    let edited = &ada(&["edit", "bob", id, "at nine"]).await[0];
+    assert_eq!((&edited["change"], &edited["message"]), (&json!("edit"), &json!(id)));
+    let own = format!("own:{id}");
+    ada(&["react", "bob", &own, "+1"]).await;
+    ada(&["react", "bob", &own, "--remove"]).await;
+    ada(&["send", "bob", "--reply-to", &own, "sorry"]).await;
+    ada(&["delete", "bob", &own, "--for-me"]).await;
+    ada(&["delete", "bob", id]).await;
+
+    let tail = ["tail", "--profile", "bob", "--until-caught-up", "--json"];
+    let shown = lines(&run(home, &tail).await);
+    let told: Vec<_> = shown.iter().map(|line| (&line["change"], &line["body"])).collect();
+    let none = Value::Null;
+    assert_eq!(
+        told,
+        [
+            (&none, &json!("at eight")),
+            (&json!("edit"), &json!("at nine")),
+            (&json!("react"), &json!("+1")),
+            (&json!("react"), &json!("")),
+            (&none, &json!("sorry")),
+            (&json!("delete_for_all"), &none),
+        ],
+        "and nothing of what was deleted for Ada alone"
+    );
+    assert_eq!(shown[4]["reply_to"]["id"], json!(id));
+    assert!(
+        shown.iter().filter(|line| line["change"].is_string()).all(|line| line["message"]["id"] == json!(id))
+    );
+    assert!(shown.iter().all(|line| line["handle"] == "ada"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_changed_is_said_with_what_to_do() {
+    let world = World::start_with(|options| {
+        options.env.push(("QUAIL_MESSAGES_DELETE_FOR_ALL".into(), "0s".into()));
+    })
+    .await;
+    let home = TempDir::new().unwrap();
+    let home = home.path();
+    sign_up(&world, home, "ada").await;
+    let ada = async |args: &[&str]| run(home, &[args, &["--profile", "ada"]].concat()).await;
+    let fails = |output: &Output, code: i32, says: &str| {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert!(stderr.contains(says) && !stderr.contains("panicked"), "expected {says:?} in: {stderr}");
+    };
+    let sent = lines(&ada(&["send", "ada", "note", "--json"]).await);
+    let id = sent[0]["id"].as_str().unwrap();
+    fails(&ada(&["delete", "ada", id]).await, 1, "--for-me");
+    fails(&ada(&["edit", "ada", id, "a\u{1b}[0m", "--timeout", "x"]).await, 2, "--timeout");
+    fails(&ada(&["edit", "ada", "019a8c1e", "short"]).await, 2, "019a8c1e");
+    fails(&ada(&["react", "ada", id]).await, 2, "<TEXT>");
+    fails(&ada(&["react", "ada", id, &"x".repeat(33)]).await, 1, "32");
+    fails(&ada(&["send", "ada", "--reply-to", id]).await, 2, "TEXT");
+    // What was refused and told is not left in the queue.
+    assert_eq!(lines(&ada(&["queue", "--json"]).await), Vec::<Value>::new());
+}

@@ -104,7 +104,7 @@ mod tests {
         let (origin, position) = (Origin(origin), Position(position));
         let accepted = Accepted { origin, position, stamp: Stamp(position.0) };
         let id = quail_protocol::id::MessageId([0; 16]);
-        HistoryMessage::held(id, (sender, OWN), accepted, Body::from("x"))
+        HistoryMessage::held(id, (sender, OWN), accepted, (Body::from("x"), None))
     }
 
     fn stretches(unread: u32, messages: &[(AccountId, u32, u64)]) -> (u64, Vec<(u32, u64, u64)>) {

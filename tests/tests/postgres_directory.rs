@@ -385,8 +385,9 @@ async fn a_user_who_may_not_make_tables_needs_somebody_who_may_once() {
         "{error}"
     );
 
-    assert_eq!(PostgresDirectory::due(&patient(&postgres)).await.unwrap().len(), 1);
-    assert_eq!(PostgresDirectory::migrate(&patient(&postgres)).await.unwrap().len(), 1);
+    let due = PostgresDirectory::due(&patient(&postgres)).await.unwrap();
+    assert!(!due.is_empty());
+    assert_eq!(PostgresDirectory::migrate(&patient(&postgres)).await.unwrap(), due);
     assert_eq!(PostgresDirectory::due(&patient(&postgres)).await.unwrap(), []);
     postgres.sql("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO guest").await;
     let directory = PostgresDirectory::open(&guest).await.unwrap();

@@ -25,6 +25,14 @@ async fn without_a_session_nothing_but_the_door_is_open() {
         Command::LogOut(v1::LogOut {}),
         Command::ChangePassword(v1::ChangePassword::default()),
         Command::LookUp(v1::LookUp { by }),
+        Command::Conversations(v1::ListConversations::default()),
+        Command::History(v1::BrowseHistory { peer: bob.account().to_bytes(), ..Default::default() }),
+        Command::Sync(v1::SyncHistory::default()),
+        Command::Search(v1::SearchHistory { text: "hi".to_owned(), ..Default::default() }),
+        Command::SetConversation(v1::SetConversation {
+            peer: bob.account().to_bytes(),
+            ..Default::default()
+        }),
     ] {
         assert_eq!(reason(client.request(command).await), Reason::Unauthenticated);
     }

@@ -74,7 +74,7 @@ async fn postgres_keeps_the_promises_of_the_port() {
     let Some(postgres) = Postgres::start().await else { return };
     let directory = PostgresDirectory::open(&patient(&postgres)).await.unwrap();
     directory_conformance(async || {
-        postgres.sql("TRUNCATE origins, accounts, devices, invites").await;
+        postgres.sql("TRUNCATE origins, accounts, devices, invites, conversation_flags").await;
         Box::new(directory.clone()) as Box<dyn Administration>
     })
     .await;

@@ -3,7 +3,7 @@
 
 use quail_core::ports::directory::AccountFacts;
 use quail_core::ports::outbox::{Recovered, TwinOutbox};
-use quail_core::{Command, ConnectionId, FeedId, Outcome, SignalCommand, State};
+use quail_core::{Command, ConnectionId, FeedId, Outcome, SignalCommand, State, UnreadCommand};
 use quail_protocol::id::{AccountId, DeviceId, Origin};
 use quail_protocol::v1::{self, signal::Body};
 
@@ -99,4 +99,20 @@ fn a_device_that_was_removed_says_nothing_more() {
     let mut state = world();
     tell(&mut state, 2, vec![]);
     assert_eq!(signal(&mut state, BOB), []);
+}
+
+#[test]
+fn what_is_unread_goes_to_the_accounts_own_devices_and_leaves_nothing_behind() {
+    let mut state = world();
+    let last_position = state.last_position();
+    let unread = |account| UnreadCommand { account, peer: ADA, counter: 9, count: 3 };
+    let outcome = decide(&mut state, Command::Unread(unread(BOB)));
+    assert!(outcome.entries.is_empty() && outcome.after.is_empty());
+    assert_eq!(state.last_position(), last_position);
+    let [out] = &outcome.signals[..] else { panic!("one feed is attached: {:?}", outcome.signals) };
+    assert_eq!((out.feed, out.from), (feed(PHONE), DeviceId(ADA.0)));
+    assert_eq!((&out.signal.account, out.signal.device.len()), (&ADA.to_bytes(), 0));
+    assert_eq!(out.signal.body, Some(Body::Unread(v1::Unread { count: 3 })));
+    let nobody = decide(&mut state, Command::Unread(unread(AccountId([9; 16]))));
+    assert!(nobody.signals.is_empty());
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quail_core::ports::archive::{ArchiveBatch, MessageRef, NewMessage, TwinArchive, WriteArchive};
+use quail_core::ports::archive::{
+    ArchiveBatch, Change, ChangeKind, MessageRef, NewMessage, TwinArchive, WriteArchive,
+};
 use quail_core::ports::directory::{NewAccount, NewDevice, TwinDirectory};
 use quail_protocol::frame;
 use quail_protocol::id::{DeviceId, MessageId, Stamp};
@@ -211,6 +213,57 @@ async fn a_sync_that_does_not_fit_goes_on_where_it_ended() {
         let refused = room.history.sync(&session(1, 1), asked).await.unwrap_err();
         assert!(matches!(refused, QueryError::Malformed(_)), "{refused:?}");
     }
+}
+
+#[tokio::test]
+async fn a_sync_brings_tombstones_and_below_the_floor_it_says_to_reload() {
+    let room = room().await;
+    for position in 1..=3 {
+        room.has(position, 1, 2, "x").await;
+    }
+    let sync = async |seq| {
+        let asked = v1::SyncHistory { peers: account(1).to_bytes(), seqs: vec![seq], ..Default::default() };
+        room.history.sync(&session(2, 2), asked).await.unwrap().conversations.remove(0)
+    };
+    assert_eq!(sync(3).await.messages, []);
+    let reference = |position: u64| {
+        let mut id = [0; 16];
+        id[8..].copy_from_slice(&position.to_be_bytes());
+        MessageRef { sender: account(1), id: MessageId(id) }
+    };
+    let change = |position, kind| Change {
+        message: reference(position),
+        recipient: account(2),
+        origin: HERE,
+        stamp: Stamp::from_ms(50),
+        kind,
+    };
+    let hidden = ChangeKind::DeleteForMe { account: account(2) };
+    let changes = vec![change(2, ChangeKind::DeleteForAll), change(3, hidden)];
+    let batch = ArchiveBatch { changes, ..ArchiveBatch::default() };
+    room.archive.apply(&batch).await.unwrap();
+    let synced = sync(3).await;
+    let states: Vec<_> =
+        synced.messages.iter().map(|row| (row.position, row.state(), row.body.len())).collect();
+    let (deleted, for_me) = (v1::ArchivedState::BodyDeleted, v1::ArchivedState::BodyDeletedForMe);
+    assert_eq!((synced.state(), synced.seq), (SyncState::SyncChanged, 5));
+    assert_eq!(states, [(2, deleted, 0), (3, for_me, 0)]);
+    // An older copy under the same id, to somebody else, takes the message out of this conversation.
+    let moved = NewMessage {
+        message: reference(1),
+        device: DeviceId([1; 16]),
+        recipient: account(3),
+        origin: Origin(2),
+        position: Position(1),
+        stamp: Stamp(0),
+        kind: v1::BodyKind::PlainText as i32,
+        body: "other".into(),
+        reply: None,
+    };
+    let batch = ArchiveBatch { messages: vec![moved], ..ArchiveBatch::default() };
+    room.archive.apply(&batch).await.unwrap();
+    let synced = sync(5).await;
+    assert_eq!((synced.state(), synced.seq, synced.messages.len()), (SyncState::SyncReload, 6, 0));
 }
 
 #[tokio::test]

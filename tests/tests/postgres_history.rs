@@ -126,7 +126,7 @@ async fn history_is_complete_over_kills_of_daemon_and_postgres() {
     let Some(mut postgres) = Postgres::start().await else { return };
     let (mut world, mut chance) = (world(&postgres).await, Chance(seed()));
     let mut chat = Chat::begin(&world).await;
-    for round in 0..rounds(6) {
+    for round in 0..rounds(20) {
         let since = chat.sent;
         chat.send(MESSAGES).await;
         // At any moment of the writing behind.

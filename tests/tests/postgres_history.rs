@@ -70,7 +70,7 @@ impl Chat {
     }
 
     /// Fails unless the archive has everything that was accepted, once and in order, and counts it right.
-    async fn is_archived(self, postgres: &Postgres) -> Vec<Archived> {
+    async fn assert_archived(self, postgres: &Postgres) -> Vec<Archived> {
         for witness in &self.witnesses {
             witness.has_receipts().await;
         }
@@ -115,7 +115,7 @@ async fn history_is_complete_though_postgres_was_away_all_the_time() {
     }
     assert!(metric(&world, "quail_archive_lag_events").await >= 1_000.0, "all of it waits in the journal");
     postgres.restart().await;
-    let messages = chat.is_archived(&postgres).await;
+    let messages = chat.assert_archived(&postgres).await;
     assert!(metric(&world, "quail_archive_failures_total").await > 0.0, "it was tried");
     world.daemon.stop().await.unwrap();
     assert_eq!(in_postgres(&postgres).await, messages, "and stays so");
@@ -148,7 +148,7 @@ async fn history_is_complete_over_kills_of_daemon_and_postgres() {
         }
     }
     chat.has_answers().await;
-    chat.is_archived(&postgres).await;
+    chat.assert_archived(&postgres).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -284,7 +284,7 @@ async fn a_full_disk_of_the_database_is_waited_for() {
     chat.has_answers().await;
     drop(filling);
     fs::remove_file(disk.0.path().join("filling")).unwrap();
-    chat.is_archived(&postgres).await;
+    chat.assert_archived(&postgres).await;
     assert_eq!(postgres.sql("SELECT count(*) FROM dead_letters").await, "0", "no message is to blame");
     // Before the disk goes, which it has files on.
     drop(postgres);

@@ -120,7 +120,7 @@ async fn call(archive: &PostgresArchive, name: &str, rows: u64, turn: u64) {
         "oldest" => browse(Browse::After(None)).await,
         "after" => browse(Browse::After(Some(place))).await,
         "sync" => {
-            drop(archive.sync(ada, vec![(conversation, 5), (ConversationId([1; 16]), 0)], 50).await.unwrap())
+            drop(archive.sync(ada, vec![(conversation, 5), (ConversationId([1; 16]), 0)], 50).await.unwrap());
         }
         "search" => found(search("other4")).await,
         "prefix" => {

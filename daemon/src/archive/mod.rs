@@ -222,10 +222,19 @@ impl<S: Source> Writer<S> {
     }
 
     fn apply(&self, batch: &ArchiveBatch) -> Result<Applied, ArchiveError> {
-        let timeout = self.parts.stop.left().map_or(APPLY_TIMEOUT, |left| left.min(APPLY_TIMEOUT));
-        let applying = async { tokio::time::timeout(timeout, self.parts.archive.apply(batch)).await };
-        self.parts.runtime.block_on(applying).unwrap_or_else(|_| {
-            Err(ArchiveError::Unavailable { reason: format!("no answer within {} s", timeout.as_secs()) })
+        let began = Instant::now();
+        self.parts.runtime.block_on(async {
+            let mut applying = self.parts.archive.apply(batch);
+            // Looking up now and then: it may be asked to stop while a server does not answer.
+            loop {
+                if let Ok(applied) = tokio::time::timeout(PATIENCE, &mut applying).await {
+                    return applied;
+                }
+                if began.elapsed() >= APPLY_TIMEOUT || self.parts.stop.is_over() {
+                    let reason = format!("no answer within {} ms", began.elapsed().as_millis());
+                    return Err(ArchiveError::Unavailable { reason });
+                }
+            }
         })
     }
 

@@ -1,4 +1,4 @@
-//! `[storage]`: in which database the directory of accounts lies.
+//! `[storage]`: in which database the directory of accounts and the archive lie.
 //!
 //! Invariants: a password in the URL is refused, since settings are shown, logged and kept in version control; the text that
 //! an error shows has none either.
@@ -20,14 +20,14 @@ const CONNECTIONS_RANGE: RangeInclusive<u32> = 1..=64;
 const STATEMENT_TIMEOUT_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(60);
 
-/// Where accounts, devices, sessions and invites are kept.
+/// Where accounts, devices, sessions, invites and history are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storage {
     /// In which database.
     pub url: StorageUrl,
     /// The file that holds the password for it, if one is needed.
     pub password_file: Option<PathBuf>,
-    /// Most connections to a server at a time.
+    /// Most connections to a server at a time: so many for the directory, and so many for reading the archive.
     pub connections: u32,
     /// How long a server may take.
     pub statement_timeout: Duration,

@@ -71,7 +71,7 @@ pub struct PostgresOptions {
     pub place: PostgresPlace,
     /// The password of the user, if the server wants one.
     pub password: Option<Secret>,
-    /// Most connections at a time, at least 1.
+    /// Most connections at a time, at least 1: of the directory, or of those who read the archive.
     pub connections: u32,
     /// The longest wait for a connection, and the longest time a command may take on it.
     pub statement_timeout: Duration,

@@ -59,6 +59,8 @@ pub(super) struct Rows {
     /// What accounts have deleted for themselves already, and what they do now.
     pub(super) hidden: BTreeSet<(AccountId, MessageRef)>,
     pub(super) newly_hidden: BTreeSet<(AccountId, MessageRef)>,
+    /// Messages of which everything is forgotten that was said before they came, and of whom it was.
+    pub(super) forgotten: BTreeMap<MessageRef, [AccountId; 2]>,
 }
 
 impl Rows {
@@ -81,6 +83,14 @@ impl Rows {
         };
         if row.state == AWAITED {
             applied.inserted += 1;
+            if row.recipient != new.recipient {
+                // It was said in another conversation. Nobody else could hide the message.
+                let both = [row.message.sender, row.recipient];
+                row.forget();
+                self.reactions.retain(|(message, _), _| *message != new.message);
+                self.hidden.retain(|(account, message)| *message != new.message || !both.contains(account));
+                self.forgotten.insert(new.message, both);
+            }
             return row.settle(trail, new, conversation, hash);
         }
         if (place, new.position) == (row.place, row.position) {
@@ -104,10 +114,16 @@ impl Rows {
 
     /// Applies a change. It may come before its message; that is then not shown until it is there.
     pub(super) fn change(&mut self, trail: &mut Trail, change: &Change) {
+        if !change.is_from_inside() {
+            return;
+        }
         let place = Place { stamp: change.stamp, origin: change.origin };
         let named = || direct(change.message.sender, change.recipient);
         let row = self.messages.entry(change.message);
         let row = row.or_insert_with(|| awaited(change.message, change.recipient, named()));
+        if row.recipient != change.recipient {
+            return;
+        }
         let is_news = match &change.kind {
             ChangeKind::Edit { kind, body } => row.edit(place, *kind, body),
             ChangeKind::DeleteForAll => row.delete(),
@@ -161,6 +177,11 @@ impl Row {
         }
         self.body = Bytes::new();
         !std::mem::replace(&mut self.is_deleted, true)
+    }
+
+    /// Forgets what was said of it while it was not there.
+    fn forget(&mut self) {
+        (self.kind, self.body, self.is_deleted, self.edit) = (0, Bytes::new(), false, None);
     }
 
     fn touch(&mut self) {

@@ -209,6 +209,7 @@ async fn write(connection: &mut PgConnection, rows: &Rows) -> Result<(), Fault> 
     let of = |fate| rows.messages.values().filter(move |row| row.fate == fate).collect::<Vec<_>>();
     put(connection, INSERT, &of(Fate::New)).await?;
     put(connection, UPDATE, &of(Fate::Changed)).await?;
+    forget(connection, &rows.forgotten).await?;
     if !rows.newly_hidden.is_empty() {
         let hidden = &rows.newly_hidden;
         sqlx::query(
@@ -240,6 +241,37 @@ async fn write(connection: &mut PgConnection, rows: &Rows) -> Result<(), Fault> 
     )
     .bind(stamps)
     .bind(changed.iter().map(|(_, one)| i64::from(one.place.origin.0)).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes out what was said of messages before they came, but for what stands in their rows.
+async fn forget(
+    connection: &mut PgConnection,
+    forgotten: &BTreeMap<MessageRef, [AccountId; 2]>,
+) -> Result<(), Fault> {
+    if forgotten.is_empty() {
+        return Ok(());
+    }
+    let column = |of: fn(&MessageRef) -> &[u8]| forgotten.keys().map(of).collect::<Vec<_>>();
+    sqlx::query(
+        "DELETE FROM reactions AS r USING unnest($1::bytea[], $2::bytea[]) AS k (sender, id)
+         WHERE r.sender = k.sender AND r.id = k.id",
+    )
+    .bind(column(|key| key.sender.as_bytes()))
+    .bind(column(|key| key.id.as_bytes()))
+    .execute(&mut *connection)
+    .await?;
+    let hidden = forgotten.iter().flat_map(|(key, both)| both.iter().map(move |account| (account, key)));
+    let hidden: Vec<_> = hidden.collect();
+    sqlx::query(
+        "DELETE FROM hidden AS h USING unnest($1::bytea[], $2::bytea[], $3::bytea[]) AS k (account, sender, id)
+         WHERE h.account = k.account AND h.sender = k.sender AND h.id = k.id",
+    )
+    .bind(hidden.iter().map(|(account, _)| account.as_bytes().as_slice()).collect::<Vec<_>>())
+    .bind(hidden.iter().map(|(_, key)| key.sender.as_bytes().as_slice()).collect::<Vec<_>>())
+    .bind(hidden.iter().map(|(_, key)| key.id.as_bytes().as_slice()).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())

@@ -596,7 +596,7 @@ fn what_a_device_took_that_the_copy_does_not_know_need_not_have_its_receipt() {
     let [known, other] = [(); 2].map(|()| Log(log.0.clone()));
     log.note(BOB_PHONE, unproven(30)).breaks_under(RESTORED, &[]);
     let missing = Violation::MissingReceipt { message: ada(3), reader: BOB };
-    known.breaks_under(RESTORED, &[missing.clone()]);
+    known.breaks_under(RESTORED, &[missing]);
     // What lies above was told to the one that carries on.
     other.note(BOB_PHONE, unproven(2)).breaks_under(RESTORED, &[missing]);
 }

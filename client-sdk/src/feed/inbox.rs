@@ -11,7 +11,8 @@
 //!
 //! Invariants: a cursor never passes an event that the application holds and has not acknowledged; an event is handed
 //! out once per process, and once acknowledged in no later one, whether it comes again at the same position or at another
-//! one (a repeated message); everything here is bounded.
+//! one (a repeated message); a message that came at two places is done at both when the application is done with it; everything
+//! here is bounded.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -69,6 +70,8 @@ pub(crate) struct Inbox {
     origins: IdMap<Origin, Arrivals>,
     /// Messages that the application holds.
     held: IdSet<MessageKey>,
+    /// Other places of messages that it holds. At most as many as are pending.
+    twins: Vec<(MessageKey, Place)>,
     shown: Shown,
     hands: Hands,
     /// Given up. Every attach names it: a server that was restored from a copy may have forgotten.
@@ -107,6 +110,8 @@ struct Arrivals {
 enum Progress {
     Held,
     HandedOut(Option<MessageKey>),
+    /// The same message is with the application at another place: done when that one is.
+    Twin,
     Done,
 }
 
@@ -174,7 +179,14 @@ impl Inbox {
                 arrivals.ack_due |= position <= arrivals.saved;
                 return Ok(verdict);
             }
-            Verdict::Duplicate | Verdict::Done => Progress::Done,
+            Verdict::Duplicate => match arrival {
+                Arrival::Message(key) if self.held.contains(&key) => {
+                    self.twins.push((key, place));
+                    Progress::Twin
+                }
+                _ => Progress::Done,
+            },
+            Verdict::Done => Progress::Done,
             Verdict::Hold => Progress::Held,
             Verdict::HandOut => Progress::HandedOut(match arrival {
                 Arrival::Message(key) => Some(key),
@@ -253,12 +265,29 @@ impl Inbox {
             // The server's clock, as far as we know it: our own may be wrong by years.
             let shown = self.shown.add(key, self.seen.unix_ms());
             self.change_all(shown);
+            self.acknowledge_twins(key);
         }
         self.advance(origin);
         if let Some(change) = self.hands.done(place) {
             self.change(change);
         }
         true
+    }
+
+    /// The application is done with a message: it is so wherever it came.
+    fn acknowledge_twins(&mut self, key: MessageKey) {
+        if self.twins.is_empty() {
+            return;
+        }
+        let twins = self.twins.extract_if(.., |(twin, _)| *twin == key).collect::<Vec<_>>();
+        for (_, (origin, position)) in twins {
+            if let Some(arrivals) = self.origins.get_mut(&origin)
+                && let Ok(index) = arrivals.pending.binary_search_by_key(&position, |(position, _)| *position)
+            {
+                arrivals.pending[index].1 = Progress::Done;
+                self.advance(origin);
+            }
+        }
     }
 
     /// Forgets what was held and all behind it, so that it is handed out when the server brings it again. What is done
@@ -269,6 +298,11 @@ impl Inbox {
             let held = arrivals.pending.iter().position(|(_, progress)| *progress == Progress::Held);
             arrivals.pending.truncate(held.unwrap_or(arrivals.pending.len()));
         }
+        let origins = &self.origins;
+        self.twins.retain(|(_, (origin, position))| {
+            let last = origins.get(origin).and_then(|arrivals| arrivals.pending.back());
+            last.is_some_and(|(last, _)| last >= position)
+        });
     }
 
     /// Decides without changing anything.

@@ -93,7 +93,13 @@ fn a_repeated_message_is_handed_out_once_and_counts_as_done() {
         prepare_and_arrive(&mut inbox, elsewhere, Arrival::Message(key(1)), false),
         Verdict::Duplicate
     );
-    assert_eq!(acks(&mut inbox), [7]);
+    assert_eq!(acks(&mut inbox), [0_u64; 0], "the application has it in hand only");
+    acknowledge(&mut inbox, 1);
+    let mut acks = acks(&mut inbox);
+    acks.sort_unstable();
+    assert_eq!(acks, [1, 7]);
+    let again = prepare_and_arrive(&mut inbox, (Origin(5), Position(2)), Arrival::Message(key(1)), false);
+    assert_eq!((again, super::tests::acks(&mut inbox)), (Verdict::Duplicate, vec![2]));
 }
 
 #[test]
@@ -195,6 +201,25 @@ fn what_was_set_aside_is_told_at_every_attach_and_acknowledged_once_the_server_h
     let mut inbox = Inbox::restore(store);
     inbox.attach();
     assert_eq!(inbox.attaching().set_aside, aside);
+}
+
+#[test]
+fn a_message_that_another_origin_brings_too_is_done_there_when_the_application_is_done_with_it() {
+    let mut inbox = Inbox::default();
+    let other = Origin(9);
+    assert_eq!(arrive(&mut inbox, 1), Verdict::HandOut);
+    let twin = prepare_and_arrive(&mut inbox, (other, Position(1)), Arrival::Message(key(1)), false);
+    assert_eq!(twin, Verdict::Duplicate);
+    let behind = prepare_and_arrive(&mut inbox, (other, Position(2)), Arrival::Message(key(2)), false);
+    assert_eq!(behind, Verdict::HandOut);
+    inbox.acknowledge((other, Position(2)));
+    assert_eq!(acks(&mut inbox), [0_u64; 0], "who dies now has not seen the first one");
+    acknowledge(&mut inbox, 1);
+    commit(&mut inbox, &mut FeedState::default());
+    let mut acks = inbox.take_acks().0;
+    acks.sort_unstable();
+    assert_eq!(acks, [(ORIGIN, Position(1)), (other, Position(2))]);
+    assert!(inbox.twins.is_empty());
 }
 
 #[derive(Clone, Debug)]

@@ -36,6 +36,11 @@ struct Inner {
 
 impl Inner {
     fn reached(&mut self, (origin, position): (Origin, Position)) {
+        if self.accepted.is_some_and(|(other, _)| other != origin) {
+            // The archive says of one origin how far it is, so what is held of another would never be let go of.
+            self.held.retain(|held| held.origin == origin);
+            self.changes.retain(|held| held.origin == origin);
+        }
         let known = self.accepted.filter(|(other, _)| *other == origin);
         self.accepted = Some((origin, known.map_or(position, |(_, known)| known.max(position))));
     }
@@ -78,7 +83,10 @@ impl Recent {
         let mut inner = self.lock();
         inner.reached((changed.origin, changed.position));
         if self.keeps.load(Ordering::Relaxed) {
-            inner.changes.push_back(changed.clone());
+            // Two devices' changes come in any order.
+            let place = |held: &Changed| (held.stamp, held.origin);
+            let index = inner.changes.partition_point(|held| place(held) <= place(changed));
+            inner.changes.insert(index, changed.clone());
             if inner.changes.len() > HELD_MAX {
                 inner.changes.pop_front();
             }
@@ -92,7 +100,13 @@ impl Recent {
         inner.changes.retain(|held| !has(held));
         for changed in &inner.changes {
             let message = changed.message();
-            let Some(at) = messages.iter().position(|held| held.reference() == message) else { continue };
+            // What names a message of another conversation means nothing in this one.
+            let is_meant = |held: &HistoryMessage| {
+                let (one, other) = ((held.sender, held.recipient), (held.recipient, held.sender));
+                let named = (changed.sender, changed.recipient);
+                held.reference() == message && [one, other].contains(&named)
+            };
+            let Some(at) = messages.iter().position(is_meant) else { continue };
             if changed.sender == own && matches!(changed.change, Change::DeleteForMe { .. }) {
                 messages.remove(at);
             } else if let Some(message) = messages.get_mut(at) {
@@ -254,6 +268,11 @@ mod tests {
         changed(6, OWN, Change::React { message: theirs.reference(), text: "+".to_owned() });
         changed(7, OWN, Change::DeleteForMe { message: gone.reference() });
         changed(8, BOB, Change::DeleteForAll { id: theirs.id });
+        // Of another conversation, and by somebody who only knows the id.
+        let (id, sender, recipient) = (MessageId([8; 16]), AccountId([3; 16]), OWN);
+        let change = Change::React { message: own.reference(), text: "!".to_owned() };
+        let (origin, position, stamp) = (Origin(1), Position(9), Stamp(9));
+        recent.changed(&Changed { id, sender, recipient, origin, position, stamp, change });
         let amended = |upto| {
             let mut messages = vec![own.clone(), theirs.clone(), gone.clone()];
             let archived = Archived { origin: Origin(1), position: Position(upto), behind: false };
@@ -264,8 +283,9 @@ mod tests {
         let contents: Vec<_> = now.iter().map(|message| message.content.clone()).collect();
         assert_eq!(contents, [Remains::There("new".into()), Remains::Deleted]);
         assert_eq!((now[0].edited, now[1].reactions.len()), (Some(Stamp(4)), 0));
+        assert!(now[0].reactions.is_empty(), "a stranger has no say");
         assert_eq!(amended(7)[0], own, "the archive has the rest");
-        assert_eq!(recent.accepted(), Some(v1::Cursor { origin: 1, position: 8 }));
+        assert_eq!(recent.accepted(), Some(v1::Cursor { origin: 1, position: 9 }));
     }
 
     #[test]
@@ -274,7 +294,9 @@ mod tests {
         recent.keep();
         (1..=2 * HELD_MAX as u64).for_each(|position| note(&recent, &message(position, OWN, BOB)));
         assert_eq!(recent.beside((OWN, BOB), &upto(0), &[]).len(), HELD_MAX);
-        recent.note((Origin(2), Position(3)), || message(3, OWN, BOB));
+        let later = HistoryMessage { origin: Origin(2), ..message(3, OWN, BOB) };
+        note(&recent, &later);
+        assert_eq!(recent.beside((OWN, BOB), &upto(0), &[]), [later], "what is held of the other would stay");
         assert_eq!(recent.accepted(), Some(v1::Cursor { origin: 2, position: 3 }));
     }
 }

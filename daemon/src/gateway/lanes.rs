@@ -130,9 +130,8 @@ impl Gateway {
     /// Checks the form of a mark and its rate, and makes sure that the core knows whose messages were read.
     async fn valid_read(&self, session: &SessionFacts, read: v1::Read) -> Result<ValidRead, v1::Error> {
         let read = valid_read(&read)?;
-        if let (0, wait) = self.rates.sends(session.device, 1) {
-            return Err(Limited { class: Class::Send, wait }.refuse(&self.metrics));
-        }
+        let passes = self.rates.read(session.device, read.stretches.len());
+        passes.map_err(|limited| limited.refuse(&self.metrics))?;
         self.make_known(read.sender).await?;
         Ok(read)
     }

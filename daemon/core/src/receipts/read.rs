@@ -14,7 +14,7 @@ use super::Receipt;
 use crate::command::{Effect, Outcome, ReadCommand, ValidRead};
 use crate::state::State;
 
-/// What one mark counts for where each sender may only add its share: about the bytes of its two receipts.
+/// What one stretch of a mark counts for where each sender may only add its share: about the bytes of its two receipts.
 const MARK_BYTES: usize = 256;
 
 impl State {
@@ -56,7 +56,8 @@ impl State {
         if got.is_empty() {
             return Err(Reason::ReadInvalid.error());
         }
-        self.admission.admit(account, MARK_BYTES)?;
+        let inherited: usize = got.iter().map(|stretch| self.inherited(*stretch).len()).sum();
+        self.admission.admit(account, MARK_BYTES * (got.len() + inherited))?;
         for stretch in got {
             let Some(outbox) = self.accounts.get_mut(&account) else { break };
             let Some(stretch) = outbox.receipts.read.tell(sender, stretch) else { continue };

@@ -78,6 +78,17 @@ impl Buckets {
         })
     }
 
+    /// Counts `count` tries that have passed already, beyond the burst too: later ones wait until they are paid for.
+    pub(super) fn owe(&self, key: Key, count: usize, now: Instant) {
+        self.with(|state| {
+            let Some(rate) = state.rate else { return };
+            let key = state.place(key, now);
+            let paid_at = state.paid_at.get(&key).copied().unwrap_or(now).max(now);
+            let cost = rate.interval().saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+            state.paid_at.insert(key, paid_at.checked_add(cost).unwrap_or(paid_at));
+        });
+    }
+
     /// Says what [`take`](Self::take) of one try would, and takes nothing.
     ///
     /// # Errors

@@ -144,6 +144,17 @@ impl Rates {
         (passed, wait)
     }
 
+    /// Counts a mark of what was read, with the sends: it passes if one send would, and then counts for each stretch, since each may
+    /// become receipts.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`.
+    pub fn read(&self, device: DeviceId, stretches: usize) -> Result<(), Limited> {
+        self.take(Class::Send, Key::of(&device))?;
+        self.of(Class::Send).owe(Key::of(&device), stretches.saturating_sub(1), Instant::now());
+        Ok(())
+    }
+
     /// Counts a signal of a device.
     ///
     /// # Errors

@@ -126,6 +126,17 @@ fn of_a_batch_of_sends_as_many_pass_as_there_is_room_for() {
 }
 
 #[test]
+fn a_mark_passes_like_a_send_and_counts_for_all_of_its_stretches() {
+    let rates = Rates::new(&all("1/h burst 3"));
+    let device = DeviceId([1; 16]);
+    assert!(rates.read(device, 64).is_ok(), "more than a burst passes, too");
+    let refused = rates.read(device, 1).unwrap_err();
+    assert!(refused.wait > Duration::from_secs(61 * 3600), "{:?}", refused.wait);
+    assert_eq!(rates.sends(device, 1).0, 0);
+    assert!(rates.read(DeviceId([2; 16]), 0).is_ok());
+}
+
+#[test]
 fn a_refusal_is_counted_and_says_when() {
     let metrics = Metrics::new();
     let error = Limited { class: Class::SignUp, wait: Duration::from_micros(10) }.refuse(&metrics);

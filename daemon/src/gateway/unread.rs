@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quail_core::ports::archive::{ArchiveBatch, ReadArchive, direct};
+use quail_core::ports::archive::{ArchiveBatch, ChangeKind, ReadArchive, direct};
 use quail_core::{Command, UnreadCommand};
 use quail_protocol::id::AccountId;
 use tokio::sync::Notify;
@@ -46,7 +46,13 @@ impl Unread {
     /// Takes note of what a batch changed. Does not wait.
     pub fn changed(&self, batch: &ArchiveBatch) {
         let messages = batch.messages.iter().map(|new| (new.recipient, new.message.sender));
-        let changes = batch.changes.iter().map(|change| (change.recipient, change.message.sender));
+        // Only what takes a message away changes a number, and what somebody takes away for himself is nobody else's business.
+        let changes = batch.changes.iter().filter(|change| match change.kind {
+            ChangeKind::DeleteForAll => true,
+            ChangeKind::DeleteForMe { account } => account == change.recipient,
+            ChangeKind::Edit { .. } | ChangeKind::React { .. } => false,
+        });
+        let changes = changes.map(|change| (change.recipient, change.message.sender));
         let read = batch.advances.iter().filter(|advance| advance.read.is_some());
         let read = read.map(|advance| (advance.account, advance.sender));
         for (account, peer) in messages.chain(changes).chain(read) {

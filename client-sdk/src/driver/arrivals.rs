@@ -111,8 +111,12 @@ impl Arrived {
                 }
             },
             Some(event::Body::Changed(changed)) => {
-                let changed = Changed::from_wire(event, changed);
-                changed.filter(|changed| changed.is_for(own)).map_or(Self::Unknown(place), Self::Changed)
+                match Changed::from_wire(event, changed) {
+                    Some(changed) if changed.is_for(own) => Self::Changed(changed),
+                    Some(_) => Self::Unknown(place),
+                    // A person may have been meant to see it, so nothing over it counts as read.
+                    None => Self::Unreadable(place),
+                }
             }
             Some(event::Body::Receipt(receipt)) => match Receipt::read(own, receipt) {
                 Some(receipt) => Self::Receipt(place, receipt),

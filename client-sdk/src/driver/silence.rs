@@ -93,6 +93,10 @@ pub(super) async fn run(shared: &Shared, transport: &Transport, link: &Arc<Link>
         let (stats, now) = (connection.stats(), Instant::now());
         let was_in_doubt = silence.is_in_doubt();
         let verdict = silence.look(stats.udp_rx.datagrams, stats.udp_tx.datagrams, now);
+        if silence.is_in_doubt() && !was_in_doubt {
+            // Clients that stalled together must not all open others at once.
+            next_try = next_try.max(now + DOUBT_PATIENCE.mul_f64(1.0 + chance()));
+        }
         let is_asking = silence.is_silent() && (silence.is_probing() || shared.publish.unanswered() > 0);
         // A ping of before the doubt waits for the timer too.
         let is_to_ask_anew = silence.is_in_doubt() && !was_in_doubt;

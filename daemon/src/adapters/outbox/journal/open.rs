@@ -100,7 +100,7 @@ pub(super) fn open_as(
         grown: Condvar::new(),
         recent: Mutex::default(),
     };
-    Ok((Journal { shared: Arc::new(shared) }, opened))
+    Ok((Journal::new(Arc::new(shared)), opened))
 }
 
 struct Replay {

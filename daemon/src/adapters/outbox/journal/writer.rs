@@ -15,7 +15,7 @@ use quail_core::ports::outbox::Batch;
 use quail_protocol::id::Position;
 
 use super::disk::Disk;
-use super::entries::{Stub, put_batch, record_len};
+use super::entries::{Record, Stub, record_len};
 use super::format::{Link, SEGMENT_HEADER, SegmentHeader};
 use super::keeper::JournalKeeper;
 use super::recent::{Recent, RecentBatch};
@@ -98,6 +98,8 @@ pub struct Appended {
 /// The appending side of a journal; owned by the sequencer.
 pub struct Journal {
     pub(super) shared: Arc<Shared>,
+    /// Where a record is put together.
+    record: Vec<u8>,
 }
 
 /// The side of a journal that makes durable; for the committer. There is to be one call at a time; a second one waits.
@@ -167,6 +169,10 @@ impl Writing {
 }
 
 impl Journal {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, record: Vec::new() }
+    }
+
     /// Appends a batch: it is durable when a [`JournalSyncer::sync`] that began later has returned. Generations begin at 1 and
     /// never fall; neither do positions.
     ///
@@ -180,7 +186,12 @@ impl Journal {
         if bytes > max {
             return Err(JournalError::TooLarge { bytes, max });
         }
-        let open = &mut *lock(&self.shared.open);
+        // Beside the buffer: the committer takes that meanwhile, and must not wait for a thousand checksums.
+        self.record.clear();
+        let mut record = Record::begin(&mut self.record, batch.entries.len());
+        batch.entries.iter().for_each(|entry| record.entry(entry));
+        let mut guard = lock(&self.shared.open);
+        let open = &mut *guard;
         if let Some(failed) = &open.failed {
             return Err(failed.clone());
         }
@@ -195,15 +206,18 @@ impl Journal {
         let (position, stamp) = (batch.last_position, batch.last_stamp);
         let link = Link { number, generation, position, stamp, checksum: 0 };
         let stub = Stub { epoch, link, previous: open.link, durable: open.durable };
-        let start = open.bytes.len();
-        open.link = put_batch(&mut open.bytes, &stub, batch.entries);
-        debug_assert_eq!(open.bytes.len() - start, bytes);
+        open.link = record.end(&stub);
+        debug_assert_eq!(self.record.len(), bytes);
+        open.bytes.extend_from_slice(&self.record);
         open.room -= bytes;
         open.count(generation, position, bytes as u64);
-        if open.is_archived {
-            let end = (segment_bytes - open.room) as u64;
-            lock(&self.shared.recent).push(RecentBatch::new(number, open.sequence, end, batch));
+        let archived = open.is_archived.then_some((open.sequence, (segment_bytes - open.room) as u64));
+        drop(guard);
+        if let Some((sequence, end)) = archived {
+            let recent = RecentBatch::new(number, sequence, end, batch);
+            lock(&self.shared.recent).push(recent);
         }
+        self.record.shrink_to(BUFFER_KEPT_BYTES);
         Ok(Appended { number, bytes: bytes as u64 })
     }
 

@@ -26,7 +26,11 @@ pub async fn words_prefixes_and_phrases_are_found(archive: &dyn Archive) {
         assert_eq!(numbers(archive, asking, "map*").await, [3, 2]);
         assert_eq!(numbers(archive, asking, "you see").await, [4, 1]);
         assert_eq!(numbers(archive, asking, "\"you see\"").await, [4]);
-        assert_eq!(numbers(archive, asking, "\"at ei\"*").await, [1]);
+        assert_eq!(numbers(archive, asking, "\"at eig\"*").await, [1]);
+        // A beginning of fewer than three characters is a whole word.
+        assert_eq!(numbers(archive, asking, "ma*").await, []);
+        assert_eq!(numbers(archive, asking, "\"at ei\"*").await, []);
+        assert_eq!(numbers(archive, asking, "at*").await, [3, 1]);
         assert_eq!(numbers(archive, asking, "eight nowhere").await, []);
     }
     let terms = vec![Term::Prefix("map".to_owned()), Term::Phrase("eight".to_owned())];

@@ -78,6 +78,9 @@ pub const PREVIEW_BYTES_MAX: usize = 256;
 /// Most bytes of a search text that count.
 pub const SEARCH_TEXT_BYTES_MAX: usize = 512;
 
+/// Fewest characters of a word that is searched by its beginning; a shorter one is looked for as a whole word.
+pub const SEARCH_PREFIX_MIN: usize = 3;
+
 /// Unread messages are counted up to here.
 pub const UNREAD_MAX: usize = 999;
 

@@ -154,6 +154,7 @@ fn the_limits_are_those_of_the_code() {
         ("SYNC_CONVERSATIONS_MAX", size(limits::SYNC_CONVERSATIONS_MAX), "conversations"),
         ("PREVIEW_BYTES_MAX", size(limits::PREVIEW_BYTES_MAX), "bytes"),
         ("SEARCH_TEXT_BYTES_MAX", size(limits::SEARCH_TEXT_BYTES_MAX), "bytes"),
+        ("SEARCH_PREFIX_MIN", size(limits::SEARCH_PREFIX_MIN), "characters"),
         ("UNREAD_MAX", size(limits::UNREAD_MAX), "messages"),
         ("ARCHIVE_WAIT", grouped(limits::ARCHIVE_WAIT.as_millis()), "ms"),
         ("SIGNAL_BYTES_MAX", size(limits::SIGNAL_BYTES_MAX), "bytes"),

@@ -77,8 +77,40 @@ fn message(number: u64, rows: u64) -> NewMessage {
     }
 }
 
+/// Somebody who has written nearly everything of a conversation, and the other one.
+const WRITER: u64 = 2 * PEOPLE;
+const READER: u64 = WRITER + 1;
+
+/// How many messages of that conversation there are: more than a call may look at.
+const WRITTEN: u64 = READ_MAX + 1_000;
+
+/// Every so many of them is of the other one.
+const ANSWERED: u64 = 1_000;
+
+fn lopsided(number: u64) -> NewMessage {
+    let (sender, recipient) =
+        if number.is_multiple_of(ANSWERED) { (READER, WRITER) } else { (WRITER, READER) };
+    let message = message(number, WRITTEN);
+    let id = message.message.id;
+    NewMessage {
+        message: MessageRef { sender: account(sender), id },
+        recipient: account(recipient),
+        origin: Origin(2),
+        ..message
+    }
+}
+
 async fn fill(archive: &PostgresArchive, rows: u64) {
     let began = Instant::now();
+    for first in (0..WRITTEN).step_by(1_000) {
+        let batch = ArchiveBatch {
+            origin: Some(Origin(2)),
+            upto: Position(first + 1_000),
+            messages: (first..first + 1_000).map(lopsided).collect(),
+            ..ArchiveBatch::default()
+        };
+        archive.apply(&batch).await.unwrap();
+    }
     for first in (0..rows).step_by(1_000) {
         let messages = (first..rows.min(first + 1_000)).map(|number| message(number, rows)).collect();
         let batch = ArchiveBatch {
@@ -115,6 +147,11 @@ async fn call(archive: &PostgresArchive, name: &str, rows: u64, turn: u64) {
         "conversations" => assert!(archive.conversations(ada, None).await.unwrap().conversations.len() > 3),
         "more conversations" => drop(archive.conversations(ada, Some(key)).await.unwrap()),
         "unread" => assert!(archive.unread(ada, conversation).await.unwrap() > 0),
+        "unread of who wrote nearly everything" => {
+            let conversation = direct(account(WRITER), account(READER));
+            let unread = archive.unread(account(WRITER), conversation).await.unwrap();
+            assert_eq!(u64::from(unread), WRITTEN / ANSWERED);
+        }
         "newest" => browse(Browse::Before(None)).await,
         "before" => browse(Browse::Before(Some(place))).await,
         "oldest" => browse(Browse::After(None)).await,
@@ -202,6 +239,7 @@ async fn no_query_goes_through_all_messages() {
         "conversations",
         "more conversations",
         "unread",
+        "unread of who wrote nearly everything",
         "newest",
         "before",
         "oldest",

@@ -73,7 +73,7 @@ CREATE TABLE messages (
 
 CREATE INDEX messages_by_place ON messages (conversation, stamp, origin) WHERE state > 0;
 CREATE INDEX messages_by_seq ON messages (conversation, seq);
-CREATE INDEX messages_by_position ON messages (conversation, origin, position, sender) WHERE state = 1;
+CREATE INDEX messages_by_position ON messages (conversation, origin, sender, position) WHERE state = 1;
 CREATE INDEX messages_by_words ON messages USING GIN (words);
 
 -- The tables of the months, and between which stamps all their messages are. Widened before the messages come.

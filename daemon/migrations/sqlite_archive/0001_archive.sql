@@ -64,7 +64,7 @@ CREATE TABLE messages (
 
 CREATE INDEX messages_by_place ON messages (conversation, stamp, origin) WHERE state > 0;
 CREATE INDEX messages_by_seq ON messages (conversation, seq);
-CREATE INDEX messages_by_position ON messages (conversation, origin, position, sender) WHERE state = 1;
+CREATE INDEX messages_by_position ON messages (conversation, origin, sender, position) WHERE state = 1;
 
 -- What accounts have deleted for themselves.
 CREATE TABLE hidden (
@@ -104,10 +104,11 @@ CREATE TABLE dead_letters (
 ) STRICT;
 
 -- What is searched: plain text that is there, with the two accounts that may see it as words of their own, so that a search
--- looks at nobody else's messages.
+-- looks at nobody else's messages. Beginnings of three characters, the shortest that are searched, have an index of their own;
+-- otherwise the messages of all words that begin so would be put together for each search. Accents count, as in the other archives.
 CREATE VIEW texts (n, body, who) AS
     SELECT n, CAST(body AS TEXT), hex(sender) || ' ' || hex(recipient) FROM messages WHERE state = 1 AND kind = 1;
 
 CREATE VIRTUAL TABLE found USING fts5 (
-    body, who, content = 'texts', content_rowid = 'n', tokenize = 'unicode61 remove_diacritics 2'
+    body, who, content = 'texts', content_rowid = 'n', prefix = '3', tokenize = 'unicode61 remove_diacritics 0'
 );

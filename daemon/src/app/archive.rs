@@ -32,6 +32,10 @@ use crate::sequencer::SequencerHandle;
 /// How long the writer may take for what is in the journal when the daemon stops. The next start takes the rest.
 const DRAIN: Duration = Duration::from_secs(3);
 
+/// How long those who read may keep the database from being closed when the daemon stops. Nothing is lost with them: the writer has
+/// ended.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// The first and the longest pause between two tries to ask an archive that is away.
 const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -199,7 +203,9 @@ impl RunningArchive {
         let thread = self.thread;
         let joined = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
         anyhow::ensure!(joined.context("wait for the archive's thread")?, "the archive's thread panicked");
-        self.archive.close().await;
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.archive.close()).await.is_err() {
+            tracing::warn!("the archive is still read, and is left open");
+        }
         Ok(())
     }
 }

@@ -25,14 +25,20 @@ pub(super) struct OpenOutbox {
     pub(super) archiving: Option<(Lineage, Position, ArchiveReader)>,
 }
 
-/// Opens the outbox of a data directory.
-pub(super) async fn open(
-    config: &Config,
+/// What is known of an outbox before it is opened.
+pub(super) struct Known {
+    past: Past,
+    /// Up to where it is archived; `None` where there is no archive.
+    archived: Option<Position>,
+}
+
+/// Finds out what has to be known before the outbox of a data directory is opened. It may wait long for an archive, and may be given up
+/// at any moment.
+pub(super) async fn look(
     paths: &DataPaths,
     directory: &dyn Directory,
     archive: Option<&OpenArchive>,
-    metrics: Arc<Metrics>,
-) -> anyhow::Result<OpenOutbox> {
+) -> anyhow::Result<Known> {
     let files = OriginFiles { outbox: paths.outbox(), history: paths.origins() };
     let past = Past::look(files, directory).await?;
     let archived = match archive {
@@ -40,6 +46,17 @@ pub(super) async fn open(
         Some(archive) => Some(archive.archived(past.found()).await?.unwrap_or(Position::ZERO)),
         None => None,
     };
+    Ok(Known { past, archived })
+}
+
+/// Opens the outbox of a data directory.
+pub(super) async fn open(
+    config: &Config,
+    paths: &DataPaths,
+    directory: &dyn Directory,
+    Known { past, archived }: Known,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<OpenOutbox> {
     let (path, options) = (paths.outbox(), OutboxOptions { archived, ..options(config) });
     let opening = tokio::task::spawn_blocking(move || -> anyhow::Result<Opened> {
         migrate(&path)?;

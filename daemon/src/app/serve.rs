@@ -25,7 +25,7 @@ use super::admin::{Administrator, Standing};
 use super::archive::{self, OpenArchive, RunningArchive};
 use super::notify::{Notifier, Pulse};
 use super::ops_port::OpsPort;
-use super::outbox::{self, OpenOutbox};
+use super::outbox::{self, Known, OpenOutbox};
 use super::reload::{self, Certificates, CurrentPin, Reload};
 use super::signals::{Asked, Signals};
 use super::{DataDir, DataPaths, Settings, reset_key, storage};
@@ -83,16 +83,18 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     let opening = async {
         let directory = storage::open(&config.storage, paths, waits).await.context("open the directory")?;
         // In Postgres it is in the same database.
-        anyhow::Ok((directory, archive::open(config, paths, waits).await?))
+        let archive = archive::open(config, paths, waits).await?;
+        let known = outbox::look(paths, &*directory, archive.as_ref()).await?;
+        anyhow::Ok(Opened { directory, archive, known })
     };
-    let (directory, archive) = tokio::select! {
+    let opened = tokio::select! {
         opened = opening => opened?,
         name = signals.end() => {
             tracing::info!(signal = name, "stopped while waiting for the directory");
             return Ok(());
         }
     };
-    let mut running = start(settings, (directory, archive), metrics, ops).await?;
+    let mut running = start(settings, opened, metrics, ops).await?;
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
@@ -121,6 +123,13 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     }
 }
 
+/// What may be a server's, which may have been waited for.
+struct Opened {
+    directory: Arc<dyn Administration>,
+    archive: Option<OpenArchive>,
+    known: Known,
+}
+
 /// What needs no socket: it stands before anybody is let in.
 struct Inside {
     gateway: Arc<Gateway>,
@@ -136,11 +145,11 @@ struct Inside {
 async fn start_inside(
     config: &Config,
     paths: &DataPaths,
-    (directory, archive): (Arc<dyn Administration>, Option<OpenArchive>),
+    Opened { directory, archive, known }: Opened,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Inside> {
     let OpenOutbox { engine, state, origin, archiving } =
-        outbox::open(config, paths, &*directory, archive.as_ref(), metrics.clone()).await?;
+        outbox::open(config, paths, &*directory, known, metrics.clone()).await?;
     let archive_ended = CancellationToken::new();
     let (delivery, reads) = (Arc::new(Delivery::new(metrics.clone())), Reads::default());
     let archive = archive
@@ -181,7 +190,7 @@ async fn start_inside(
 
 async fn start(
     settings: Settings,
-    (directory, archive): (Arc<dyn Administration>, Option<OpenArchive>),
+    opened: Opened,
     metrics: Arc<Metrics>,
     ops: OpsPort,
 ) -> anyhow::Result<Running> {
@@ -189,7 +198,7 @@ async fn start(
     let (config, paths) = (&loaded.config, data.paths());
     let identity = identity(&config.tls, paths, &config.server.name)?;
     let reset_key = reset_key::load_or_create(&paths.root().join("reset.key"))?;
-    let inside = start_inside(config, paths, (directory, archive), metrics.clone()).await?;
+    let inside = start_inside(config, paths, opened, metrics.clone()).await?;
     let Inside { gateway, directory, admin, rates, reads, threads, disk_full } = inside;
     metrics.certificate_expiry.set(identity.expiry());
     ops.started(&gateway, disk_full);

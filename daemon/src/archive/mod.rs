@@ -52,6 +52,10 @@ const QUIET_EVERY: Duration = Duration::from_secs(5);
 /// How long one batch may take.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// So many times in a row the archive may be away for a batch before the batch is applied in halves: it may be too large for the time
+/// that it has.
+const HALVES_AT: u32 = 3;
+
 /// An event of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalEvent {
@@ -184,6 +188,7 @@ impl<S: Source> Writer<S> {
     fn commit(&mut self, items: &[Item], upto: Position) -> Result<(), Stopped> {
         let lineage = self.parts.lineage.clone();
         let batch = item::batch(&lineage, items, upto);
+        let mut failures = 0;
         loop {
             self.show(items.first());
             match self.apply(&batch) {
@@ -197,9 +202,7 @@ impl<S: Source> Writer<S> {
                         reason,
                         "the archive refuses a batch: looking for what it is"
                     );
-                    let (left, right) = items.split_at(items.len() / 2);
-                    self.commit(left, below(right, upto))?;
-                    return self.commit(right, upto);
+                    return self.commit_halves(items, upto);
                 }
                 Err(ArchiveError::Refused { reason }) if items.len() == 1 && batch.dead.is_empty() => {
                     return self.bury(items, &reason, upto);
@@ -207,9 +210,22 @@ impl<S: Source> Writer<S> {
                 Err(error) => {
                     self.breaker.says(&error);
                     self.failed(items.first())?;
+                    failures =
+                        if matches!(error, ArchiveError::Unavailable { .. }) { failures + 1 } else { 0 };
+                    if failures >= HALVES_AT && items.len() > 1 {
+                        tracing::debug!(events = items.len(), %error, "the archive does not take a batch: trying halves");
+                        return self.commit_halves(items, upto);
+                    }
                 }
             }
         }
+    }
+
+    /// The same, one half after the other.
+    fn commit_halves(&mut self, items: &[Item], upto: Position) -> Result<(), Stopped> {
+        let (left, right) = items.split_at(items.len() / 2);
+        self.commit(left, below(right, upto))?;
+        self.commit(right, upto)
     }
 
     /// Keeps what is refused as a dead letter.

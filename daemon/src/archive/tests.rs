@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Test code outside of #[test] functions.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -34,6 +34,8 @@ struct Double {
     fails: Arc<AtomicU32>,
     /// Whether bodies that say "poison" are refused.
     is_picky: Arc<AtomicBool>,
+    /// Batches of more messages fail; 0: none is too large.
+    messages_max: Arc<AtomicUsize>,
     calls: Arc<AtomicU32>,
 }
 
@@ -44,6 +46,10 @@ impl WriteArchive for Double {
             if self.fails.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
             {
                 return Err(ArchiveError::Unavailable { reason: "not now".to_owned() });
+            }
+            let most = self.messages_max.load(Ordering::SeqCst);
+            if most > 0 && batch.messages.len() > most {
+                return Err(ArchiveError::Unavailable { reason: "no answer in time".to_owned() });
             }
             let is_poison = batch.messages.iter().any(|message| &message.body[..] == b"poison");
             if is_poison && self.is_picky.load(Ordering::SeqCst) {
@@ -240,6 +246,33 @@ async fn an_archive_that_fails_and_heals_has_everything_once() {
     let metrics = &working.metrics.archive;
     assert_eq!((metrics.failures.get(), metrics.rows.get(), metrics.dead_letters.get()), (5, 2_500, 0));
     assert_eq!((metrics.breaker.get(), metrics.lag_events.get()), (0, 0));
+    working.ends();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_always_takes_too_long_is_archived_in_halves() {
+    let archive = Double::default();
+    archive.messages_max.store(4, Ordering::SeqCst);
+    let journal = Journal::of((1..=8).map(|number| message(number, "hi")).collect());
+    let working = work(&journal, &archive, lineage());
+    working.archives(&journal, 8).await;
+    assert_eq!(positions(&archive).await, (1..=8).collect::<Vec<_>>());
+    let metrics = &working.metrics.archive;
+    assert_eq!((metrics.failures.get(), metrics.rows.get(), metrics.dead_letters.get()), (3, 8, 0));
+    assert_eq!(archive.calls.load(Ordering::SeqCst), 5, "three times whole, then two halves");
+    working.ends();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_event_is_tried_again_until_the_archive_takes_it() {
+    let archive = Double::default();
+    archive.fails.store(HALVES_AT + 1, Ordering::SeqCst);
+    let journal = Journal::of(vec![message(1, "hi")]);
+    let working = work(&journal, &archive, lineage());
+    working.archives(&journal, 1).await;
+    assert_eq!(positions(&archive).await, [1]);
+    let metrics = &working.metrics.archive;
+    assert_eq!((metrics.failures.get(), metrics.dead_letters.get()), (u64::from(HALVES_AT) + 1, 0));
     working.ends();
 }
 

@@ -1246,7 +1246,7 @@ pub struct SyncedConversation {
 /// Asks for messages of plain text. Answered by SearchResults.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SearchHistory {
-    /// What to look for: words, prefix*, "a phrase", from:handle, before:2026-11-21, after:2026-11-01.
+    /// What to look for: words, prefix* of at least 3 characters, "a phrase", from:handle, before:2026-11-21, after:2026-11-01.
     #[prost(string, tag = "1")]
     pub text: ::prost::alloc::string::String,
     /// In the conversation with this account, 16 bytes. Empty: in all of them.

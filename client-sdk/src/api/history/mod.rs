@@ -248,8 +248,8 @@ impl Client {
         HistoryPager::new(self, peer, (direction, from), limit)
     }
 
-    /// Searches all conversations, or the one with `peer`, the newest first, page by page: words, `prefix*`, `"a phrase"`,
-    /// `from:handle`, `before:2026-11-21`, `after:2026-11-01`. No text is an error.
+    /// Searches all conversations, or the one with `peer`, the newest first, page by page: words, `prefix*` (three characters
+    /// at least, otherwise a word), `"a phrase"`, `from:handle`, `before:2026-11-21`, `after:2026-11-01`. No text is an error.
     pub fn search(&self, text: &str, peer: Option<AccountId>, limit: u32) -> SearchPager {
         SearchPager::new(self, text, peer, limit)
     }

@@ -28,7 +28,7 @@ pub use read::{
     ArchivedMessage, Browse, Content, ConversationKey, ConversationPage, ConversationSummary, Found, Marker,
     Page, PageRoom, Place, Reached, ReadArchive, Search, SyncPage, Synced,
 };
-pub use search::{SEARCH_TERMS_MAX, SEARCH_TEXT_BYTES_MAX, SearchText, Term};
+pub use search::{SEARCH_PREFIX_MIN, SEARCH_TERMS_MAX, SEARCH_TEXT_BYTES_MAX, SearchText, Term};
 pub use twin::TwinArchive;
 pub use words::{hits, words};
 pub use write::{

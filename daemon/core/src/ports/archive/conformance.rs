@@ -57,6 +57,7 @@ pub async fn archive_conformance<F: AsyncFn() -> Box<dyn Archive>>(make: F) {
     unread::markers_only_rise_and_secrets_are_kept(&*make().await).await;
     unread::unread_is_counted_up_to_its_limit(&*make().await).await;
     searching::words_prefixes_and_phrases_are_found(&*make().await).await;
+    searching::case_does_not_count_and_accents_do(&*make().await).await;
     searching::only_what_is_meant_is_found(&*make().await).await;
     searching::an_edit_is_found_and_what_was_before_is_not(&*make().await).await;
     searching::no_search_text_is_an_error(&*make().await).await;

@@ -3,11 +3,13 @@
 //! Why a parser of our own: the languages of full-text engines have operators that somebody who types a question does not mean,
 //! and errors for what is not one. Here every text has a meaning, and an engine only ever gets words that it must quote.
 //!
-//! Invariants: no text is an error; a term holds no NUL and at least one letter or digit; terms and bytes are bounded.
+//! Invariants: no text is an error; a term holds no NUL and at least one letter or digit; terms and bytes are bounded; a beginning of
+//! a word has enough characters, since an engine puts together the messages of all words that begin so, whosoever they are.
 
 use quail_protocol::id::Stamp;
 
-pub use quail_protocol::limits::SEARCH_TEXT_BYTES_MAX;
+use super::words;
+pub use quail_protocol::limits::{SEARCH_PREFIX_MIN, SEARCH_TEXT_BYTES_MAX};
 
 /// Most terms that count.
 pub const SEARCH_TERMS_MAX: usize = 16;
@@ -91,6 +93,8 @@ impl SearchText {
             return;
         }
         let text: String = text.chars().map(|char| if char == '\0' { ' ' } else { char }).collect();
+        let last = words(&text).pop().and_then(|(range, _)| text.get(range));
+        let is_prefix = is_prefix && last.is_some_and(|last| last.chars().count() >= SEARCH_PREFIX_MIN);
         self.terms.push(if is_prefix { Term::Prefix(text) } else { Term::Phrase(text) });
     }
 }
@@ -137,6 +141,23 @@ mod tests {
         assert_eq!(parsed.from.as_deref(), Some("ada"));
         assert_eq!(parsed.since, Some(Stamp::from_ms(86_400_000)));
         assert_eq!(parsed.until, Some(Stamp::from_ms(1_795_219_200_000)));
+    }
+
+    #[test]
+    fn a_beginning_that_is_too_short_is_a_whole_word() {
+        let parsed = SearchText::parse("ma* \u{fc}be* \u{fc}b* \"at ei\"* \"at eig\"* -map- c++* ab-c*");
+        let prefix = |text: &str| Term::Prefix(text.to_owned());
+        let expected = [
+            phrase("ma"),
+            prefix("\u{fc}be"),
+            phrase("\u{fc}b"),
+            phrase("at ei"),
+            prefix("at eig"),
+            phrase("-map-"),
+            phrase("c++"),
+            phrase("ab-c"),
+        ];
+        assert_eq!(parsed.terms, expected);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The words of a text, for archives that have no engine of their own to find them.
 //!
-//! Invariants: a word is letters and digits next to each other, and nothing else; ranges rise and lie on the borders of characters.
+//! Invariants: a word is letters and digits next to each other, and nothing else; an accent is a part of its letter; ranges rise
+//! and lie on the borders of characters.
 
 use std::ops::Range;
 

@@ -42,8 +42,13 @@ impl Months {
     /// Returns what has to be widened before a batch is written, by whole days, and the month that begins soon.
     pub(super) fn missing(&self, batch: &ArchiveBatch) -> Vec<Span> {
         let messages = batch.messages.iter().map(|new| (new.message.id, new.stamp));
-        // The message of a change may not be there yet. What is awaited is in no list.
-        let changes = batch.changes.iter().map(|change| (change.message.id, change.stamp));
+        // The message of a change may not be there yet, and needs its table. What is awaited is in no list, and the time of a change,
+        // perhaps years later, would only make lists look into that table, too.
+        let changes = batch.changes.iter().map(|change| {
+            let id = change.message.id;
+            let minted = id.unix_ms().filter(|_| month(&id) != 0);
+            (id, minted.map_or(change.stamp, Stamp::from_ms))
+        });
         let soon = batch.messages.iter().map(|new| new.stamp.unix_ms()).max();
         let soon = soon
             .map(|newest| newest.saturating_add(AHEAD_MS))
@@ -180,7 +185,7 @@ impl Iterator for Stretches {
 
 #[cfg(test)]
 mod tests {
-    use quail_core::ports::archive::{MessageRef, NewMessage};
+    use quail_core::ports::archive::{Change, ChangeKind, MessageRef, NewMessage};
     use quail_protocol::id::{AccountId, DeviceId, Origin, Position};
 
     use super::*;
@@ -263,5 +268,26 @@ mod tests {
         months.forget();
         assert_eq!(of(&months.missing(&batch(now_ms))), [202_611]);
         assert_eq!(months.missing(&ArchiveBatch::default()), [], "nothing to write, nothing to make");
+    }
+
+    #[test]
+    fn a_change_widens_no_month_beyond_the_day_of_its_message() {
+        let (now_ms, year_ms) = (1_795_219_200_000, 365 * 86_400_000);
+        let change = |id| Change {
+            message: MessageRef { sender: AccountId([1; 16]), id },
+            recipient: AccountId([2; 16]),
+            origin: Origin(1),
+            stamp: Stamp::from_ms(now_ms + year_ms),
+            kind: ChangeKind::DeleteForAll,
+        };
+        let missing = |id| {
+            let changes = vec![change(id)];
+            Months::default().missing(&ArchiveBatch { changes, ..ArchiveBatch::default() })
+        };
+        let low = bound(Stamp::from_ms(now_ms).0);
+        let low = low - low.rem_euclid(DAY);
+        assert_eq!(missing(minted(now_ms)), [Span { month: 202_611, low, high: low + DAY }]);
+        let timeless = missing(MessageId([7; 16]));
+        assert_eq!(timeless.iter().map(|span| span.month).collect::<Vec<_>>(), [0], "it has a table, too");
     }
 }

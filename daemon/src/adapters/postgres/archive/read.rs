@@ -40,18 +40,19 @@ macro_rules! sizes {
     };
 }
 
-/// How many messages are unread in a conversation of `members AS m`, up to this parameter; `$1` is the account that asks.
+/// How many messages are unread in a conversation of `members AS m`, up to this parameter; `$1` is the account that asks. Only those
+/// of the peer are looked at: somebody may have written nearly everything there.
 macro_rules! unread {
     ($max:literal) => {
         concat!(
             "(SELECT count(*) AS count FROM (SELECT 1 FROM reach AS r CROSS JOIN LATERAL (SELECT 1 FROM messages AS x
-             WHERE x.conversation = r.conversation AND x.origin = r.origin AND x.state = 1 AND x.sender <> $1
+             WHERE x.conversation = r.conversation AND x.origin = r.origin AND x.state = 1 AND x.sender = m.peer
              AND x.position > coalesce((SELECT k.position FROM markers AS k WHERE k.conversation = r.conversation
                  AND k.account = $1 AND k.kind = 2 AND k.origin = r.origin), 0)",
             not_hidden!(),
             "LIMIT ",
             $max,
-            ") AS x WHERE r.conversation = m.conversation LIMIT ",
+            ") AS x WHERE r.conversation = m.conversation AND m.peer <> $1 LIMIT ",
             $max,
             ") AS counted)"
         )

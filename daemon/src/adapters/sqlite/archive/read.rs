@@ -21,13 +21,14 @@ const CONVERSATIONS: &str = "SELECT m.conversation, m.peer, m.stamp, m.origin, c
         AND NOT EXISTS (SELECT 1 FROM hidden AS h WHERE h.account = m.account AND h.n = x.n)
         ORDER BY x.stamp DESC, x.origin DESC LIMIT 1) AS last, ";
 
-/// How many messages are unread in a conversation of `members AS m`, up to the most that are counted.
+/// How many messages are unread in a conversation of `members AS m`, up to the most that are counted. Only those of the peer are looked
+/// at: somebody may have written nearly everything there.
 const UNREAD: &str = "
     (SELECT count(*) FROM (SELECT 1 FROM reach AS r CROSS JOIN messages AS x
-        ON x.conversation = r.conversation AND x.origin = r.origin AND x.state = 1
+        ON x.conversation = r.conversation AND x.origin = r.origin AND x.sender = m.peer AND x.state = 1
         AND x.position > coalesce((SELECT k.position FROM markers AS k WHERE k.conversation = r.conversation
             AND k.account = m.account AND k.kind = 2 AND k.origin = r.origin), 0)
-        WHERE r.conversation = m.conversation AND x.sender <> m.account
+        WHERE r.conversation = m.conversation AND m.peer <> m.account
         AND NOT EXISTS (SELECT 1 FROM hidden AS h WHERE h.account = m.account AND h.n = x.n)
         LIMIT ";
 

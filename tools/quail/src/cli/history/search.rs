@@ -36,6 +36,7 @@ Examples:
   quail search from:grace after:2026-11-01 before:2026-11-21 maps
   quail search --with grace maps --json | jq -r .body
 
+A beginning has at least three characters; a shorter one is a whole word.
 Days are those of UTC. Words that begin with a dash stand behind --.";
 
 impl Search {

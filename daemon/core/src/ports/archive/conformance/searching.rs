@@ -26,13 +26,30 @@ pub async fn words_prefixes_and_phrases_are_found(archive: &dyn Archive) {
         assert_eq!(numbers(archive, asking, "map*").await, [3, 2]);
         assert_eq!(numbers(archive, asking, "you see").await, [4, 1]);
         assert_eq!(numbers(archive, asking, "\"you see\"").await, [4]);
-        assert_eq!(numbers(archive, asking, "\"at ei\"*").await, [1]);
+        assert_eq!(numbers(archive, asking, "\"at eig\"*").await, [1]);
+        // A beginning of fewer than three characters is a whole word.
+        assert_eq!(numbers(archive, asking, "ma*").await, []);
+        assert_eq!(numbers(archive, asking, "\"at ei\"*").await, []);
+        assert_eq!(numbers(archive, asking, "at*").await, [3, 1]);
         assert_eq!(numbers(archive, asking, "eight nowhere").await, []);
     }
     let terms = vec![Term::Prefix("map".to_owned()), Term::Phrase("eight".to_owned())];
     let found = found(archive, 2, Search { terms, ..Search::default() }).await;
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].highlights, [0..5, 6..10, 18..21]);
+}
+
+/// An upper case letter is the lower case one; one with an accent is another.
+pub async fn case_does_not_count_and_accents_do(archive: &dyn Archive) {
+    let texts = ["The CAF\u{c9} is open", "cafe without", "\u{fc}ber", "UBER"];
+    let messages = (1..).zip(texts).map(|(number, text)| message(1, 2, number, text)).collect();
+    apply(archive, batch(4, messages)).await;
+    assert_eq!(numbers(archive, 2, "caf\u{e9}").await, [1]);
+    assert_eq!(numbers(archive, 2, "Cafe").await, [2]);
+    assert_eq!(numbers(archive, 2, "\u{dc}BER").await, [3]);
+    assert_eq!(numbers(archive, 2, "uber").await, [4]);
+    assert_eq!(numbers(archive, 2, "caf*").await, [2, 1]);
+    assert_eq!(numbers(archive, 2, "cafe*").await, [2]);
 }
 
 /// By sender, time, conversation and page.

@@ -128,6 +128,7 @@ impl Conversations {
         let (mut pager, mut left) = (client.conversations(), self.count.unwrap_or(u64::MAX));
         let mut rows = Vec::new();
         while left > 0
+            && context.output.is_read()
             && let Some(page) = pager.next_page().await?
         {
             line::tell_behind(&context, &page.archived);

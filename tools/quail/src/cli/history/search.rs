@@ -50,6 +50,7 @@ impl Search {
         let (mut names, mut left) = (Names::new(client.clone()), self.count);
         let is_bold = io::stdout().is_terminal();
         while left > 0
+            && context.output.is_read()
             && let Some(page) = pager.next_page().await?
         {
             line::tell_behind(&context, &page.archived);

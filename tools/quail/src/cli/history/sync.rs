@@ -1,6 +1,7 @@
 //! `quail sync`: what changed in all conversations since it was asked last, for programs that keep a copy.
 //!
-//! Invariant: the file with the seqs is replaced only after everything up to them was printed, so what is cut short is printed again.
+//! Invariant: the file with the seqs is replaced only after everything up to them was printed to somebody who still
+//! reads, so what is cut short is printed again; a crash leaves the seqs before or after it.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -63,7 +64,9 @@ impl Sync {
         // A reload begins anew from zero; once, or a server gone bad keeps us for ever.
         for _ in 0..2 {
             let (mut again, mut pager) = (Vec::new(), client.sync(known));
-            while let Some(page) = pager.next_page().await? {
+            while context.output.is_read()
+                && let Some(page) = pager.next_page().await?
+            {
                 line::tell_behind(&context, &page.archived);
                 for synced in page.items {
                     let name = names.name(synced.peer).await;
@@ -91,12 +94,18 @@ impl Sync {
             }
         }
         client.close().await?;
+        if !context.output.is_read() {
+            // Who knows how much of it they took: it comes again the next time.
+            return Ok(Outcome::Good);
+        }
         if let Some(archived) = archived {
             let (origin, position) = (archived.origin.0, archived.position.0);
             let caught_up = Told::CaughtUp { origin, position, behind: archived.behind };
             context.output.programs(&caught_up)?;
         }
-        if let Some(path) = &self.state {
+        if let Some(path) = &self.state
+            && context.output.is_read()
+        {
             save(path, &seqs)?;
         }
         Ok(Outcome::Good)

@@ -348,6 +348,8 @@ async fn what_was_said_is_listed_read_searched_and_synced() {
     assert_eq!(synced.lines().filter(|line| line.contains("\"kind\":\"message\"")).count(), 2, "{synced}");
     let synced = succeeded(&ask(&["sync", "--state", &state, "--json"]).await);
     assert!(synced.starts_with("{\"kind\":\"caught_up\""), "nothing is new: {synced}");
+    std::fs::write(&state, "{").unwrap();
+    failed(&ask(&["sync", "--state", &state]).await, 1, "remove this one");
     let set = ask(&["conversations", "set", "ada", "--mute", "on", "--put-away", "on", "--json"]).await;
     assert_eq!((&json(&set)["muted"], &json(&set)["pinned"]), (&true.into(), &Value::Null));
     let table = succeeded(&ask(&["conversations"]).await);

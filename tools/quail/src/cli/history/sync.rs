@@ -4,8 +4,10 @@
 //! reads, so what is cut short is printed again; a crash leaves the seqs before or after it.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -14,7 +16,7 @@ use quail_client::{AccountId, Client, SyncState};
 use serde::Serialize;
 
 use super::super::Context;
-use super::super::failure::Outcome;
+use super::super::failure::{Failure, Outcome};
 use super::line::{self, Line, Names, connect};
 
 /// Print what changed in all conversations
@@ -34,6 +36,9 @@ Examples:
 
 A message that changed is printed again as it is now, with a greater seq; one that was deleted
 without its body. The file is replaced once all of it is printed.";
+
+/// What to do about a file of something else.
+const BEGIN_ANEW: &str = "name the file of an earlier sync, or remove this one: then everything is printed again, from the first message on";
 
 /// What programs get.
 #[derive(Serialize)]
@@ -131,25 +136,38 @@ async fn changed(
 }
 
 fn load(path: &Path) -> anyhow::Result<BTreeMap<AccountId, u64>> {
-    let text = match std::fs::read_to_string(path) {
+    let trouble = |error: &dyn std::fmt::Display, hint: &str| {
+        let text = format!("the seqs in {} cannot be read: {error}", path.display());
+        Failure::failed("STATE_FILE", text).hint(hint)
+    };
+    let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+        Err(error) if error.kind() != ErrorKind::InvalidData => {
+            return Err(
+                trouble(&error, "give yourself the right to read it, or name another with --state").into()
+            );
+        }
+        Err(error) => return Err(trouble(&error, BEGIN_ANEW).into()),
     };
     let seqs: BTreeMap<String, u64> =
-        serde_json::from_str(&text).with_context(|| format!("{} holds no seqs", path.display()))?;
-    let seqs = seqs.into_iter().map(|(peer, seq)| Ok((peer.parse::<AccountId>()?, seq)));
-    seqs.collect::<anyhow::Result<_>>().with_context(|| format!("{} holds no seqs", path.display()))
+        serde_json::from_str(&text).map_err(|error| trouble(&error, BEGIN_ANEW))?;
+    let seq = |(peer, seq): (String, u64)| Ok((peer.parse::<AccountId>()?, seq));
+    let seqs: Result<_, <AccountId as FromStr>::Err> = seqs.into_iter().map(seq).collect();
+    Ok(seqs.map_err(|error| trouble(&error, BEGIN_ANEW))?)
 }
 
+/// Puts the seqs in the place of those before, so that a crash leaves the ones or the others.
 fn save(path: &Path, seqs: &BTreeMap<AccountId, u64>) -> anyhow::Result<()> {
     let seqs: BTreeMap<_, _> = seqs.iter().map(|(peer, seq)| (peer.to_string(), seq)).collect();
     let text = serde_json::to_string_pretty(&seqs)?;
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
-    // A file that is only half there would be a sync of everything.
-    std::fs::write(&new, text)
-        .and_then(|()| std::fs::rename(&new, path))
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::create(&new)
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&new, path))
+        .and_then(|()| File::open(directory.unwrap_or(Path::new(".")))?.sync_all())
         .with_context(|| format!("write {}", path.display()))
 }
 
@@ -166,8 +184,11 @@ mod tests {
         save(&path, &seqs).unwrap();
         assert_eq!(load(&path).unwrap(), seqs);
         for wrong in ["", "[]", "{\"bob\": 1}", "{\"bob\": -1}"] {
-            std::fs::write(&path, wrong).unwrap();
-            assert!(load(&path).is_err(), "{wrong}");
+            fs::write(&path, wrong).unwrap();
+            assert!(load(&path).unwrap_err().is::<Failure>(), "{wrong}");
         }
+        let text = load(directory.path()).unwrap_err().to_string();
+        assert!(text.contains("cannot be read: Is a directory"), "{text}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 }

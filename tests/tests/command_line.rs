@@ -52,6 +52,15 @@ impl Terminal {
         tokio::task::spawn_blocking(run).await.unwrap()
     }
 
+    /// Runs a command whose output nobody reads.
+    async fn run_unread(&self, args: &[&str]) -> Output {
+        let mut command = self.command(args);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let run = move || command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output();
+        tokio::task::spawn_blocking(move || run().unwrap()).await.unwrap()
+    }
+
     async fn sign_up(&self, handle: &str) {
         let password = self.password().display().to_string();
         let args =
@@ -328,10 +337,19 @@ async fn what_was_said_is_listed_read_searched_and_synced() {
     assert_eq!(found["highlights"], serde_json::json!([[10, 14]]));
     assert_eq!(succeeded(&ask(&["search", "from:bob", "maps"]).await), "");
     let state = terminal.directory.path().join("seqs.json").display().to_string();
+    for args in
+        [&["sync", "--state", &state, "--json"][..], &["history", "ada", "--all"], &["search", "maps"]]
+    {
+        let gone = terminal.run_unread(&[args, &["--profile", "bob"]].concat()).await;
+        assert_eq!((succeeded(&gone), &*gone.stderr), (String::new(), &[][..]), "{args:?}");
+    }
+    assert!(!std::path::Path::new(&state).exists(), "what nobody read was not synced");
     let synced = succeeded(&ask(&["sync", "--state", &state, "--json"]).await);
     assert_eq!(synced.lines().filter(|line| line.contains("\"kind\":\"message\"")).count(), 2, "{synced}");
     let synced = succeeded(&ask(&["sync", "--state", &state, "--json"]).await);
     assert!(synced.starts_with("{\"kind\":\"caught_up\""), "nothing is new: {synced}");
+    std::fs::write(&state, "{").unwrap();
+    failed(&ask(&["sync", "--state", &state]).await, 1, "remove this one");
     let set = ask(&["conversations", "set", "ada", "--mute", "on", "--put-away", "on", "--json"]).await;
     assert_eq!((&json(&set)["muted"], &json(&set)["pinned"]), (&true.into(), &Value::Null));
     let table = succeeded(&ask(&["conversations"]).await);

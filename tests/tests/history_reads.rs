@@ -3,12 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // Test code outside of #[test] functions.
 
 use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use quail_client::{AccountId, Client, Direction, HistoryMessage, HistoryPager, Reason, Remains, SyncState};
+use futures_core::Stream;
+use quail_client::{
+    AccountId, Client, Direction, Error, HistoryMessage, HistoryPager, Page, Reason, Remains, SyncState,
+};
 use quail_protocol::v1::{self, request::Command, response::Result as Answer};
 use quail_tests::archive::HeldArchive;
 use quail_tests::raw::RawClient;
@@ -39,6 +44,17 @@ async fn all(mut pager: HistoryPager) -> Vec<HistoryMessage> {
     all
 }
 
+/// Reads a stream to its end, page by page.
+async fn streamed<T>(mut stream: impl Stream<Item = Result<Page<T>, Error>> + Unpin) -> Vec<Vec<T>> {
+    let mut pages = Vec::new();
+    let mut next =
+        async || expect("a page", poll_fn(|context| Pin::new(&mut stream).poll_next(context))).await;
+    while let Some(page) = next().await {
+        pages.push(page.unwrap().items);
+    }
+    pages
+}
+
 /// Waits until what a client has sent is archived.
 async fn archived(client: &Client, peer: AccountId) {
     let began = Instant::now();
@@ -49,6 +65,32 @@ async fn archived(client: &Client, peer: AccountId) {
         }
         assert!(began.elapsed() < PATIENCE, "the archive comes");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_brings_the_pages_of_its_pager_both_ways() {
+    let world = World::start().await;
+    let (ada, bob) = (world.sign_up("ada").await, world.sign_up("bob").await);
+    let client = bob.open().await;
+    for number in 0..7 {
+        say(&client, ada.account(), &format!("word {number}")).await;
+    }
+    archived(&client, ada.account()).await;
+    let texts =
+        |messages: &[HistoryMessage]| messages.iter().map(|one| text(one).to_owned()).collect::<Vec<_>>();
+    let oldest_first: Vec<_> = (0..7).map(|number| format!("word {number}")).collect();
+    let newest_first: Vec<_> = oldest_first.iter().rev().cloned().collect();
+    let history = |direction| client.history(ada.account(), direction, None, 3).into_stream();
+    assert_eq!(texts(&streamed(history(Direction::Newer)).await.concat()), oldest_first);
+    let pages = streamed(history(Direction::Older)).await;
+    assert_eq!((pages.len(), texts(&pages.concat())), (3, newest_first.clone()));
+    let found = streamed(client.search("word", None, 3).into_stream()).await.concat();
+    let found: Vec<_> = found.into_iter().map(|found| found.message).collect();
+    assert_eq!(texts(&found), newest_first);
+    let listed = streamed(client.conversations().into_stream()).await.concat();
+    assert_eq!(listed.iter().map(|one| one.peer).collect::<Vec<_>>(), [ada.account()]);
+    let synced = streamed(client.sync([(ada.account(), 0)]).into_stream()).await.concat();
+    assert_eq!(synced.iter().map(|one| one.messages.len()).sum::<usize>(), 7);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,6 +10,7 @@ pub mod escape;
 use std::fmt::{Display, Write as _};
 use std::io::{self, ErrorKind, Write};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 /// Stdout cannot be written, for another reason than that nobody reads it.
@@ -51,6 +52,17 @@ impl Output {
     /// Returns whether programs read the output.
     pub fn is_json(self) -> bool {
         self.json
+    }
+
+    /// Returns whether somebody can still read the output. Once nobody does, printing goes nowhere and is no error, so who keeps count
+    /// of what was printed, or has much left to print, asks.
+    pub fn is_read(self) -> bool {
+        let stdout = io::stdout();
+        // Nothing is asked for, so only errors are reported, and a file never has one.
+        let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+        let found = poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        let [asked] = asked;
+        found.is_err() || !asked.revents().intersects(PollFlags::ERR | PollFlags::HUP)
     }
 
     /// Prints a result: to people as a text of one or more lines, to programs as a value.

@@ -1,6 +1,6 @@
 //! Reading history: conversations, their messages, what changed in them, and searching them.
 //!
-//! The server answers one page per question, so what comes page by page is a pager here, an asynchronous stream: it asks when it is asked,
+//! The server answers one page per question, so what comes page by page is a pager here, or a stream made of one: it asks when it is asked,
 //! holds nothing between, and it or the future of a page may be dropped at any time. The archive of a server is written behind delivery; what this client knows to be
 //! accepted is waited for, and what it holds that the archive does not have yet is shown beside it (`recent.rs`).
 //!
@@ -10,6 +10,7 @@
 mod pagers;
 mod read;
 mod recent;
+mod stream;
 mod wire;
 
 use quail_protocol::id::{AccountId, MessageId, Origin, Position, Stamp};

@@ -3,12 +3,15 @@
 //! Invariant: a page that failed, or whose future was dropped, changes nothing, so it can be asked for again.
 
 use std::collections::VecDeque;
+use std::fmt::Debug;
 
+use futures_core::Stream;
 use quail_protocol::id::AccountId;
 use quail_protocol::limits::SYNC_CONVERSATIONS_MAX;
 use quail_protocol::v1::{self, Reason, request, response};
 
 use super::super::{Repeat, wrong_answer};
+use super::stream::Pages;
 use super::{Conversation, Direction, Found, HistoryMessage, HistoryPlace, Page, SyncedConversation, wire};
 use crate::shared::Shared;
 use crate::{Client, Error};
@@ -44,6 +47,17 @@ impl ConversationPager {
         self.is_over = page.next.is_none();
         self.after = page.next;
         Ok(Some(Page { items, archived }))
+    }
+
+    /// Returns the pages as a stream. It asks while it is polled and not ahead. After an error it asks for the same page again, so a
+    /// program that does not want that stops there.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Page<Conversation>, Error>> + Send + Unpin + Debug {
+        Pages::new(self, |mut pager| {
+            Box::pin(async move {
+                let page = pager.next_page().await;
+                (pager, page)
+            })
+        })
     }
 }
 
@@ -131,6 +145,18 @@ impl HistoryPager {
         self.from = last.or(self.from);
         Ok(Some(Page { items, archived }))
     }
+
+    /// Returns the pages as a stream, as [`ConversationPager::into_stream`].
+    pub fn into_stream(
+        self,
+    ) -> impl Stream<Item = Result<Page<HistoryMessage>, Error>> + Send + Unpin + Debug {
+        Pages::new(self, |mut pager| {
+            Box::pin(async move {
+                let page = pager.next_page().await;
+                (pager, page)
+            })
+        })
+    }
 }
 
 /// Messages that were found, page by page.
@@ -172,6 +198,16 @@ impl SearchPager {
         self.is_over = !page.more || items.is_empty();
         self.before = items.last().map(|found| found.message.place());
         Ok(Some(Page { items, archived }))
+    }
+
+    /// Returns the pages as a stream, as [`ConversationPager::into_stream`].
+    pub fn into_stream(self) -> impl Stream<Item = Result<Page<Found>, Error>> + Send + Unpin + Debug {
+        Pages::new(self, |mut pager| {
+            Box::pin(async move {
+                let page = pager.next_page().await;
+                (pager, page)
+            })
+        })
     }
 }
 
@@ -223,6 +259,18 @@ impl SyncPager {
         self.left.drain(..items.len());
         rest.into_iter().rev().for_each(|again| self.left.push_front(again));
         Ok(Some(Page { items, archived }))
+    }
+
+    /// Returns the pages as a stream, as [`ConversationPager::into_stream`].
+    pub fn into_stream(
+        self,
+    ) -> impl Stream<Item = Result<Page<SyncedConversation>, Error>> + Send + Unpin + Debug {
+        Pages::new(self, |mut pager| {
+            Box::pin(async move {
+                let page = pager.next_page().await;
+                (pager, page)
+            })
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 //! A mark names a stretch between two positions. Here its ends come from the history, which has everything between them, so it covers
 //! nothing that was missed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quail_protocol::id::{AccountId, Origin, Position};
 use quail_protocol::limits::{HISTORY_PAGE_MAX, UNREAD_MAX};
@@ -49,8 +49,8 @@ struct Stretches {
     expected: Option<u64>,
     found: u64,
     stretches: BTreeMap<Origin, (Position, Position)>,
-    /// A message came that is read.
-    is_below: bool,
+    /// Where a message came that is not above what is read: there is nothing unread below.
+    ended: BTreeSet<Origin>,
 }
 
 impl Stretches {
@@ -63,23 +63,26 @@ impl Stretches {
             expected: Some(unread).filter(|unread| *unread < UNREAD_MAX as u64),
             found: 0,
             stretches: BTreeMap::new(),
-            is_below: false,
+            ended: BTreeSet::new(),
         }
     }
 
-    /// Returns whether there is nothing left to look for.
+    /// Returns whether there is nothing left to look for: all of them were found, or what was read has begun at every origin. One that
+    /// is deleted after the list was made is never found.
     fn is_all(&self) -> bool {
-        self.expected.map_or(self.is_below, |expected| self.found >= expected)
+        let mut origins = self.read.keys().chain(self.stretches.keys());
+        let is_below = !self.read.is_empty() && origins.all(|origin| self.ended.contains(origin));
+        is_below || self.expected.is_some_and(|expected| self.found >= expected)
     }
 
     fn take(&mut self, message: &HistoryMessage) {
-        let is_theirs = message.sender == self.peer && matches!(message.content, Remains::There(_));
-        if !is_theirs || self.is_all() {
-            return;
-        }
         let read = self.read.get(&message.origin).copied().unwrap_or(Position::ZERO);
         if message.position <= read {
-            self.is_below = true;
+            self.ended.insert(message.origin);
+            return;
+        }
+        let is_theirs = message.sender == self.peer && matches!(message.content, Remains::There(_));
+        if !is_theirs || self.is_all() {
             return;
         }
         self.found += 1;
@@ -107,7 +110,7 @@ mod tests {
         HistoryMessage::held(id, (sender, OWN), accepted, (Body::from("x"), None))
     }
 
-    fn stretches(unread: u32, messages: &[(AccountId, u32, u64)]) -> (u64, Vec<(u32, u64, u64)>) {
+    fn unread(unread: u32) -> Stretches {
         let marker = |account, position| Marker {
             account,
             is_read: true,
@@ -122,12 +125,34 @@ mod tests {
             markers: vec![marker(OWN, 10), marker(PEER, 99)],
             flags: ConversationFlags::default(),
         };
-        let mut all = Stretches::new(OWN, &conversation);
+        Stretches::new(OWN, &conversation)
+    }
+
+    fn stretches(count: u32, messages: &[(AccountId, u32, u64)]) -> (u64, Vec<(u32, u64, u64)>) {
+        let mut all = unread(count);
         for (sender, origin, position) in messages {
             all.take(&message(*sender, *origin, *position));
         }
         let found = all.stretches.iter().map(|(origin, (after, upto))| (origin.0, after.0, upto.0));
         (all.found, found.collect())
+    }
+
+    #[test]
+    fn the_search_ends_where_what_is_read_begins_even_if_one_is_missing() {
+        let ends = |messages: &[(AccountId, u32, u64)]| {
+            let mut all = unread(3);
+            messages
+                .iter()
+                .for_each(|(sender, origin, position)| all.take(&message(*sender, *origin, *position)));
+            all.is_all()
+        };
+        assert!(!ends(&[(PEER, 1, 20), (PEER, 1, 15)]));
+        assert!(ends(&[(PEER, 1, 20), (PEER, 1, 15), (PEER, 1, 10)]), "one was deleted meanwhile");
+        assert!(ends(&[(PEER, 1, 20), (OWN, 1, 9)]), "one's own stand in the same order");
+        assert!(
+            !ends(&[(PEER, 1, 20), (PEER, 2, 15), (PEER, 1, 10)]),
+            "nothing is known to be read at origin 2"
+        );
     }
 
     #[test]

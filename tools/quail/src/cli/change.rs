@@ -3,19 +3,35 @@
 //! Each is queued on this machine's disk like a message, sent, and waited for. One that was killed while it waited is sent by the next
 //! command that sends; given twice, it comes to the same.
 //!
-//! Invariant: a change that nobody answered for is never called accepted.
+//! Servers take an edit of any message, and it changes nothing unless it is of one's own; so the history is asked first, where there is
+//! one.
+//!
+//! Invariants: a change that nobody answered for is never called accepted; what is called edited or deleted for everybody was found.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use quail::output::escape::escape;
 use quail::text;
-use quail_client::{AccountId, Change, MessageId, MessageRef, SendError};
+use quail_client::{
+    AccountId, Change, Client, Direction, Error, HistoryPlace, MessageId, MessageRef, Origin, SendError,
+    Stamp,
+};
 use serde::Serialize;
 
 use super::failure::{Failure, Outcome};
 use super::session::handle;
 use super::{Context, duration};
+
+/// Most pages that a message is looked for on.
+const PAGES_MAX: u32 = 10;
+
+/// Messages of one such page, the most that a server gives.
+const PAGE: u32 = 100;
+
+/// How long before its id was minted a message may stand, by the clock of the server.
+const CLOCKS_APART: Duration = Duration::from_secs(300);
 
 /// Give a message that you sent another text
 #[derive(Args, Debug)]
@@ -139,6 +155,9 @@ struct Changed<'a> {
     id: String,
     change: &'static str,
     message: String,
+    /// Whether the message was found in the history. Only edits and deletions for everybody look for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found: Option<bool>,
     sender: String,
     handle: &'a str,
     origin: u32,
@@ -194,6 +213,12 @@ async fn change(
     let peer = client.look_up(handle).await?.account;
     let change = make(client.account(), peer);
     let (name, message) = (name(&change), change.message(client.account()));
+    let found = match &change {
+        Change::Edit { .. } | Change::DeleteForAll { .. } => {
+            Some(is_own(&client, peer, message.id, handle).await?)
+        }
+        _ => None,
+    };
     let sending = client.say_with_id(quail_client::new_message_id(), peer, change).await?;
     let accepted = match tokio::time::timeout(waiting.timeout, sending.accepted()).await {
         Ok(Ok(accepted)) => accepted,
@@ -213,13 +238,20 @@ async fn change(
         id: sending.id().to_string(),
         change: name,
         message: message.id.to_string(),
+        found,
         sender: message.sender.to_string(),
         handle,
         origin: accepted.origin.0,
         position: accepted.position.0,
         stamp: accepted.stamp.0,
     };
+    if found == Some(false) {
+        context
+            .output
+            .note("the history has no such message of yours, or not yet: if there is none, nothing changes");
+    }
     let people = match name {
+        _ if found == Some(false) => "accepted",
         "edit" => "edited",
         "delete_for_all" => "deleted for everybody",
         "delete_for_me" => "deleted for you",
@@ -227,6 +259,38 @@ async fn change(
     };
     context.output.result(people, &programs)?;
     Ok(Outcome::Good)
+}
+
+/// Returns whether the history has such a message that this account sent; not if the server keeps none, or it stands too far back.
+///
+/// # Errors
+/// [`Failure`] if the other one sent it.
+async fn is_own(client: &Client, peer: AccountId, id: MessageId, handle: &str) -> anyhow::Result<bool> {
+    // Its id says when it was minted, and it was accepted after that.
+    let minted = id.unix_ms().unwrap_or(0).saturating_sub(CLOCKS_APART.as_millis() as u64);
+    let from = HistoryPlace { stamp: Stamp::from_ms(minted), origin: Origin(0) };
+    let mut pager = client.history(peer, Direction::Newer, Some(from), PAGE);
+    let mut is_theirs = false;
+    for _ in 0..PAGES_MAX {
+        let page = match pager.next_page().await {
+            Ok(Some(page)) => page,
+            // Without a history nobody can tell.
+            Ok(None) | Err(Error::Refused(_)) => break,
+            Err(error) => return Err(error.into()),
+        };
+        let mut found = page.items.iter().filter(|message| message.id == id);
+        if found.clone().any(|message| message.sender == client.account()) {
+            return Ok(true);
+        }
+        is_theirs |= found.next().is_some();
+    }
+    if is_theirs {
+        let text = format!("{} sent that message, and only who sent it can do that", escape(handle));
+        return Err(Failure::failed("NOT_YOURS", text)
+            .hint("quail delete --for-me hides it from yourself")
+            .into());
+    }
+    Ok(false)
 }
 
 fn failure(error: &SendError) -> Failure {

@@ -128,6 +128,7 @@ impl Conversations {
         let (mut pager, mut left) = (client.conversations(), self.count.unwrap_or(u64::MAX));
         let mut rows = Vec::new();
         while left > 0
+            && context.output.is_read()
             && let Some(page) = pager.next_page().await?
         {
             line::tell_behind(&context, &page.archived);
@@ -197,7 +198,10 @@ async fn row(conversation: &Conversation, names: &mut Names) -> [String; 4] {
         unread => unread.to_string(),
     };
     let (time, text) = match &conversation.last {
-        Some(last) => (names.time(last.stamp), cut(&shown(&last.content), last.is_cut)),
+        Some(last) => {
+            let text = preview(&shown(&last.content), last.is_cut);
+            (names.time(last.stamp), names.with_marks(last, &text).await)
+        }
         None => Default::default(),
     };
     [escape(&name).into_owned() + &set(conversation.flags), unread, time, text]
@@ -211,10 +215,9 @@ fn set(flags: ConversationFlags) -> String {
 }
 
 /// Cuts a text to what fits on a line.
-fn cut(text: &str, is_cut: bool) -> String {
-    let mut chars = text.chars();
-    let short: String = chars.by_ref().take(PREVIEW_CHARS).collect();
-    if is_cut || chars.next().is_some() { format!("{short}...") } else { short }
+fn preview(text: &str, is_cut: bool) -> String {
+    let short = line::cut(text, PREVIEW_CHARS);
+    if is_cut && short.len() == text.len() { format!("{short}...") } else { short }
 }
 
 fn table(mut rows: Vec<[String; 4]>) -> String {
@@ -246,8 +249,8 @@ bo_the_long";
 
     #[test]
     fn what_is_cut_says_so() {
-        assert_eq!(cut("short", false), "short");
-        assert_eq!(cut("short", true), "short...");
-        assert_eq!(cut(&"x".repeat(61), false), format!("{}...", "x".repeat(60)));
+        assert_eq!(preview("short", false), "short");
+        assert_eq!(preview("short", true), "short...");
+        assert_eq!(preview(&"x".repeat(61), false), format!("{}...", "x".repeat(60)));
     }
 }

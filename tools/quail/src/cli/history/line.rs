@@ -1,16 +1,24 @@
 //! A message of the history as a line: for people, for programs.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use quail::output::escape::escape;
-use quail_client::{AccountId, Archived, Body, Client, HistoryMessage, MemoryStore, Remains, Stamp};
+use quail_client::{
+    AccountId, Archived, Body, Client, HistoryMessage, MemoryStore, MessageId, Remains, Stamp,
+};
 use serde::Serialize;
 
 use super::super::Context;
 use super::super::session::options;
+
+/// Most messages that are remembered, to show what a later one answers.
+const REMEMBERED_MAX: usize = 1_000;
+
+/// Characters of a message that are shown where it is answered.
+const ANSWERED_CHARS: usize = 30;
 
 /// Connects this device to read only: the counters stay free for a process that sends or receives.
 pub(super) async fn connect(context: &Context) -> anyhow::Result<Client> {
@@ -62,11 +70,13 @@ pub(super) struct Names {
     client: Client,
     zone: TimeZone,
     known: HashMap<AccountId, Option<String>>,
+    /// The beginnings of the last messages that were shown, the newest first.
+    remembered: VecDeque<((AccountId, MessageId), String)>,
 }
 
 impl Names {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, zone: TimeZone::system(), known: HashMap::new() }
+        Self { client, zone: TimeZone::system(), known: HashMap::new(), remembered: VecDeque::new() }
     }
 
     /// Returns the handle of an account, if it can be found out.
@@ -90,9 +100,38 @@ impl Names {
     /// Prints a message on a line of its own.
     pub(super) async fn print(&mut self, context: &Context, message: &HistoryMessage) -> anyhow::Result<()> {
         let name = self.name(message.sender).await;
-        let people = format!("{} {}: {}", self.time(message.stamp), escape(&name), shown(&message.content));
+        let text = self.with_marks(message, &shown(&message.content)).await;
+        let people = format!("{} {}: {text}", self.time(message.stamp), escape(&name));
         let programs = self.line(message).await;
         Ok(context.output.result(people, &programs)?)
+    }
+
+    /// Returns what people are shown of a message: its text, before that what it answers, behind it whether it was edited and how
+    /// accounts react.
+    pub(super) async fn with_marks(&mut self, message: &HistoryMessage, text: &str) -> String {
+        let own = (message.sender, message.id);
+        let answered = match message.reply {
+            Some(answered) => {
+                let known = self.remembered.iter().find(|(one, _)| *one == answered);
+                let known = known.map(|(_, text)| text.clone());
+                format!(
+                    "[answers {}: {}] ",
+                    escape(&self.name(answered.0).await),
+                    known.unwrap_or_else(|| answered.1.to_string())
+                )
+            }
+            None => String::new(),
+        };
+        if !self.remembered.iter().any(|(one, _)| *one == own) {
+            self.remembered.truncate(REMEMBERED_MAX - 1);
+            self.remembered.push_front((own, cut(&shown(&message.content), ANSWERED_CHARS)));
+        }
+        let mut reactions = Vec::new();
+        for (account, reaction) in &message.reactions {
+            reactions.push((self.name(*account).await, reaction.as_str()));
+        }
+        let edited = if message.edited.is_some() { " (edited)" } else { "" };
+        format!("{answered}{text}{edited}{}", reacted(&reactions))
     }
 
     /// Returns a message as programs get it.
@@ -152,6 +191,30 @@ pub(super) fn shown(content: &Remains) -> Cow<'_, str> {
     }
 }
 
+/// Cuts a text to the first characters.
+pub(super) fn cut(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// Returns reactions as they stand behind a text: who reacts, or how many do alike.
+fn reacted(reactions: &[(String, &str)]) -> String {
+    let mut alike: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (name, reaction) in reactions {
+        match alike.iter_mut().find(|(other, _)| other == reaction) {
+            Some((_, names)) => names.push(name),
+            None => alike.push((reaction, vec![name])),
+        }
+    }
+    let shown = alike.iter().map(|(reaction, names)| match &names[..] {
+        [name] => format!(" [{} {}]", escape(reaction), escape(name)),
+        names => format!(" [{} {}]", escape(reaction), names.len()),
+    });
+    shown.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,5 +230,29 @@ mod tests {
     fn a_terminal_is_shown_control_characters_and_does_not_obey_them() {
         assert_eq!(shown(&Remains::There(Body::from("a\x1b[2J"))), "a\\u{1b}[2J");
         assert_eq!(shown(&Remains::Deleted), "[deleted]");
+    }
+
+    #[test]
+    fn who_reacts_is_named_and_many_are_counted() {
+        let reactions = |all: &[(&str, &'static str)]| {
+            let all: Vec<_> = all.iter().map(|(name, reaction)| ((*name).to_owned(), *reaction)).collect();
+            reacted(&all)
+        };
+        assert_eq!(reactions(&[]), "");
+        assert_eq!(
+            reactions(&[("bob", "+1"), ("ada", "\u{1f44d}"), ("eve", "+1")]),
+            " [+1 2] [\u{1f44d} ada]"
+        );
+        assert_eq!(
+            reactions(&[("b\x07", "\x1b[2J")]),
+            " [\\u{1b}[2J b\\u{7}]",
+            "a terminal does not obey them"
+        );
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(cut("\u{fc}ml\u{e4}ut", 6), "\u{fc}ml\u{e4}ut");
+        assert_eq!(cut("\u{fc}ml\u{e4}ut", 1), "\u{fc}...");
     }
 }

@@ -58,6 +58,7 @@ impl History {
         let mut pager = client.history(peer, direction, None, u32::try_from(count.min(100)).unwrap_or(100));
         let (mut left, mut newest_first) = (count, Vec::new());
         while left > 0
+            && context.output.is_read()
             && let Some(page) = pager.next_page().await?
         {
             line::tell_behind(&context, &page.archived);

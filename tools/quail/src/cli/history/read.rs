@@ -15,7 +15,7 @@ use super::super::session::handle;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often it looks.
-const EVERY: Duration = Duration::from_millis(50);
+const EVERY: Duration = Duration::from_millis(500);
 
 /// Say that you have read what somebody wrote
 #[derive(Args, Debug)]

@@ -51,6 +51,7 @@ impl Search {
         let (mut names, mut left) = (Names::new(client.clone()), self.count);
         let is_bold = io::stdout().is_terminal();
         while left > 0
+            && context.output.is_read()
             && let Some(page) = pager.next_page().await?
         {
             line::tell_behind(&context, &page.archived);
@@ -60,12 +61,8 @@ impl Search {
                 let own = message.sender == client.account();
                 let peer = names.name(if own { message.recipient } else { message.sender }).await;
                 let sign = if own { "to" } else { "from" };
-                let people = format!(
-                    "{} {sign} {}: {}",
-                    names.time(message.stamp),
-                    escape(&peer),
-                    highlighted(&found, is_bold)
-                );
+                let text = names.with_marks(message, &highlighted(&found, is_bold)).await;
+                let people = format!("{} {sign} {}: {text}", names.time(message.stamp), escape(&peer));
                 let mut programs = names.line(message).await;
                 let pair = |range: &std::ops::Range<usize>| [range.start, range.end];
                 programs.highlights = Some(found.highlights.iter().map(pair).collect());

@@ -1,10 +1,13 @@
 //! `quail sync`: what changed in all conversations since it was asked last, for programs that keep a copy.
 //!
-//! Invariant: the file with the seqs is replaced only after everything up to them was printed, so what is cut short is printed again.
+//! Invariant: the file with the seqs is replaced only after everything up to them was printed to somebody who still
+//! reads, so what is cut short is printed again; a crash leaves the seqs before or after it.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -13,7 +16,7 @@ use quail_client::{AccountId, Client, SyncState};
 use serde::Serialize;
 
 use super::super::Context;
-use super::super::failure::Outcome;
+use super::super::failure::{Failure, Outcome};
 use super::line::{self, Line, Names, connect};
 
 /// Print what changed in all conversations
@@ -33,6 +36,9 @@ Examples:
 
 A message that changed is printed again as it is now, with a greater seq; one that was deleted
 without its body. The file is replaced once all of it is printed.";
+
+/// What to do about a file of something else.
+const BEGIN_ANEW: &str = "name the file of an earlier sync, or remove this one: then everything is printed again, from the first message on";
 
 /// What programs get.
 #[derive(Serialize)]
@@ -63,7 +69,9 @@ impl Sync {
         // A reload begins anew from zero; once, or a server gone bad keeps us for ever.
         for _ in 0..2 {
             let (mut again, mut pager) = (Vec::new(), client.sync(known));
-            while let Some(page) = pager.next_page().await? {
+            while context.output.is_read()
+                && let Some(page) = pager.next_page().await?
+            {
                 line::tell_behind(&context, &page.archived);
                 for synced in page.items {
                     let name = names.name(synced.peer).await;
@@ -91,12 +99,18 @@ impl Sync {
             }
         }
         client.close().await?;
+        if !context.output.is_read() {
+            // Who knows how much of it they took: it comes again the next time.
+            return Ok(Outcome::Good);
+        }
         if let Some(archived) = archived {
             let (origin, position) = (archived.origin.0, archived.position.0);
             let caught_up = Told::CaughtUp { origin, position, behind: archived.behind };
             context.output.programs(&caught_up)?;
         }
-        if let Some(path) = &self.state {
+        if let Some(path) = &self.state
+            && context.output.is_read()
+        {
             save(path, &seqs)?;
         }
         Ok(Outcome::Good)
@@ -122,25 +136,38 @@ async fn changed(
 }
 
 fn load(path: &Path) -> anyhow::Result<BTreeMap<AccountId, u64>> {
-    let text = match std::fs::read_to_string(path) {
+    let trouble = |error: &dyn std::fmt::Display, hint: &str| {
+        let text = format!("the seqs in {} cannot be read: {error}", path.display());
+        Failure::failed("STATE_FILE", text).hint(hint)
+    };
+    let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+        Err(error) if error.kind() != ErrorKind::InvalidData => {
+            return Err(
+                trouble(&error, "give yourself the right to read it, or name another with --state").into()
+            );
+        }
+        Err(error) => return Err(trouble(&error, BEGIN_ANEW).into()),
     };
     let seqs: BTreeMap<String, u64> =
-        serde_json::from_str(&text).with_context(|| format!("{} holds no seqs", path.display()))?;
-    let seqs = seqs.into_iter().map(|(peer, seq)| Ok((peer.parse::<AccountId>()?, seq)));
-    seqs.collect::<anyhow::Result<_>>().with_context(|| format!("{} holds no seqs", path.display()))
+        serde_json::from_str(&text).map_err(|error| trouble(&error, BEGIN_ANEW))?;
+    let seq = |(peer, seq): (String, u64)| Ok((peer.parse::<AccountId>()?, seq));
+    let seqs: Result<_, <AccountId as FromStr>::Err> = seqs.into_iter().map(seq).collect();
+    Ok(seqs.map_err(|error| trouble(&error, BEGIN_ANEW))?)
 }
 
+/// Puts the seqs in the place of those before, so that a crash leaves the ones or the others.
 fn save(path: &Path, seqs: &BTreeMap<AccountId, u64>) -> anyhow::Result<()> {
     let seqs: BTreeMap<_, _> = seqs.iter().map(|(peer, seq)| (peer.to_string(), seq)).collect();
     let text = serde_json::to_string_pretty(&seqs)?;
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
-    // A file that is only half there would be a sync of everything.
-    std::fs::write(&new, text)
-        .and_then(|()| std::fs::rename(&new, path))
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::create(&new)
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&new, path))
+        .and_then(|()| File::open(directory.unwrap_or(Path::new(".")))?.sync_all())
         .with_context(|| format!("write {}", path.display()))
 }
 
@@ -157,8 +184,11 @@ mod tests {
         save(&path, &seqs).unwrap();
         assert_eq!(load(&path).unwrap(), seqs);
         for wrong in ["", "[]", "{\"bob\": 1}", "{\"bob\": -1}"] {
-            std::fs::write(&path, wrong).unwrap();
-            assert!(load(&path).is_err(), "{wrong}");
+            fs::write(&path, wrong).unwrap();
+            assert!(load(&path).unwrap_err().is::<Failure>(), "{wrong}");
         }
+        let text = load(directory.path()).unwrap_err().to_string();
+        assert!(text.contains("cannot be read: Is a directory"), "{text}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 }

@@ -86,6 +86,9 @@ pub(super) struct Shared {
     is_archiving: bool,
     /// Up to where it has.
     pub(super) archived: AtomicU64,
+    /// Number of the last batch that journal and table have. Beside the table, whose lock the sequencer holds while it appends: the
+    /// committer must not wait for that.
+    appended: AtomicU64,
     adopted: OnceLock<Adopted>,
     expired: OnceLock<Expired>,
 }
@@ -211,6 +214,7 @@ impl OutboxEngine {
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let Parts { journal, table, settled } = parts;
+        let replayed = table.last_batch;
         let shared = Arc::new(Shared {
             table: Mutex::new(table),
             settled: settled.reader(),
@@ -224,11 +228,11 @@ impl OutboxEngine {
             ballast: Ballast::of(path),
             is_archiving: options.archived.is_some(),
             archived: AtomicU64::new(options.archived.unwrap_or(Position::ZERO).0),
+            appended: AtomicU64::new(replayed),
             adopted: OnceLock::new(),
             expired: OnceLock::new(),
         });
         // What was replayed lies synced in fresh segments.
-        let replayed = shared.table().last_batch;
         shared.watch.synced(replayed);
         shared.measure_disk();
         shared.measure_settled(settled.sizes());
@@ -319,6 +323,7 @@ impl Outbox for OutboxEngine {
         let appended = self.journal.append(table.generation, &batch)?;
         self.shared.metrics.outbox.journalled_bytes.inc_by(appended.bytes);
         table.apply(batch, appended.number, appended.bytes);
+        self.shared.appended.store(appended.number, Ordering::Release);
         let bytes = table.bytes();
         let spill = bytes >= SPILL_BYTES && table.frozen.is_none();
         drop(table);
@@ -363,7 +368,7 @@ struct EngineSyncer {
 impl Syncer for EngineSyncer {
     fn sync(&mut self) -> Result<(), StoreError> {
         // Whatever was appended before this is covered.
-        let appended = self.shared.table().last_batch;
+        let appended = self.shared.appended.load(Ordering::Acquire);
         self.journal.sync()?;
         self.shared.watch.synced(appended);
         Ok(())
